@@ -1,0 +1,24 @@
+"""Makes the vhosts and accounts of all services, in one call on a messaging host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+
+
+class ActionModule(PlanAction):
+    """Takes `service` to treat one service only."""
+
+    module = "message_vhosts"
+
+    def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
+        """Return every vhost with its one account; RabbitMQ's own `guest` goes."""
+        return {
+            "vhosts": [
+                {"name": one.name, "accounts": [{"name": one.account, "password": piece.secret(one.secret)}]}
+                for one in piece.plan.cloud.vhosts
+                if args.get("service", one.service) in ("", one.service)
+            ],
+            "absent_accounts": ["guest"],
+        }

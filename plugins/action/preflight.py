@@ -1,0 +1,48 @@
+"""Reads the host and tells everything that would stop a deployment, before anything is changed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+
+GIB = 1024**3
+DISK = {"control": 10 * GIB, "compute": 10 * GIB, "network": 4 * GIB}
+"""Free bytes below /var and /opt that a group needs: environments take 2 GiB, databases, images and instances the rest."""
+
+MEMORY_MIB = {"control": 4096, "network": 2048, "compute": 2048}
+
+
+class ActionModule(PlanAction):
+    """Takes no arguments of its own."""
+
+    module = "preflight"
+
+    def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what the plan needs of this host."""
+        host = piece.host
+        disk = max(DISK.get(group, GIB) for group in host.groups)
+        interfaces = {host.interfaces[role]: [] for role in self._roles(piece)}
+        for role in self._roles(piece):
+            if role in host.addresses:
+                interfaces[host.interfaces[role]].append(str(host.addresses[role]))
+        return {
+            "controller_time": time.time(),
+            "disk_bytes": {"/opt": disk, "/var/lib": disk},
+            "memory_mib": max(MEMORY_MIB.get(group, 512) for group in host.groups),
+            "interfaces": [{"name": name, "addresses": list(dict.fromkeys(found))} for name, found in interfaces.items()],
+            "ports": [{"port": one.port, "address": one.address, "unit": one.unit} for one in host.ports],
+            "operating_system": host.variables["brume_operating_system"],
+            "kvm": "compute" in host.groups and host.variables.get("libvirt_virt_type") == "kvm",
+            "tun": bool({"network", "compute"} & set(host.groups)),
+        }
+
+    @staticmethod
+    def _roles(piece: Slice) -> list[str]:
+        groups = set(piece.host.groups)
+        roles = ["management"]
+        roles += ["tunnel"] if groups & {"network", "compute"} else []
+        roles += ["external"] if "network" in groups else []
+        roles += ["api"] if "loadbalancer" in groups else []
+        return roles

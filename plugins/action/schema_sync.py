@@ -1,0 +1,36 @@
+"""Brings the schemas of all services up to date, side by side, in one call on a control host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+
+
+class ActionModule(PlanAction):
+    """Takes `service` to treat one service only."""
+
+    module = "schema_sync"
+
+    def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the services with their `expand` commands, once per cell where a command names the cell."""
+        services = []
+        for name in piece.services("", args.get("service", "")):
+            service = piece.sources.services[name]
+            environment = next(one for one in piece.host.environments if one.service == name)
+            commands = [
+                [word.format(cell=cell) for word in argv]
+                for argv in service.commands.get("expand", ())
+                for cell in (piece.plan.cloud.cells if any("{cell}" in word for word in argv) else ("",))
+            ]
+            if commands:
+                services.append(
+                    {
+                        "name": name,
+                        "user": name,
+                        "environment": environment.path,
+                        "digest": environment.digest,
+                        "commands": commands,
+                    }
+                )
+        return {"services": services} if services else None

@@ -1,0 +1,64 @@
+"""Starts or restarts a wave's units on this host where what they run on has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.plan import bridge
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import UnitEntry
+
+TLS_FILES = ("/etc/brume/ca.crt", "/etc/brume/tls/host.crt")
+TLS_GROUP = "brume-tls"
+
+
+class ActionModule(PlanAction):
+    """Takes `wave` or `service`, and `changed_files` (what a dry run of the configuration would change)."""
+
+    module = "unit_rollout"
+
+    def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the wave's units with their files, probes and order."""
+        units = piece.renderer.units(piece.host, piece.services(args.get("wave", ""), args.get("service", "")))
+        if not units:
+            return None
+        return {
+            "units": [_unit(piece, one, units) for one in units],
+            "changed_files": list(args.get("changed_files") or []),
+        }
+
+
+def _unit(piece: Slice, one: UnitEntry, units: list[UnitEntry]) -> dict[str, Any]:
+    component = one.component
+    after = [
+        other.instance.unit
+        for other in units
+        if other.instance.service == one.instance.service and other.component.name in component.after
+    ]
+    return {
+        "name": one.instance.unit,
+        "content": one.content,
+        "files": [*one.files, *(TLS_FILES if TLS_GROUP in component.unix_groups else ())],
+        "revision": one.revision,
+        "on_change": component.on_change,
+        "after": after,
+        "health": _health(piece, one),
+        "timeout": component.timeout,
+    }
+
+
+def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
+    probe, listen = one.component.health, one.instance.listen
+    if one.component.kind == "wsgi" and listen is not None:
+        return {"http": f"http://{bridge(listen.address)}:{listen.port}{probe or '/'}"}
+    if not isinstance(probe, Mapping):
+        return {}
+    if "queue" in probe:
+        file = next(path for path in one.files if path.endswith(".conf"))
+        return {"queue": {"name": probe["queue"], "config_file": file, "python": f"{one.revision}/bin/python"}}
+    if "tcp" in probe and not isinstance(probe["tcp"], Mapping):
+        host = listen.address if listen is not None else str(piece.host.addresses["management"])
+        port = listen.port if listen is not None else probe["tcp"]
+        return {"tcp": {"host": host, "port": port}}
+    return dict(probe)

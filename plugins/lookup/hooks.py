@@ -1,0 +1,39 @@
+"""Names the services whose roles have a hook for a phase."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.brume.cloud.plugins.module_utils import run, sources
+
+DOCUMENTATION = r"""
+name: hooks
+short_description: Services on this host with a hook for a phase
+description:
+  - A hook is a file C(roles/<service>/tasks/<phase>.yml). It is found, never listed.
+options:
+  _terms:
+    description: The phase's name, and optionally the wave.
+    required: true
+"""
+
+
+class LookupModule(LookupBase):  # type: ignore[misc]  # ansible has no types
+    """See DOCUMENTATION."""
+
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+        """Return the services' names, in the order of their waves."""
+        phase, *waves = terms
+        known = variables or {}
+        plan = run.current(known)
+        project = sources.load()
+        host = plan.hosts.get(known["inventory_hostname"])
+        if host is None:
+            return []
+        here = list(dict.fromkeys(instance.service for instance in host.instances))
+        return [
+            name
+            for name in here
+            if name in project.hooks.get(phase, ()) and (not waves or project.services[name].wave in waves)
+        ]

@@ -1,0 +1,148 @@
+"""The cloud's own certificate authority, and the certificates of its hosts.
+
+The authority's key and every host's key are derived from the master key, and the authority's certificate is a pure
+function of its key: a second deploy host needs the master key and nothing else.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import derive
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Order of the group of P-256 (FIPS 186-4, D.1.2.3); a private key is a number from 1 to it, exclusive."""
+
+AUTHORITY_FROM = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+AUTHORITY_UNTIL = datetime.datetime(2046, 1, 1, tzinfo=datetime.UTC)
+LIFETIME = datetime.timedelta(days=397)
+"""Validity of a host's certificate: the longest that clients accept (CA/Browser Forum baseline, 6.3.2, to 2026)."""
+
+RENEW_BEFORE = datetime.timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The certificate authority: its certificate, and its key, which never leaves the deploy host."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> str:
+        """Return the certificate as PEM text."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _key(master_key: bytes, name: str, generation: int) -> ec.EllipticCurvePrivateKey:
+    # 48 bytes reduced modulo the order: the bias is below 2**-128 (FIPS 186-4, B.4.1)
+    number = int.from_bytes(derive(master_key, name, generation, 48), "big")
+    return ec.derive_private_key(number % (_P256_ORDER - 1) + 1, ec.SECP256R1())
+
+
+def authority(master_key: bytes, generation: int = 1) -> Authority:
+    """Return the authority of a generation; the same certificate, byte for byte, at every call."""
+    key = _key(master_key, "ca", generation)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Brume CA {generation}")])
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(int.from_bytes(derive(master_key, "ca/serial", generation, 15), "big") + 1)
+        .not_valid_before(AUTHORITY_FROM)
+        .not_valid_after(AUTHORITY_UNTIL)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+    )
+    return Authority(certificate, key)
+
+
+def _usage(sign: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign,
+        crl_sign=sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def names_of(names: Iterable[str]) -> list[x509.GeneralName]:
+    """Return addresses and DNS names as a certificate holds them, sorted, each once."""
+    result: list[x509.GeneralName] = []
+    for name in sorted(set(names)):
+        try:
+            result.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            result.append(x509.DNSName(name))
+    return result
+
+
+def host_key(master_key: bytes, host: str, generation: int = 1) -> str:
+    """Return a host's private key as PEM text (PKCS #8, not encrypted)."""
+    return (
+        _key(master_key, f"host/{host}", generation)
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )
+
+
+def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: datetime.datetime) -> str:
+    """Return a new certificate for a host, as PEM text, valid from an hour before `now` for LIFETIME."""
+    key = serialization.load_pem_private_key(key_pem.encode(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # host_key made it
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
+        .issuer_name(ca.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .add_extension(x509.SubjectAlternativeName(names_of(names)), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), critical=False)
+        .sign(ca.key, hashes.SHA256(), ecdsa_deterministic=True)
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: datetime.datetime) -> str:
+    """Return why a host needs a new certificate, or an empty string when the present one will do."""
+    if not pem.strip():
+        return "there is none"
+    try:
+        present = x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        return "it cannot be read"
+    key = serialization.load_pem_private_key(key_pem.encode(), None)
+    if present.public_key() != key.public_key():
+        return "it belongs to another key"
+    try:
+        present.verify_directly_issued_by(ca.certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return "another authority signed it"
+    if present.not_valid_after_utc - now < RENEW_BEFORE:
+        return f"it ends on {present.not_valid_after_utc:%Y-%m-%d}"
+    held = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return "" if list(held) == names_of(names) else "the host's names have changed"

@@ -1,0 +1,374 @@
+"""Service descriptions: `roles/<name>/meta/service.yml`, read into types and checked key by key.
+
+Every mistake is collected, with the file, the key and the remedy; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+WAVES = ("infrastructure", "identity", "core")
+"""Waves in the order in which their services start."""
+
+GROUPS = ("control", "network", "compute", "block", "object", "loadbalancer", "database", "messaging")
+KINDS = ("wsgi", "daemon", "system")
+ON_CHANGE = ("restart", "reload", "none")
+HEALTH = ("http", "tcp", "queue", "command")
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A mistake in the operator's or the project's data: where it stands, what is wrong, what to do."""
+
+    where: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        return f"{self.where}: {self.message}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A database or vhost; with `each`, the name is a pattern such as `nova_{cell}`."""
+
+    name: str
+    each: str | None = None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What Keystone's catalog says of the service."""
+
+    type: str
+    description: str
+    component: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One process (or set of equal processes) of a service."""
+
+    name: str
+    groups: tuple[str, ...]
+    kind: str
+    each: str | None = None
+    app: str = ""
+    port: int = 0
+    public: bool = True
+    websocket: bool = False
+    processes: int = 0
+    threads: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    uwsgi: Mapping[str, Any] = field(default_factory=dict)
+    health: Any = None
+    command: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    unit: Any = None
+    sandbox: str = "full"
+    user: str = ""
+    unix_groups: tuple[str, ...] = ()
+    on_change: str = "restart"
+    ports: tuple[Any, ...] = ()
+    packages: tuple[str, ...] = ()
+    timeout: int = 120
+
+
+@dataclass(frozen=True)
+class File:
+    """A configuration file: a relative name lives below /etc/<service>/."""
+
+    name: str
+    components: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    template: str = ""
+    each: str | None = None
+    auth_sections: tuple[str, ...] = ()
+    owner: str = "root"
+    group: str = ""
+    mode: str = "0640"
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory beside the derived ones."""
+
+    path: str
+    mode: str = "0750"
+    owner: str = ""
+    group: str = ""
+    components: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service: an OpenStack project or a piece of infrastructure."""
+
+    name: str
+    wave: str
+    file: str
+    description: str = ""
+    requires: tuple[str, ...] = ()
+    catalog: Catalog | None = None
+    auth: bool = False
+    service_roles: tuple[str, ...] = ("service",)
+    databases: tuple[Named, ...] = ()
+    vhosts: tuple[Named, ...] = ()
+    secrets: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    directories: tuple[Directory, ...] = ()
+    components: Mapping[str, Component] = field(default_factory=dict)
+    files: Mapping[str, File] = field(default_factory=dict)
+    commands: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    python_packages: tuple[str, ...] = ()
+
+
+class _Reader:
+    """Reads one mapping: types are checked, unknown keys and missing ones are problems."""
+
+    def __init__(self, problems: list[Problem], file: str, prefix: str, data: Any) -> None:
+        self.problems, self.file, self.prefix = problems, file, prefix
+        self.data: dict[str, Any] = {}
+        self.known: set[str] = set()
+        if isinstance(data, Mapping):
+            self.data = {str(key): value for key, value in data.items()}
+        elif data is not None:
+            self.problem("", f"is {_kind(data)}, a mapping is needed", "write `key: value` lines below it")
+
+    def problem(self, key: str, message: str, remedy: str) -> None:
+        """Note a mistake at a key."""
+        path = ".".join(part for part in (self.prefix, key) if part)
+        self.problems.append(Problem(f"{self.file}: {path}" if path else self.file, message, remedy))
+
+    def take(self, key: str, kind: type | tuple[type, ...], default: Any) -> Any:
+        """Return a value of the wanted type, or the default where it is missing or wrong."""
+        self.known.add(key)
+        value = self.data.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            names = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
+            self.problem(key, f"is {_kind(value)}, {names} is needed", "correct the value")
+            return default
+        return value
+
+    def text(self, key: str, default: str = "") -> str:
+        """Return a string."""
+        return str(self.take(key, str, default))
+
+    def choice(self, key: str, allowed: Sequence[str], default: str) -> str:
+        """Return one of the allowed words."""
+        value = self.text(key, default)
+        if value not in allowed:
+            self.problem(key, f"`{value}` is not known", "use one of " + ", ".join(allowed))
+            return default
+        return value
+
+    def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return a list of strings; a single string is a list of one."""
+        value = self.take(key, (list, str), None)
+        if value is None:
+            return default
+        items = [value] if isinstance(value, str) else value
+        for item in items:
+            if not isinstance(item, str):
+                self.problem(key, f"holds {_kind(item)}, strings are needed", "quote the value")
+        return tuple(str(item) for item in items)
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """Return a mapping."""
+        return dict(self.take(key, Mapping, {}))
+
+    def done(self) -> None:
+        """Note the keys that nobody asked for."""
+        for key in sorted(set(self.data) - self.known):
+            self.problem(key, "is not a key of the description", "remove it, or use one of " + ", ".join(sorted(self.known)))
+
+
+def _kind(value: Any) -> str:
+    return {bool: "a boolean", int: "a number", str: "a string", list: "a list", dict: "a mapping"}.get(
+        type(value), type(value).__name__
+    )
+
+
+def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem]]:
+    """Return the typed description and every mistake in it.
+
+    `data` is the parsed YAML, `file` names it in messages, `name` is the role's folder.
+    """
+    problems: list[Problem] = []
+    top = _Reader(problems, file, "", data)
+    said = top.text("name")
+    if said != name:
+        top.problem("name", f"is `{said}`, but the folder is `{name}`", f"write `name: {name}`")
+    components = {
+        key: _component(problems, file, key, value) for key, value in top.mapping("components").items()
+    }
+    files = {key: _file(problems, file, key, value) for key, value in top.mapping("files").items()}
+    catalog = _catalog(problems, file, top, components)
+    python = _Reader(problems, file, "python", top.take("python", Mapping, {}))
+    service = Service(
+        name=name,
+        file=file,
+        wave=top.choice("wave", WAVES, "core"),
+        description=top.text("description"),
+        requires=top.texts("requires"),
+        catalog=catalog,
+        auth=bool(top.take("auth", bool, catalog is not None and name != "keystone")),
+        service_roles=top.texts("service_roles", ("service",)),
+        databases=_named(problems, file, "databases", top.take("databases", list, [])),
+        vhosts=_named(problems, file, "vhosts", top.take("vhosts", list, [])),
+        secrets=top.texts("secrets"),
+        groups=top.texts("groups"),
+        directories=tuple(_directory(problems, file, value) for value in top.take("directories", list, [])),
+        components=components,
+        files=files,
+        commands=_commands(problems, file, top.mapping("commands")),
+        python_packages=python.texts("packages"),
+    )
+    python.done()
+    top.done()
+    for where, used in [
+        *((f"files.{entry.name}.components", entry.components) for entry in files.values()),
+        *((f"components.{entry.name}.after", entry.after) for entry in components.values()),
+    ]:
+        for missing in sorted(set(used) - set(components)):
+            top.problem(where, f"names `{missing}`, which is no component", "use a key of `components`")
+    return service, problems
+
+
+def _catalog(
+    problems: list[Problem], file: str, top: _Reader, components: Mapping[str, Component]
+) -> Catalog | None:
+    data = top.take("catalog", Mapping, None)
+    if data is None:
+        return None
+    reader = _Reader(problems, file, "catalog", data)
+    served = [name for name, component in components.items() if component.port]
+    result = Catalog(
+        type=reader.text("type"),
+        description=reader.text("description"),
+        component=reader.text("component", "api" if "api" in served else (served or ["api"])[0]),
+        path=reader.text("path"),
+    )
+    if not result.type:
+        reader.problem("type", "is missing", "write the service type of the OpenStack service types authority")
+    if result.component not in served:
+        reader.problem("component", f"`{result.component}` has no port", "name a component with a port")
+    reader.done()
+    return result
+
+
+def _named(problems: list[Problem], file: str, key: str, data: list[Any]) -> tuple[Named, ...]:
+    result = []
+    for value in data:
+        if isinstance(value, str):
+            result.append(Named(value))
+            continue
+        reader = _Reader(problems, file, key, value)
+        result.append(Named(reader.text("name"), reader.text("each") or None))
+        reader.done()
+    return tuple(result)
+
+
+def _directory(problems: list[Problem], file: str, data: Any) -> Directory:
+    reader = _Reader(problems, file, "directories", data)
+    result = Directory(
+        path=reader.text("path"),
+        mode=reader.text("mode", "0750"),
+        owner=reader.text("owner"),
+        group=reader.text("group"),
+        components=reader.texts("components"),
+    )
+    reader.done()
+    return result
+
+
+def _commands(problems: list[Problem], file: str, data: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    reader = _Reader(problems, file, "commands", data)
+    result = {}
+    for verb in ("check", "expand", "online", "contract"):
+        value = reader.take(verb, list, [])
+        argvs = [value] if value and all(isinstance(item, str) for item in value) else value
+        result[verb] = tuple(tuple(str(word) for word in argv) for argv in argvs)
+    reader.done()
+    return result
+
+
+def _component(problems: list[Problem], file: str, name: str, data: Any) -> Component:
+    reader = _Reader(problems, file, f"components.{name}", data)
+    kind = reader.choice("kind", KINDS, "daemon")
+    unit: Any = reader.text("unit", f"{name}.service") if kind == "system" else reader.mapping("unit")
+    if not _NAME.fullmatch(name):
+        reader.problem("", f"`{name}` is no component name", "use lower-case letters, digits and hyphens")
+    groups = reader.texts("group")
+    for group in groups:
+        if group not in GROUPS and group != "all":
+            reader.problem("group", f"`{group}` is no group", "use one of " + ", ".join(GROUPS))
+    if not groups:
+        reader.problem("group", "is missing", "name the group of hosts that runs it")
+    health = reader.take("health", (str, Mapping), None)
+    if isinstance(health, Mapping) and set(health) - set(HEALTH):
+        reader.problem("health", "has an unknown probe", "use one of " + ", ".join(HEALTH))
+    result = Component(
+        name=name,
+        groups=groups,
+        kind=kind,
+        each=reader.text("each") or None,
+        app=reader.text("app"),
+        port=reader.take("port", int, 0),
+        public=reader.take("public", bool, True),
+        websocket=reader.take("websocket", bool, False),
+        processes=reader.take("processes", int, 0),
+        threads=reader.take("threads", int, 1),
+        environment={key: str(value) for key, value in reader.mapping("environment").items()},
+        uwsgi=reader.mapping("uwsgi"),
+        health=health,
+        command=reader.texts("command"),
+        after=reader.texts("after"),
+        unit=unit,
+        sandbox=reader.choice("sandbox", ("full", "privileged"), "full"),
+        user=reader.text("user"),
+        unix_groups=reader.texts("groups"),
+        on_change=reader.choice("on_change", ON_CHANGE, "restart"),
+        ports=tuple(reader.take("ports", list, [])),
+        packages=reader.texts("packages"),
+        timeout=reader.take("timeout", int, 120),
+    )
+    if kind == "wsgi" and (not result.app or not result.port):
+        reader.problem("", "is of kind wsgi without `app` or `port`", "give both")
+    if kind == "daemon" and not result.command:
+        reader.problem("command", "is missing", "give the program's name in the environment's bin as a list")
+    reader.done()
+    return result
+
+
+def _file(problems: list[Problem], file: str, name: str, data: Any) -> File:
+    reader = _Reader(problems, file, f"files.{name}", data)
+    reader.choice("format", ("ini", "text"), "ini")
+    result = File(
+        name=name,
+        components=reader.texts("components"),
+        settings=reader.texts("settings"),
+        template=reader.text("template"),
+        each=reader.text("each") or None,
+        auth_sections=reader.texts("auth_sections"),
+        owner=reader.text("owner", "root"),
+        group=reader.text("group"),
+        mode=reader.text("mode", "0640"),
+    )
+    if bool(result.settings) == bool(result.template):
+        reader.problem("", "needs either `settings` or `template`", "give one of the two")
+    if not result.components:
+        reader.problem("components", "is missing", "name the components that read the file")
+    reader.done()
+    return result
+
+
+Check = Callable[[Any], str | None]

@@ -1,0 +1,110 @@
+"""The inventory as the plan takes it: layers of variables, without Ansible's objects in them.
+
+`read()` is the only place that touches Ansible's inventory; it runs in the controller process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PRIVATE = ("brume_master_key", "brume_secrets")
+"""Variables that the plan never sees, because they hold values of secrets."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Variables that were said in one place: `all`, a group, a host, or the command line (`extra`)."""
+
+    name: str
+    variables: Mapping[str, Any]
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def where(self, key: str) -> str:
+        """Return file and line of a variable as far as they are known, and the layer otherwise."""
+        return self.sources.get(key, self.name)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Hosts with their layers (lowest precedence first), and groups with their hosts."""
+
+    hosts: Mapping[str, tuple[Layer, ...]]
+    groups: Mapping[str, tuple[str, ...]]
+
+
+def read(inventory: Any, loader: Any, variable_manager: Any, prefixes: Iterable[str]) -> Inventory:
+    """Return the typed inventory from Ansible's own objects.
+
+    `prefixes` are the beginnings of the variable names that matter (`brume_`, `nova_`, ...); all others are left out.
+    Values that are templates are resolved per host; everything else is shared between hosts, so that the cost of a
+    host does not depend on what all hosts share.
+    """
+    from ansible._internal._datatag._tags import Origin  # noqa: PLC0415  # only the controller has it
+    from ansible.template import Templar  # noqa: PLC0415
+    from ansible.vars.plugins import get_vars_from_inventory_sources  # noqa: PLC0415
+
+    wanted = tuple(prefixes)
+
+    def place(value: Any, name: str) -> str:
+        origin = Origin.get_tag(value)
+        if origin is None or not origin.path:
+            return name
+        return f"{_relative(origin.path)}:{origin.line_num}" if origin.line_num else _relative(origin.path)
+
+    def layer(name: str, variables: Mapping[str, Any]) -> Layer:
+        chosen = {key: value for key, value in variables.items() if key.startswith(wanted) and key not in PRIVATE}
+        return Layer(name, chosen, {key: place(value, name) for key, value in chosen.items()})
+
+    sources = inventory._sources
+    group_layers: dict[str, Layer] = {}
+    for group in inventory.groups.values():
+        variables = dict(group.get_vars())
+        variables.update(get_vars_from_inventory_sources(loader, sources, [group], "all"))
+        group_layers[group.name] = layer("all" if group.name == "all" else f"group {group.name}", variables)
+    extra = layer("extra", variable_manager.extra_vars)
+    templated = {name for name, one in group_layers.items() if _has_template(one.variables)}
+
+    hosts: dict[str, tuple[Layer, ...]] = {}
+    for host in inventory.get_hosts("all", ignore_limits=True, ignore_restrictions=True):
+        variables = dict(host.vars)
+        variables.update(get_vars_from_inventory_sources(loader, sources, [host], "all"))
+        own = layer(f"host {host.name}", variables)
+        groups = sorted(host.get_groups(), key=lambda g: (g.depth, g.priority, g.name))
+        layers = [group_layers[group.name] for group in groups]
+        layers = [one for one in layers if one.variables] + ([own] if own.variables else [])
+        layers += [extra] if extra.variables else []
+        if any(group.name in templated for group in groups) or _has_template(own.variables) or (
+            _has_template(extra.variables)
+        ):
+            templar = Templar(loader=loader, variables=variable_manager.get_vars(host=host))
+            layers = [
+                Layer(one.name, templar.template(dict(one.variables)), one.sources)
+                if _has_template(one.variables)
+                else one
+                for one in layers
+            ]
+        hosts[host.name] = tuple(layers)
+    groups_of = {
+        name: tuple(host.name for host in group.get_hosts()) for name, group in inventory.groups.items()
+    }
+    return Inventory(hosts, groups_of)
+
+
+def _relative(path: str) -> str:
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path
+
+
+def _has_template(value: Any) -> bool:
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    if isinstance(value, Mapping):
+        return any(_has_template(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_has_template(item) for item in value)
+    return False

@@ -1,0 +1,93 @@
+"""What every action of Brume has in common: find the host's slice of the plan, call the module, return its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.brume.cloud.plugins.module_utils import run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Host, Plan, PlanError
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, Vault
+
+
+@dataclass
+class Slice:
+    """What an action may read: one host's slice, the cloud's part, the project's data, and secrets by name."""
+
+    plan: Plan
+    host: Host
+    sources: sources.Sources
+    renderer: Renderer
+    vault: Vault
+    revealed: dict[str, str] = field(default_factory=dict, repr=False)
+    """Values of secrets that were asked for -> their labels, for redaction."""
+
+    def secret(self, name: str) -> str:
+        """Return a secret's value."""
+        return self.renderer.secret(name)
+
+    def services(self, wave: str, only: str = "") -> list[str]:
+        """Return the host's services of a wave (`all` but infrastructure when empty), or only the one named."""
+        waves = [wave] if wave else ["identity", "core"]
+        names = [name for one in waves for name in self.host.services(one, self.sources.services)]
+        return [name for name in names if not only or name == only]
+
+
+class PlanAction(ActionBase):  # type: ignore[misc]  # ansible has no types
+    """An action whose arguments come from the plan; subclasses give `module` and `arguments`."""
+
+    module = ""
+    supports_check_mode = True
+    TRANSFERS_FILES = False
+
+    def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the module's arguments, or None when there is nothing to do on this host."""
+        raise NotImplementedError
+
+    def task_variables(self, piece: Slice) -> dict[str, Any]:
+        """Return variables that the module's execution needs, such as its interpreter."""
+        return {}
+
+    def slice(self, task_vars: Mapping[str, Any]) -> Slice:
+        """Return this host's slice of the plan."""
+        plan = run.current(task_vars)
+        project = sources.load()
+        revealed: dict[str, str] = {}
+        variables = {
+            name: self._templar.template(task_vars[name])
+            for name in ("brume_master_key", "brume_secrets")
+            if name in task_vars
+        }
+        vault = run.vault(variables, plan.cloud.generations)
+
+        def secret(name: str) -> str:
+            value = vault.value(name)
+            revealed[value] = f"<secret {name}>"
+            return value
+
+        host = plan.hosts.get(task_vars["inventory_hostname"])
+        if host is None:
+            host = next(iter(plan.hosts.values()))  # localhost works for the cloud, in the name of its first host
+        return Slice(plan, host, project, Renderer(plan, project, secret), vault, revealed)
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call the module with the arguments of the plan."""
+        variables = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, variables)
+        try:
+            piece = self.slice(variables)
+            arguments = self.arguments(piece, dict(self._task.args))
+        except (PlanError, SecretError) as error:
+            return {**result, "failed": True, "msg": str(error)}
+        if arguments is None:
+            return {**result, "changed": False, "skipped": True, "skip_reason": "the plan has nothing here"}
+        outcome: dict[str, Any] = self._execute_module(
+            module_name=f"brume.cloud.{self.module}",
+            module_args=arguments,
+            task_vars={**variables, **self.task_variables(piece)},
+        )
+        outcome.pop("invocation", None)
+        return {**result, **outcome}

@@ -1,0 +1,347 @@
+"""From a host's slice of the plan to the text of its files and units.
+
+Settings are section -> key trees. Order, lowest first: what the plan derives (credentials), the trees that the
+description names, brume_config of `all`, groups, host. `explain` keeps which layer said each key.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jinja2
+from ansible_collections.brume.cloud.plugins.module_utils import option_schema
+from ansible_collections.brume.cloud.plugins.module_utils.description import Component, File, Problem, Service
+from ansible_collections.brume.cloud.plugins.module_utils.plan import (
+    FileEntry,
+    Host,
+    Instance,
+    Plan,
+    PlanError,
+    account_name,
+    binds,
+    bridge,
+)
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
+from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
+from ansible_collections.brume.cloud.plugins.module_utils.units import unit_text, uwsgi_path, uwsgi_text
+
+CA_FILE = "/etc/brume/ca.crt"
+HEADER = "# Written by Brume; a change here is overwritten. Options are set in the inventory's brume_config."
+
+_environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                                  keep_trailing_newline=True, autoescape=False)  # noqa: S701  # no HTML
+
+
+@functools.lru_cache(maxsize=4096)
+def _template(text: str) -> jinja2.Template:
+    return _environment.from_string(text)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A file's text and, for trees, the layer that set each key."""
+
+    entry: FileEntry
+    text: str
+    layers: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnitEntry:
+    """A unit of a host as the roll-out takes it; `content` is None for a package's own unit."""
+
+    instance: Instance
+    component: Component
+    content: str | None
+    files: tuple[str, ...]
+    revision: str
+
+
+SecretValue = Callable[[str], str]
+
+
+class Renderer:
+    """Renders files and units of one plan. `secret` gives the value of a secret by its name."""
+
+    def __init__(self, plan: Plan, sources: Sources, secret: SecretValue) -> None:
+        """Prepare what all hosts share."""
+        self.plan, self.sources, self.secret = plan, sources, secret
+        self.urls = {(one.service, one.interface): one.url for one in plan.cloud.endpoints}
+        self.frontends = {one.name: one for one in plan.cloud.frontends}
+        self.databases = {one.name: one for one in plan.cloud.databases}
+        self.vhosts = {one.name: one for one in plan.cloud.vhosts}
+        self.shared = self._shared_names()
+
+    def _shared_names(self) -> dict[str, Any]:
+        cloud = self.plan.cloud
+        return {
+            "release": cloud.release,
+            "region": cloud.region,
+            "cells": list(cloud.cells),
+            "ca_file": CA_FILE,
+            "secret": self.secret,
+            "bridge": bridge,
+            "endpoint_host_internal": bridge(cloud.internal_host),
+            "endpoint_host_public": bridge(cloud.public_host),
+            "internal_url": lambda service: self._url(service, "internal"),
+            "public_url": lambda service: self._url(service, "public"),
+            "component_url": self._component_url,
+            "database_url": self._database_url,
+            "transport_url": self._transport_url,
+            "memcached_servers": [f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]],
+            "group": lambda name: [{"name": host, "address": address} for host, address in cloud.members[name]],
+            "all_hosts": [
+                {"name": name, "address": str(host.addresses["management"])} for name, host in self.plan.hosts.items()
+            ],
+            "networks": {
+                role: {
+                    "cidr": str(network.cidr),
+                    "vip": str(network.vip or ""),
+                    "mtu": network.mtu,
+                    "interface": network.interface,
+                    "fqdn": network.fqdn,
+                    "gateway": str(network.gateway or ""),
+                    "version": network.cidr.version,
+                }
+                for role, network in cloud.networks.items()
+            },
+        }
+
+    def _url(self, service: str, interface: str) -> str:
+        try:
+            return self.urls[service, interface]
+        except KeyError:
+            raise KeyError(f"the service {service} has no {interface} endpoint in this cloud") from None
+
+    def _component_url(self, service: str, component: str, public: bool = False) -> str:
+        frontend = self.frontends[f"{service}-{component}"]
+        host = self.plan.cloud.public_host if public else self.plan.cloud.internal_host
+        return f"https://{bridge(host)}:{frontend.port}"
+
+    def _database_url(self, name: str) -> str:
+        one = self.databases[name]
+        cloud = self.plan.cloud
+        hosts = cloud.members["database"]
+        address = hosts[0][1] if len(hosts) == 1 else cloud.internal_host
+        return (
+            f"mysql+pymysql://{one.account}:{self.secret(one.secret)}@{bridge(address)}:3306/{name}"
+            f"?charset=utf8mb4&ssl_ca={CA_FILE}&ssl_verify_identity=true"
+        )
+
+    def _transport_url(self, name: str) -> str:
+        one = self.vhosts[name]
+        login = f"{one.account}:{self.secret(one.secret)}"
+        hosts = ",".join(f"{login}@{bridge(address)}:5671" for _host, address in self.plan.cloud.members["messaging"])
+        return f"rabbit://{hosts}/{name}"
+
+    def names(self, host: Host, service: Service, cell: str = "") -> dict[str, Any]:
+        """Return the names that settings and templates of a service may use on a host."""
+        environment = next((one.path for one in host.environments if one.service == service.name), "")
+        instances = {one.component: one for one in host.instances if one.service == service.name}
+        return {
+            **self.shared,
+            "host": host.name,
+            "address": str(host.addresses["management"]),
+            "addresses": {role: str(address) for role, address in host.addresses.items()},
+            "interfaces": dict(host.interfaces),
+            "variables": host.variables,
+            "groups": host.groups,
+            "env": environment,
+            "state": f"/var/lib/{service.name}",
+            "config": f"/etc/{service.name}",
+            "cell": cell,
+            "workers": lambda component: instances[component].processes if component in instances else 1,
+            "listen": lambda component: {
+                "host": instances[component].listen.address,
+                "port": instances[component].listen.port,
+            },
+            "frontends": [
+                {
+                    "name": one.name,
+                    "port": one.port,
+                    "mode": "http",
+                    "binds": binds(one, host.addresses, self.plan.cloud.networks),
+                    "servers": [{"name": s.name, "host": s.host, "port": s.port} for s in one.servers],
+                    "health": one.health or None,
+                    "public": one.public,
+                    "websocket": one.websocket,
+                }
+                for one in (self.plan.cloud.frontends if "loadbalancer" in host.groups else ())
+            ],
+        }
+
+    def login(self, service: Service, section: str) -> dict[str, Any]:
+        """Return the options with which a section of a file logs in to Keystone as the service's user."""
+        cloud = self.plan.cloud
+        name = account_name(service.name, generation_of(cloud.generations, f"{service.name}/keystone"))
+        options: dict[str, Any] = {
+            "auth_type": "password",
+            "auth_url": self._url("keystone", "internal"),
+            "username": name,
+            "password": self.secret(f"{service.name}/keystone"),
+            "user_domain_name": "Default",
+            "project_name": "service",
+            "project_domain_name": "Default",
+            "region_name": cloud.region,
+            "cafile": CA_FILE,
+        }
+        if section == "keystone_authtoken":
+            options |= {
+                "www_authenticate_uri": self._url("keystone", "public"),
+                "memcached_servers": ",".join(self.shared["memcached_servers"]),
+                "memcache_security_strategy": "ENCRYPT",
+                "memcache_secret_key": self.secret(f"{service.name}/memcache"),
+                "service_token_roles": "service",
+                "service_token_roles_required": True,
+                "service_type": service.catalog.type if service.catalog else None,
+                "interface": "internal",
+            }
+        return {key: value for key, value in options.items() if value is not None}
+
+    def tree(self, host: Host, service: Service, file: File, cell: str) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], str]]:
+        """Return a file's sections and keys, values resolved, and the layer of each key."""
+        names = self.names(host, service, cell)
+        merged: dict[str, dict[str, Any]] = {}
+        layers: dict[tuple[str, str], str] = {}
+
+        def add(tree: Mapping[str, Any], layer: str) -> None:
+            for section, keys in tree.items():
+                place = merged.setdefault(section, {})
+                for key, value in (keys or {}).items():
+                    layers[section, key] = layer
+                    place[key] = value
+
+        for section in file.auth_sections:
+            add({section: self.login(service, section)}, "the plan")
+        for name in file.settings:
+            key = name if "/" in name else f"{service.name}/{name}"
+            if key not in self.sources.settings:
+                raise PlanError(
+                    [Problem(f"{service.file}: files.{file.name}.settings", f"`{name}` is no tree", f"write settings/{name}.yml")]
+                )
+            add(self.sources.settings[key], f"settings {key}")
+        for one in host.layers:
+            override = one.variables.get("brume_config", {}).get(service.name, {})
+            add(override.get(file.name, {}), one.where("brume_config"))
+        resolved = {
+            section: {
+                key: self._resolve(value, names, f"{service.name} {file.name} [{section}] {key}")
+                for key, value in keys.items()
+                if value is not None
+            }
+            for section, keys in merged.items()
+        }
+        return {section: keys for section, keys in resolved.items() if keys}, layers
+
+    def _resolve(self, value: Any, names: Mapping[str, Any], place: str) -> Any:
+        if isinstance(value, list):
+            return [self._resolve(item, names, place) for item in value]
+        if not isinstance(value, str) or "{" not in value:
+            return value
+        return self._text(value, names, place)
+
+    @staticmethod
+    def _text(text: str, names: Mapping[str, Any], place: str) -> str:
+        try:
+            return _template(text).render(names)
+        except (jinja2.TemplateError, KeyError, AttributeError, TypeError) as error:
+            raise PlanError([Problem(place, f"cannot be rendered: {error}", "correct the value or template")]) from error
+
+    def file(self, host: Host, entry: FileEntry) -> Rendered:
+        """Return a configuration file's text."""
+        service = self.sources.services[entry.service]
+        file = service.files[entry.name]
+        if file.template:
+            text = self._text(
+                self.sources.templates[f"{service.name}/{file.template}"], self.names(host, service, entry.cell), entry.path
+            )
+            return Rendered(entry, text)
+        tree, layers = self.tree(host, service, file, entry.cell)
+        schema = _schema(self.sources, service.name, self.plan.cloud.release)
+        return Rendered(entry, ini(tree, schema), layers)
+
+    def files(self, host: Host, services: list[str]) -> list[Rendered]:
+        """Return all files of some services on a host, uWSGI's and units included."""
+        result = [self.file(host, entry) for entry in host.files if entry.service in services]
+        for unit in self.units(host, services):
+            service = self.sources.services[unit.instance.service]
+            if unit.component.kind == "wsgi":
+                text = uwsgi_text(unit.component, unit.instance, _path(host, service.name))
+                path = uwsgi_path(service, unit.component)
+                result.append(Rendered(FileEntry(path, service.name, "", "", "root", service.name, "0640"), text))
+        return result
+
+    def units(self, host: Host, services: list[str]) -> list[UnitEntry]:
+        """Return the units of some services on a host, each with the files that it reads."""
+        result = []
+        for instance in host.instances:
+            if instance.service not in services:
+                continue
+            service = self.sources.services[instance.service]
+            component = service.components[instance.component]
+            read = [
+                entry
+                for entry in host.files
+                if entry.service == service.name
+                and component.name in service.files[entry.name].components
+                and entry.cell in ("", instance.cell)
+            ]
+            if component.kind == "system":
+                result.append(UnitEntry(instance, component, None, tuple(one.path for one in read), ""))
+                continue
+            environment = _path(host, service.name)
+            options = [one.path for one in read if service.files[one.name].settings]
+            content = self._text(
+                unit_text(service, component, instance, environment, options),
+                self.names(host, service, instance.cell),
+                instance.unit,
+            )
+            paths = [one.path for one in read]
+            if component.kind == "wsgi":
+                paths.append(uwsgi_path(service, component))
+            result.append(UnitEntry(instance, component, content, tuple(paths), environment))
+        return result
+
+
+def _path(host: Host, service: str) -> str:
+    return next(one.path for one in host.environments if one.service == service)
+
+
+def _inet6(address: str) -> str:
+    return "inet6:" if ":" in address else ""
+
+
+@functools.cache
+def _schema_cached(root: str, service: str, release: str) -> Any:
+    return option_schema.load(f"{root}/roles/{service}/files/schemas/{release}.json")
+
+
+def _schema(sources: Sources, service: str, release: str) -> Any:
+    return _schema_cached(str(sources.root), service, release)
+
+
+def ini(tree: Mapping[str, Mapping[str, Any]], schema: Any = None) -> str:
+    """Return a tree as oslo.config reads it: [DEFAULT] first, lists repeated for MultiOpt and joined otherwise."""
+    lines = [HEADER]
+    for section in sorted(tree, key=lambda name: (name != "DEFAULT", name)):
+        lines += ["", f"[{section}]"]
+        for key, value in tree[section].items():
+            if isinstance(value, list) and schema is not None and option_schema.is_multi(schema, section, key):
+                lines += [f"{key} = {_scalar(item)}" for item in value]
+            elif isinstance(value, list):
+                lines.append(f"{key} = {','.join(_scalar(item) for item in value)}")
+            else:
+                lines.append(f"{key} = {_scalar(value)}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}:{_scalar(item)}" for key, item in value.items())
+    return re.sub(r"\s*\n\s*", " ", str(value))

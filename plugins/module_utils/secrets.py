@@ -1,0 +1,98 @@
+"""Secrets: every one derived from the master key by its name and generation, or given explicitly.
+
+The plan holds names only; `Vault.value` turns a name into a value at the last moment, on the deploy host.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MASTER_KEY_BYTES = 32
+"""Shortest accepted master key, in bytes: the output size of the HMAC that HKDF is built on (RFC 5869, section 4)."""
+
+_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
+
+
+class SecretError(ValueError):
+    """The master key or an explicit secret cannot be used; the message says why and what to do."""
+
+
+def parse_master_key(text: str | None) -> bytes:
+    """Return the key's bytes from its base64 text.
+
+    Raises SecretError when it is missing, no base64, or shorter than MASTER_KEY_BYTES.
+    """
+    if not text or not text.strip():
+        raise SecretError(
+            "brume_master_key: missing; make one with `openssl rand -base64 32`, keep it in an Ansible Vault file "
+            "or behind a lookup, and set brume_master_key to it"
+        )
+    try:
+        key = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise SecretError(
+            "brume_master_key: not base64; make one with `openssl rand -base64 32`"
+        ) from None
+    if len(key) < MASTER_KEY_BYTES:
+        raise SecretError(
+            f"brume_master_key: {len(key)} bytes, at least {MASTER_KEY_BYTES} are needed; "
+            "make one with `openssl rand -base64 32`"
+        )
+    return key
+
+
+def derive(master_key: bytes, name: str, generation: int = 1, length: int = 32) -> bytes:
+    """Return `length` bytes (at most 8160) for a name and generation: HKDF with SHA-256 (RFC 5869), no salt.
+
+    The name and the generation are the `info` of the expand step, so one secret tells nothing of another.
+    """
+    pseudo_random_key = hmac.new(b"\0" * hashlib.sha256().digest_size, master_key, hashlib.sha256).digest()
+    info = f"brume/{name}/{generation}".encode()
+    block, result = b"", b""
+    for counter in range(1, -(-length // 32) + 1):
+        block = hmac.new(pseudo_random_key, block + info + bytes([counter]), hashlib.sha256).digest()
+        result += block
+    return result[:length]
+
+
+def password(material: bytes) -> str:
+    """Return a password of 32 characters (186 bits) that needs no quoting in URLs, INI files or shells."""
+    number = int.from_bytes(material, "big")
+    characters = []
+    for _position in range(32):
+        number, index = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[index])
+    return "".join(characters)
+
+
+@dataclass(frozen=True)
+class Vault:
+    """Values of secrets by name, for one cloud."""
+
+    master_key: bytes = field(repr=False)
+    explicit: Mapping[str, str] = field(default_factory=dict, repr=False)
+    generations: Mapping[str, int] = field(default_factory=dict)
+
+    def value(self, name: str) -> str:
+        """Return the value of a secret such as `nova/database/nova_api`."""
+        given = self.explicit.get(name)
+        return given if given is not None else password(derive(self.master_key, name, self.generation(name), 48))
+
+    def generation(self, name: str) -> int:
+        """Return the generation of a secret: its own, that of the longest prefix (`nova`), `default`, or 1."""
+        parts = name.split("/")
+        for length in range(len(parts), 0, -1):
+            found = self.generations.get("/".join(parts[:length]))
+            if found is not None:
+                return found
+        return self.generations.get("default", 1)
+
+
+def generation_of(generations: Mapping[str, int], name: str) -> int:
+    """Return the generation of a secret from the inventory's mapping, see Vault.generation."""
+    return Vault(b"", {}, generations).generation(name)

@@ -1,0 +1,278 @@
+#!/usr/bin/python
+"""systemd units of a host in one call."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: unit_rollout
+short_description: Writes, enables and (re)starts all planned units of a host, and waits until they are well
+description:
+  - Compares the digest of each unit's file, of the files it reads and of its revision with the digest that was recorded
+    when the unit last started well. Only a unit that differs or does not run is touched, so an aborted run loses no restart.
+  - Units are started side by side; one that names others in O(units[].after) waits until these are well.
+  - One C(systemctl show) reads all units; when nothing differs, this is the only process.
+  - When units fail, those that are well are recorded all the same.
+options:
+  units:
+    description: The units of this host.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name: {description: 'Name with suffix, for example C(nova-api.service).', type: str, required: true}
+      content:
+        description: The whole unit file, written to C(/etc/systemd/system). Left out for a unit that a package brings.
+        type: str
+      dropin:
+        description: Text of C(brume.conf) in the unit's drop-in directory, for a unit that a package brings.
+        type: str
+      state:
+        description: V(absent) stops, disables and removes the unit, its drop-in and its record.
+        type: str
+        choices: [present, absent]
+        default: present
+      files: {description: Absolute paths of the files the unit reads., type: list, elements: str, default: []}
+      revision: {description: 'What else belongs to the digest, such as the release''s digest.', type: str, default: ''}
+      on_change:
+        description:
+          - What to do with a running unit that differs. V(reload) is used when only files differ; a unit file or revision
+            that differs needs a restart. V(none) leaves it running and records the digest.
+        type: str
+        choices: [restart, reload, none]
+        default: restart
+      enabled: {description: Whether it starts with the host., type: bool, default: true}
+      after: {description: Units of this call that must be well before this one starts., type: list, elements: str, default: []}
+      health:
+        description:
+          - When the unit counts as well, polled while it is active; one key.
+          - C(http) is a URL that must answer with a status below 500 (C(ca_file) beside it for https).
+          - C(tcp) is C(host) and C(port) that must accept a connection.
+          - C(queue) is C(name), C(config_file) and C(python); the queue must exist at the broker that C(transport_url) in the
+            file names. The interpreter must have the C(amqp) library.
+          - C(command) is a command that must exit with 0.
+          - With none of them, it must stay active for 2 seconds without a restart.
+        type: dict
+        default: {}
+      timeout: {description: Seconds from the start until it must be well., type: float, default: 120}
+  changed_files:
+    description:
+      - Paths that M(brume.cloud.configuration_files) changed, or in check mode would change.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode: {support: full, description: Reports what a run would write and restart.}
+  diff_mode: {support: full, description: Unit files, enablement and activity.}
+author: [Brume contributors]
+"""
+
+EXAMPLES = r"""
+- name: Placement
+  brume.cloud.unit_rollout:
+    units:
+      - name: placement-api.service
+        content: "{{ unit_text }}"
+        files: [/etc/placement/placement.conf]
+        revision: 2026.1-0123456789ab
+        health: {http: 'http://127.0.0.1:18778/'}
+      - name: haproxy.service
+        files: [/etc/haproxy/haproxy.cfg]
+        on_change: reload
+        health: {tcp: {host: 192.0.2.10, port: 443}}
+"""
+
+RETURN = r"""
+units:
+  description: What became of each unit that was started, restarted or reloaded.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    name: {description: The unit., type: str}
+    action: {description: 'start, restart or reload.', type: str}
+    seconds: {description: From its start until it was well or given up., type: float}
+    healthy: {description: Whether it is well., type: bool}
+    message: {description: Why it is not well., type: str}
+    journal: {description: Its last 20 lines in the journal if it is not well., type: list, elements: str}
+actions:
+  description: One sentence for each change, the same in check mode and in a run.
+  type: list
+  elements: str
+  returned: success
+  sample: [write /etc/systemd/system/placement-api.service, restart placement-api.service (its unit or release changed)]
+"""
+
+import contextlib
+import os
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.brume.cloud.plugins.module_utils import units
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write, read_marker, write_marker
+
+SPEC: dict[str, Any] = {
+    "units": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "content": {"type": "str"},
+            "dropin": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "files": {"type": "list", "elements": "str", "default": []},
+            "revision": {"type": "str", "default": ""},
+            "on_change": {"type": "str", "choices": ["restart", "reload", "none"], "default": "restart"},
+            "enabled": {"type": "bool", "default": True},
+            "after": {"type": "list", "elements": "str", "default": []},
+            "health": {"type": "dict", "default": {}},
+            "timeout": {"type": "float", "default": 120},
+        },
+    },
+    "changed_files": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def content_of(path: str) -> bytes | None:
+    """Return a file's content, None when there is no file."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def text_of(path: str) -> str | None:
+    """Return a unit file's text, None when there is no file."""
+    content = content_of(path)
+    return None if content is None else content.decode("utf-8", "replace")
+
+
+def record_path(unit: units.Unit) -> str:
+    """Return where a unit's record lies."""
+    return f"{units.RECORDS}/{unit.name}.json"
+
+
+def record(step: units.Step, digests: tuple[str, str]) -> None:
+    """Remember that a unit runs well with these digests."""
+    os.makedirs(units.RECORDS, mode=0o700, exist_ok=True)
+    write_marker(
+        record_path(step.unit),
+        {
+            "digest": digests[0],
+            "start_digest": digests[1],
+            "revision": step.unit.revision,
+            "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+        mode=0o600,
+    )
+
+
+def checked(systemd: units.Systemd, *arguments: str) -> None:
+    """Run systemctl for several units. Raises OSError with its message when it fails."""
+    done = systemd.run(*arguments)
+    if done.returncode:
+        raise OSError(f"systemctl {' '.join(arguments)}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+
+
+def prepare(steps: list[units.Step], states: dict[str, units.State], systemd: units.Systemd) -> None:
+    """Write and remove unit files, enable and disable, reload the manager once: all that comes before the starts."""
+    gone = [step.unit for step in steps if step.remove]
+    known = [unit.name for unit in gone if states[unit.name].load != "not-found"]
+    if known:
+        checked(systemd, "disable", "--now", "--no-reload", "--", *known)
+    for unit in gone:
+        for path in (*unit.texts, record_path(unit)):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(path)
+        with contextlib.suppress(OSError):  # another's drop-in may lie there
+            os.rmdir(f"{units.UNIT_DIRECTORY}/{unit.name}.d")
+    for step in steps:
+        for path in step.write:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            atomic_write(path, step.unit.texts[path] or "", mode=0o644, uid=0, gid=0)
+    disable = [step.unit.name for step in steps if step.disable]
+    if disable:
+        checked(systemd, "disable", "--no-reload", "--", *disable)
+    written = any(step.write for step in steps)
+    needed = any(states[step.unit.name].needs_reload for step in steps)
+    enable = [step.unit.name for step in steps if step.enable]
+    if enable:
+        checked(systemd, "enable", "--no-reload", "--", *enable)
+    if written or gone or enable or disable or needed:
+        checked(systemd, "daemon-reload")
+    failed = [step.unit.name for step in steps if step.verb and states[step.unit.name].active == "failed"]
+    if failed:
+        checked(systemd, "reset-failed", "--", *failed)
+
+
+def diff(step: units.Step, texts: dict[str, str | None], state: units.State) -> list[dict[str, str]]:
+    """Return the diffs of one unit: its files, then what systemd shall do with it."""
+    wanted = step.unit.texts
+    shown = [
+        {
+            "before_header": path if texts[path] is not None else f"{path} (absent)",
+            "after_header": path if wanted[path] is not None else f"{path} (absent)",
+            "before": texts[path] or "",
+            "after": wanted[path] or "",
+        }
+        for path in (texts if step.remove else step.write)
+        if texts[path] != wanted[path]
+    ]
+    lines = [line for line in step.actions if not line.startswith("write ")]
+    if lines:
+        before = f"{state.active}, {state.file_state or 'not there'}\n"
+        after = "".join(f"{line}\n" for line in lines)
+        shown.append(
+            {"before_header": step.unit.name, "after_header": step.unit.name, "before": before, "after": after}
+        )
+    return shown
+
+
+def main() -> None:
+    """Read all units, decide, then write, start and wait."""
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    systemd = units.Systemd()
+    outcomes: list[units.Outcome] = []
+    try:
+        planned = units.parse(module.params["units"])
+        states = systemd.states([unit.name for unit in planned])
+        texts = {unit.name: {path: text_of(path) for path in unit.texts} for unit in planned}
+        digests = {unit.name: units.digest(unit, content_of) for unit in planned}
+        # What this run has already written is in the digests; only a simulation needs to be told.
+        predicted = module.params["changed_files"] if module.check_mode else []
+        steps = [
+            units.decide(
+                unit, states[unit.name], read_marker(record_path(unit)), texts[unit.name], digests[unit.name], predicted
+            )
+            for unit in planned
+        ]
+        if not module.check_mode:
+            if any(step.actions for step in steps):
+                prepare(steps, states, systemd)
+            outcomes = units.roll_out(
+                [step for step in steps if step.verb],
+                states,
+                systemd,
+                lambda step: record(step, digests[step.unit.name]),
+            )
+            for step in steps:
+                if step.record and not step.verb:
+                    record(step, digests[step.unit.name])
+    except (units.UnitError, OSError) as error:
+        module.fail_json(msg=str(error), units=[], invocation={})
+    result = {
+        "changed": any(step.actions for step in steps),
+        "actions": [line for step in steps for line in step.actions],
+        "diff": [one for step in steps for one in diff(step, texts[step.unit.name], states[step.unit.name])],
+        "units": [vars(outcome) for outcome in outcomes],
+        "invocation": {},
+    }
+    if not all(outcome.healthy for outcome in outcomes):
+        module.fail_json(msg=units.failure_text(outcomes), **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
