@@ -274,7 +274,7 @@ def replace_link(path: str, target: str) -> None:
 
 
 _SETTING = re.compile(r"^(\s*)([\w.-]+)(\s*[=:]\s*)(.*)$")
-_SECRET_KEY = re.compile(r"(?:password|passwd|_pass|passphrase|secret|secret_key|shared_key|admin_token)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"(?:password|passwd|_pass|passphrase|secret|(?:secret|shared)_key|admin_token)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://|,)([^:@/,\s]*):([^@\s<>]+)@")
 _PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----\n).*?(-----END [A-Z ]*PRIVATE KEY-----)", re.DOTALL)
 _LABEL = "<secret "

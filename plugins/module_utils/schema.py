@@ -1,4 +1,4 @@
-"""Schema commands of services: each service's own in order, all services side by side, and only when something changed."""
+"""Schema commands of services: those of one in order, all services side by side, and only when something changed."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 RECORDS = "/var/lib/brume/units"
 """Directory of the records, 0700; one JSON file a unit."""
@@ -183,12 +183,13 @@ def digest(unit: Unit, content_of: Callable[[str], bytes | None]) -> tuple[str, 
     return whole.hexdigest(), start.hexdigest()
 
 
-def decide(  # noqa: PLR0912 (one rule a line; apart they would hide the order of the rules)
+def decide(
     unit: Unit,
     state: State,
     record: Mapping[str, Any] | None,
     texts: Mapping[str, str | None],
     digests: tuple[str, str],
+    *,
     changed_files: Iterable[str] = (),
 ) -> Step:
     """Return what a unit needs.
@@ -353,11 +354,13 @@ its arguments: it reads the address from the service's own file."""
 class Systemd:
     """The host's service manager."""
 
+    VARIABLES: ClassVar[dict[str, str]] = {"LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
+
     def run(self, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run systemctl. Raises subprocess.TimeoutExpired after `timeout` seconds."""
         return subprocess.run(
             ["systemctl", *arguments], capture_output=True, text=True, timeout=timeout, check=False,
-            stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
+            stdin=subprocess.DEVNULL, env={**os.environ, **self.VARIABLES},
         )
 
     def states(self, names: Sequence[str]) -> dict[str, State]:
@@ -429,10 +432,9 @@ def wait_healthy(unit: Unit, watch: Watch, baseline: int, deadline: float) -> st
                 settled, restarts = time.monotonic(), state.restarts
             if state.is_active:
                 if unit.health.get("queue"):
-                    if probe is None:
-                        probe = _start_probe(unit, deadline)
+                    probe = probe or _start_probe(unit, deadline)
                     problem = _probe_problem(probe)
-                    if problem and probe.returncode is not None:
+                    if probe.returncode is not None:
                         return problem
                 else:
                     problem = _problem(unit, time.monotonic() - settled)
@@ -531,7 +533,7 @@ def roll_out(
                 record(step)
             else:
                 outcome.journal = systemd.journal(unit.name)
-        except Exception as error:  # noqa: BLE001 (a thread's failure must not leave the others waiting)
+        except Exception as error:  # whatever it is, the units that wait for this one must hear of it
             outcome.healthy, outcome.message = False, f"{type(error).__name__}: {error}"
         finally:
             outcome.seconds = round(time.monotonic() - began, 1)
@@ -577,5 +579,5 @@ def failure_text(outcomes: Iterable[Outcome]) -> str:
                 f"  next: `journalctl -u {outcome.name}` on this host shows the rest; correct the cause and run again"
             )
     names = ", ".join(outcome.name for outcome in failed)
-    parts.append(f"{len(failed)} unit(s) are not well: {names}; those that are were recorded and will not restart again")
+    parts.append(f"{len(failed)} unit(s) are not well: {names}; the others were recorded and will not start again")
     return "\n".join(parts)

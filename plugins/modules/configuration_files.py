@@ -8,7 +8,7 @@ module: configuration_files
 short_description: Makes all planned files, directories and links of a host so, in one call
 description:
   - Reads every path, compares content, owner, group and mode, and changes only what differs.
-  - Files are written beside their place, flushed to the disk and renamed, so that a reader sees the old content or the new.
+  - Files are written beside their place, flushed and renamed, so that a reader sees the old content or the new.
   - Nothing is written before everything was read and found possible; all problems are reported at once.
   - The module's arguments hold secrets, so neither they nor unredacted contents are logged or returned.
 options:
@@ -25,7 +25,7 @@ options:
       mode: {description: Octal mode as text., type: str, default: '0640'}
       state: {description: Whether the file exists., type: str, choices: [present, absent], default: present}
   directories:
-    description: Directories. Missing parents are made with mode 0755 and owner root. Only an empty directory is removed.
+    description: Directories. Missing parents belong to root with mode 0755. Only an empty directory is removed.
     type: list
     elements: dict
     default: []
@@ -75,7 +75,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changed_files:
-  description: Paths of files and links whose content changed (in check mode, would change); for M(brume.cloud.unit_rollout).
+  description: Files and links whose content changed or would change, for M(brume.cloud.unit_rollout).
   type: list
   elements: str
   returned: success

@@ -7,10 +7,10 @@ DOCUMENTATION = r"""
 module: environments
 short_description: Builds the virtual environments of all services of a host from their hash locks, side by side
 description:
-  - Builds with C(uv) what is missing, as many at a time as the host has processors. A complete environment is never touched.
-  - An environment counts as complete when its marker is there, which is written last. What an ended run left is built anew.
+  - Builds with C(uv) what is missing, as many at a time as the host has processors. What is complete is left alone.
+  - An environment is complete when its marker is there, which is written last. What an ended run left is built anew.
   - Index, proxy and trust settings come from C(/etc/uv/uv.toml), C(/etc/pip.conf) and C(/etc/environment).
-  - Bytecode is written at the end, once for each file that several environments share, because services cannot write it.
+  - Bytecode is written at the end, because services cannot write it; once for files that environments share.
 options:
   environments:
     description: The environments.
@@ -77,6 +77,7 @@ actions:
 import os
 import shutil
 import time
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -161,7 +162,7 @@ def main() -> None:
             environment = variables(params) if building else {}
             outcomes = convergence.side_by_side(
                 {
-                    plan.environment.path: lambda plan=plan: uv.build(plan, params["uv"], environment, wheelhouse)
+                    plan.environment.path: partial(uv.build, plan, params["uv"], environment, wheelhouse)
                     for plan in building
                 },
                 limit=len(os.sched_getaffinity(0)),

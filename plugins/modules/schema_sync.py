@@ -32,7 +32,7 @@ options:
         type: str
         choices: [present, absent]
         default: present
-  redactions: {description: Secret values and the names to show in their place in messages., type: dict, default: {}}
+  redactions: {description: Secret values and the names to show in their place., type: dict, default: {}}
   limit: {description: How many services run at a time., type: int, default: 8}
 attributes:
   check_mode: {support: full, description: Reports which services' commands a run would start.}
@@ -67,6 +67,7 @@ actions:
 
 import os
 import time
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -119,9 +120,11 @@ def main() -> None:
         work = schema.pending(services, records)
         absent = [item["name"] for item in module.params["services"] if item["state"] == "absent"]
         gone = [name for name in absent if os.path.exists(path_of(name))]
+        digests = [(service.name, str(records[service.name].get("digest", "")), service.digest) for service in work]
+        digests += [(name, str(convergence.read_marker(path_of(name)).get("digest", "?")), "") for name in gone]
         if not module.check_mode:
             outcomes = convergence.side_by_side(
-                {service.name: lambda service=service: converge(service, redactions) for service in work},
+                {service.name: partial(converge, service, redactions) for service in work},
                 limit=module.params["limit"],
             )
             for name in gone:
@@ -135,8 +138,6 @@ def main() -> None:
     problems = [str(outcome.error) for outcome in outcomes.values() if outcome.error]
     if problems:
         module.fail_json(msg="\n".join(problems), services=results, invocation={})
-    digests = [(service.name, str(records[service.name].get("digest", "")), service.digest) for service in work]
-    digests += [(name, str(convergence.read_marker(path_of(name)).get("digest", "recorded")), "") for name in gone]
     module.exit_json(
         changed=bool(work or gone),
         actions=[schema.action(service) for service in work] + [f"remove the schema record of {name}" for name in gone],

@@ -8,7 +8,7 @@ module: unit_rollout
 short_description: Writes, enables and (re)starts all planned units of a host, and waits until they are well
 description:
   - Compares the digest of each unit's file, of the files it reads and of its revision with the digest that was recorded
-    when the unit last started well. Only a unit that differs or does not run is touched, so an aborted run loses no restart.
+    when the unit last started well. Only a unit that differs or does not run is touched: no run loses a restart.
   - Units are started side by side; one that names others in O(units[].after) waits until these are well.
   - One C(systemctl show) reads all units; when nothing differs, this is the only process.
   - When units fail, those that are well are recorded all the same.
@@ -35,20 +35,20 @@ options:
       revision: {description: 'What else belongs to the digest, such as the release''s digest.', type: str, default: ''}
       on_change:
         description:
-          - What to do with a running unit that differs. V(reload) is used when only files differ; a unit file or revision
-            that differs needs a restart. V(none) leaves it running and records the digest.
+          - What to do with a running unit that differs. V(reload) holds when only files differ; another unit file or
+            revision needs a restart. V(none) leaves it running and records the digest.
         type: str
         choices: [restart, reload, none]
         default: restart
       enabled: {description: Whether it starts with the host., type: bool, default: true}
-      after: {description: Units of this call that must be well before this one starts., type: list, elements: str, default: []}
+      after: {description: Units of this call that must be well before it starts., type: list, elements: str, default: []}
       health:
         description:
           - When the unit counts as well, polled while it is active; one key.
           - C(http) is a URL that must answer with a status below 500 (C(ca_file) beside it for https).
           - C(tcp) is C(host) and C(port) that must accept a connection.
-          - C(queue) is C(name), C(config_file) and C(python); the queue must exist at the broker that C(transport_url) in the
-            file names. The interpreter must have the C(amqp) library.
+          - C(queue) is C(name), C(config_file) and C(python); the queue must exist at the broker that C(transport_url)
+            in the file names. The interpreter must have the C(amqp) library.
           - C(command) is a command that must exit with 0.
           - With none of them, it must stay active for 2 seconds without a restart.
         type: dict
@@ -244,7 +244,8 @@ def main() -> None:
         predicted = module.params["changed_files"] if module.check_mode else []
         steps = [
             units.decide(
-                unit, states[unit.name], read_marker(record_path(unit)), texts[unit.name], digests[unit.name], predicted
+                unit, states[unit.name], read_marker(record_path(unit)), texts[unit.name], digests[unit.name],
+                changed_files=predicted,
             )
             for unit in planned
         ]
@@ -262,7 +263,7 @@ def main() -> None:
                     record(step, digests[step.unit.name])
     except (units.UnitError, OSError) as error:
         module.fail_json(msg=str(error), units=[], invocation={})
-    result = {
+    result: dict[str, Any] = {
         "changed": any(step.actions for step in steps),
         "actions": [line for step in steps for line in step.actions],
         "diff": [one for step in steps for one in diff(step, texts[step.unit.name], states[step.unit.name])],

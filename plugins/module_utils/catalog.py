@@ -1,0 +1,791 @@
+"""Keystone's objects: what is wanted against what the Identity API lists, as actions.
+
+`fetch` reads, `compare` is pure but for the callables it hands out. Objects are known by names, as operators write them;
+ids are looked up when a change is made, so that an object which does not exist yet can be referred to.
+Paths, attributes and filters are those of the Identity API v3 (https://docs.openstack.org/api-ref/identity/v3/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
+    SIDE_BY_SIDE,
+    Action,
+    ConvergenceError,
+    duplicates,
+    retry,
+    side_by_side,
+    values,
+)
+
+Key = tuple[str, ...]
+Record = dict[str, Any]
+
+SECRET = "<secret>"
+ANOTHER = "<another secret>"
+
+REFUSED = "connection refused"
+RESET = "connection reset"
+TRANSIENT_STATUS = {502: "HTTP 502 Bad Gateway", 503: "HTTP 503 Service Unavailable", 504: "HTTP 504 Gateway Timeout"}
+"""What a load balancer answers while a back end starts or leaves."""
+
+NEVER_ARRIVED = frozenset({REFUSED, TRANSIENT_STATUS[503]})
+"""Transient errors after which a request certainly changed nothing, so that even a creation may be sent again."""
+
+
+class ApiError(Exception):
+    """The API refused a request, or could not be reached. `transient` names the error if another attempt may help."""
+
+    def __init__(self, message: str, status: int = 0, transient: str | None = None) -> None:
+        """Keep the API's message, the HTTP status (0 without one) and the name of a transient error."""
+        super().__init__(message)
+        self.status = status
+        self.transient = transient
+
+
+class Request(Protocol):
+    """Sends a request to a path below `/v3` and returns the answer's body. Raises ApiError."""
+
+    def __call__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Record:
+        """Send it."""
+
+
+Authenticate = Callable[[str, str, str], bool]
+"""Whether Keystone accepts a user (name, domain id) with a password. Raises ApiError when it cannot say."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One type of object: where it lives, what identifies it, which options name other objects."""
+
+    name: str
+    identity: tuple[str, ...]
+    """Options that make the key; those that are references too are kept as names."""
+    attributes: tuple[str, ...] = ()
+    """Options that are attributes of the same name."""
+    references: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Option: (kind it names, attribute that holds the id)."""
+    create_step: int = 0
+    delete_step: int = 0
+
+    @property
+    def plural(self) -> str:
+        """Name of the collection in paths, answers and module options."""
+        return f"{self.name}s"
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("domain", ("name",), ("description", "enabled"), create_step=0, delete_step=960),
+        Kind("region", ("id",), ("description", "parent_region_id"), create_step=100, delete_step=700),
+        Kind("role", ("domain", "name"), ("description",), {"domain": ("domain", "domain_id")}, 300, 650),
+        Kind(
+            "project", ("domain", "name"), ("description", "enabled"), {"domain": ("domain", "domain_id")}, 300, 640
+        ),
+        Kind("service", ("name",), ("type", "description", "enabled"), create_step=300, delete_step=620),
+        Kind(
+            "user",
+            ("domain", "name"),
+            ("description", "enabled", "email"),
+            {"domain": ("domain", "domain_id"), "default_project": ("project", "default_project_id")},
+            400,
+            630,
+        ),
+        Kind(
+            "endpoint",
+            ("service", "interface", "region"),
+            ("url", "enabled"),
+            {"service": ("service", "service_id"), "region": ("region", "region_id")},
+            400,
+            610,
+        ),
+    )
+}
+"""Steps: what others refer to is made first and goes last. Regions use the steps 100 to 199 and 700 to 799."""
+
+ASSIGN_STEP, UNASSIGN_STEP, DISABLE_DOMAIN_STEP, OWN_PASSWORD_STEP = 500, 600, 950, 999
+REGION_DEPTH = 99
+"""Regions may be nested this deep, so that parents are made before their children."""
+
+
+@dataclass
+class Actual:
+    """What the API lists: records by kind, assignments by scope, and whose password was accepted."""
+
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    assignments: list[Record] = field(default_factory=list)
+    passwords: dict[Key, bool] = field(default_factory=dict)
+    """User's key: whether the wanted password is the one Keystone has. Missing: it could not be asked."""
+
+
+Desired = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The module's options: lists by plural name (`users`), and `assignments`."""
+
+
+def _present(item: Mapping[str, Any]) -> bool:
+    return bool(item.get("state", "present") != "absent")
+
+
+class Names:
+    """Names of domains: an id is accepted where a name is expected, as the command line client does."""
+
+    def __init__(self, desired: Desired, actual: Actual) -> None:
+        """Learn the domains that exist or are to exist."""
+        self._by_id = {record["id"]: record["name"] for record in actual.records.get("domain", [])}
+        self._names = {*self._by_id.values(), *(item["name"] for item in desired.get("domains") or ())}
+
+    def domain(self, text: str | None) -> str:
+        """Return a domain's name from its name or id; empty for none."""
+        if not text:
+            return ""
+        return text if text in self._names else self._by_id.get(text, text)
+
+    def domain_of(self, record: Mapping[str, Any]) -> str:
+        """Return the name of the domain an object of the API belongs to; empty for none."""
+        number = record.get("domain_id")
+        return self._by_id.get(number, str(number)) if number else ""
+
+
+def label(kind: str, key: Key) -> str:
+    """Return how an object is named in messages: `Default/nova`, `nova internal RegionOne`."""
+    return " ".join(key) if kind == "endpoint" else "/".join(part for part in key if part)
+
+
+def wanted_key(kind: Kind, item: Mapping[str, Any], names: Names) -> Key:
+    """Return the key of a wanted object."""
+    return tuple(
+        names.domain(item.get(option)) if option == "domain" else str(item.get(option) or "")
+        for option in kind.identity
+    )
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def list_all(request: Request, plural: str, **filters: str) -> list[Record]:
+    """Return every record of a collection, page after page.
+
+    Pages follow `links.next`, of which only the query counts: its host is Keystone's public one. Raises ApiError.
+    """
+    path = f"/{plural}" + (f"?{urlencode(filters)}" if filters else "")
+    records: list[Record] = []
+    while True:
+        body = request("GET", path)
+        page = body.get(plural) or []
+        records += page
+        following = (body.get("links") or {}).get("next")
+        if not following or not page:
+            if body.get("truncated"):
+                raise ApiError(
+                    f"Keystone ends its list of {plural} after {len(records)} entries; "
+                    "unset the list_limit options in keystone.conf, else objects would be made twice"
+                )
+            return records
+        path = f"/{plural}?{urlsplit(following).query}"
+
+
+def fetch(desired: Desired, request: Request, authenticate: Authenticate, own: tuple[Key, str] | None = None) -> Actual:
+    """Read what `compare` needs: each type that is wanted or referred to once, side by side.
+
+    Users and projects are listed for the domains in question only, and assignments for the scopes in question: both
+    may be many, and Keystone with a driver per domain wants to be told the domain. `own` is the caller's own key and
+    password, which need no asking. Raises ConvergenceError naming every list and user that could not be read.
+    """
+    actual = Actual()
+    wanted = {name: [*(desired.get(kind.plural) or ())] for name, kind in KINDS.items()}
+    assignments = [*(desired.get("assignments") or ())]
+    people = bool(wanted["user"] or assignments)
+    needed = {
+        "domain": bool(wanted["domain"] or wanted["project"] or people or any(r.get("domain") for r in wanted["role"])),
+        "region": bool(wanted["region"] or wanted["endpoint"]),
+        "role": bool(wanted["role"] or assignments),
+        "service": bool(wanted["service"] or wanted["endpoint"]),
+        "endpoint": bool(wanted["endpoint"]),
+    }
+    lists: dict[str, Callable[[], Any]] = {
+        f"list of {KINDS[name].plural}": _lister(request, KINDS[name].plural)
+        for name, flag in needed.items()
+        if flag
+    }
+    found = values(side_by_side(lists))
+    for name in needed:
+        actual.records[name] = found.get(f"list of {KINDS[name].plural}", [])
+    names = Names(desired, actual)
+    ids = {record["name"]: record["id"] for record in actual.records["domain"]}
+
+    role_domains = sorted({names.domain(item.get("domain")) for item in wanted["role"]} - {""})
+    users, projects = _domains_in_question(wanted, assignments, names)
+    lists = {f"list of users of domain {name}": _lister(request, "users", domain_id=ids[name])
+             for name in sorted(users) if name in ids}
+    lists |= {f"list of projects of domain {name}": _lister(request, "projects", domain_id=ids[name])
+              for name in sorted(projects) if name in ids}
+    lists |= {f"list of roles of domain {name}": _lister(request, "roles", domain_id=ids[name])
+              for name in role_domains if name in ids}
+    for name, records in values(side_by_side(lists)).items():
+        kind = name.split()[2].removesuffix("s")
+        actual.records.setdefault(kind, []).extend(records)
+    # `is_domain` projects are the domains themselves.
+    actual.records["project"] = [r for r in actual.records.get("project", []) if not r.get("is_domain")]
+    actual.records.setdefault("user", [])
+
+    lists = dict(_scope_lists(assignments, names, actual, request))
+    asked: dict[str, Key] = {}
+    index = _by_key(KINDS["user"], actual, names, wanted["user"])
+    for item in wanted["user"]:
+        key = wanted_key(KINDS["user"], item, names)
+        record = index.get(key)
+        if not _asks_password(item) or record is None or not record.get("enabled", True):
+            continue
+        if own == (key, item["password"]):
+            actual.passwords[key] = True
+            continue
+        name = f"user {label('user', key)}"
+        asked[name] = key
+        lists[name] = _asker(authenticate, record, item["password"])
+    for name, outcome in values(side_by_side(lists)).items():
+        if name in asked:
+            actual.passwords[asked[name]] = outcome
+        else:
+            actual.assignments += outcome
+    return actual
+
+
+def _asks_password(item: Mapping[str, Any]) -> bool:
+    return bool(item.get("password")) and _present(item) and item.get("update_password", "always") == "always"
+
+
+def _lister(request: Request, plural: str, **filters: str) -> Callable[[], list[Record]]:
+    return lambda: list_all(request, plural, **filters)
+
+
+def _asker(authenticate: Authenticate, record: Record, password: str) -> Callable[[], bool]:
+    return lambda: authenticate(record["name"], record["domain_id"], password)
+
+
+def _domains_in_question(
+    wanted: Mapping[str, Sequence[Mapping[str, Any]]], assignments: Iterable[Mapping[str, Any]], names: Names
+) -> tuple[set[str], set[str]]:
+    """Return the domains whose users, and those whose projects, have to be listed."""
+    users = {names.domain(item.get("domain")) for item in wanted["user"]}
+    projects = {names.domain(item.get("domain")) for item in wanted["project"]}
+    projects |= {_project_domain(item, names) for item in wanted["user"] if item.get("default_project")}
+    for item in assignments:
+        users.add(names.domain(item.get("user_domain")))
+        if item.get("project"):
+            projects.add(names.domain(item.get("project_domain")))
+    return users - {""}, projects - {""}
+
+
+def _project_domain(item: Mapping[str, Any], names: Names) -> str:
+    """Return the domain of a user's default project, which is the user's own unless said otherwise."""
+    return names.domain(item.get("default_project_domain") or item.get("domain"))
+
+
+def _scope_lists(
+    assignments: Iterable[Mapping[str, Any]], names: Names, actual: Actual, request: Request
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield a listing of role assignments for every scope that is wanted and exists."""
+    projects = _by_key(KINDS["project"], actual, names)
+    domains = {record["name"]: record for record in actual.records["domain"]}
+    for key in sorted({_scope(item, names) for item in assignments}):
+        record: Mapping[str, Any] | None
+        if key[0] == "system":
+            filters = {"scope.system": "all"}
+        elif key[0] == "domain":
+            if (record := domains.get(key[1])) is None:
+                continue
+            filters = {"scope.domain.id": record["id"]}
+        else:
+            if (record := projects.get(key[1:])) is None:
+                continue
+            filters = {"scope.project.id": record["id"]}
+        yield f"list of role assignments on {' '.join(key)}", _lister(request, "role_assignments", **filters)
+
+
+def _by_key(
+    kind: Kind, actual: Actual, names: Names, wanted: Iterable[Mapping[str, Any]] = ()
+) -> dict[Key, Record]:
+    """Return the records of a kind by key. Of several with one key, the one that fits a wanted object best stays."""
+    grouped: dict[Key, list[Record]] = {}
+    for record in actual.records.get(kind.name, []):
+        grouped.setdefault(_actual_key(kind, record, actual, names), []).append(record)
+    fits = {wanted_key(kind, item, names): item for item in wanted}
+    return {
+        key: max(group, key=lambda record: _fitness(fits.get(key, {}), record)) for key, group in grouped.items()
+    }
+
+
+def _fitness(item: Mapping[str, Any], record: Record) -> int:
+    """Return how many of the attributes that make up what clients see are as wanted."""
+    return sum(record.get(name) == item.get(name) for name in ("type", "url"))
+
+
+def _actual_key(kind: Kind, record: Record, actual: Actual, names: Names) -> Key:
+    """Return the key of a record the API listed."""
+    if kind.name == "endpoint":
+        services = {item["id"]: item.get("name") or item["type"] for item in actual.records.get("service", [])}
+        service = services.get(record.get("service_id"), str(record.get("service_id")))
+        return (service, str(record.get("interface")), str(record.get("region_id") or ""))
+    if kind.name == "service":
+        return (record.get("name") or record["type"],)
+    return tuple(
+        names.domain_of(record) if option == "domain" else str(record.get(option) or "") for option in kind.identity
+    )
+
+
+def _scope(item: Mapping[str, Any], names: Names) -> Key:
+    """Return the scope of a wanted assignment: its type and key."""
+    if item.get("system"):
+        return ("system", str(item["system"]))
+    if item.get("project"):
+        return ("project", names.domain(item.get("project_domain")), str(item["project"]))
+    return ("domain", names.domain(item.get("domain")))
+
+
+# --- comparing --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """Which objects exist, or will once the actions have run, and their ids as far as they are known."""
+
+    ids: dict[tuple[str, Key], str | None]
+    going: set[tuple[str, Key]]
+
+    def usable(self, kind: str, key: Key) -> bool:
+        """Whether an object can be referred to after the run."""
+        return (kind, key) in self.ids and (kind, key) not in self.going
+
+    def label_of(self, kind: str, number: str | None) -> str:
+        """Return how the object with an id is named; the id itself when it is not listed, empty for none."""
+        for (name, key), known in self.ids.items():
+            if name == kind and known is not None and known == number:
+                return label(kind, key)
+        return number or ""
+
+    def id(self, kind: str, key: Key) -> str:
+        """Return an id. Raises ConvergenceError when the object's creation failed."""
+        number = self.ids.get((kind, key))
+        if number is None:
+            raise ConvergenceError(f"{kind} {label(kind, key)} does not exist")
+        return number
+
+
+def compare(desired: Desired, actual: Actual, request: Request, own: tuple[Key, str] | None = None) -> list[Action]:
+    """Return the actions that turn what is there into what is wanted, in the order of their steps.
+
+    `own` is the key and password of the user whose token is in use. A change of its password ends that token, so it
+    comes after everything else.
+    Raises ConvergenceError with every mistake of the wanted state: objects named twice or never, scopes missing.
+    """
+    names = Names(desired, actual)
+    problems: list[str] = []
+    world = World({}, set())
+    chosen: dict[str, dict[Key, Record]] = {}
+    for kind in KINDS.values():
+        items = [*(desired.get(kind.plural) or ())]
+        chosen[kind.name] = _by_key(kind, actual, names, items)
+        for key, record in chosen[kind.name].items():
+            world.ids[kind.name, key] = record["id"]
+        keys = [wanted_key(kind, item, names) for item in items]
+        problems += [
+            f"{kind.name} {name}: named more than once; one entry may stay"
+            for name in duplicates(label(kind.name, key) for key in keys)
+        ]
+        for key, item in zip(keys, items, strict=True):
+            if _present(item):
+                world.ids.setdefault((kind.name, key), None)
+            else:
+                world.going.add((kind.name, key))
+    problems += _ambiguous_services(desired, actual)
+
+    actions: list[Action] = []
+    for kind in KINDS.values():
+        for item in desired.get(kind.plural) or ():
+            key = wanted_key(kind, item, names)
+            record = chosen[kind.name].get(key)
+            if not _present(item):
+                if own is not None and kind.name == "user" and key == own[0]:
+                    problems.append(f"user {label(kind.name, key)}: is the one this module logs in as; it has to stay")
+                elif record is not None:
+                    actions += _deletions(kind, key, record, request, actual)
+                continue
+            missing = _unknown_references(kind, key, item, names, world)
+            problems += missing
+            if not missing:
+                accepted = actual.passwords.get(key)
+                actions += _object_actions(kind, key, item, record, accepted, desired, names, world, request, own)
+                if kind.name == "endpoint":
+                    actions += _surplus(kind, key, record, actual, names, request)
+    found, assignment_actions = _assignments(desired, actual, chosen, names, world, request)
+    problems += found
+    if problems:
+        raise ConvergenceError("\n".join(problems))
+    return sorted(actions + assignment_actions, key=lambda action: action.step)
+
+
+def _ambiguous_services(desired: Desired, actual: Actual) -> Iterator[str]:
+    """Yield a problem for each wanted service whose name several services bear, none of which has its type."""
+    for item in desired.get("services") or ():
+        same = [record for record in actual.records.get("service", []) if record.get("name") == item["name"]]
+        if len(same) > 1 and sum(record["type"] == item.get("type") for record in same) != 1:
+            listed = ", ".join(f"{record['id']} ({record['type']})" for record in same)
+            yield f"service {item['name']}: several services bear the name: {listed}; delete all but one by id"
+
+
+def _reference_keys(kind: Kind, item: Mapping[str, Any], names: Names) -> dict[str, tuple[str, Key]]:
+    """Return the objects a wanted one refers to, by option: (kind, key)."""
+    found: dict[str, tuple[str, Key]] = {}
+    for option, (target, _attribute) in kind.references.items():
+        text = item.get(option)
+        if not text:
+            continue
+        if target == "domain":
+            found[option] = (target, (names.domain(text),))
+        elif target == "project":
+            found[option] = (target, (_project_domain(item, names), str(text)))
+        else:
+            found[option] = (target, (str(text),))
+    if kind.name == "region" and item.get("parent_region_id"):
+        found["parent_region_id"] = ("region", (str(item["parent_region_id"]),))
+    return found
+
+
+def _unknown_references(kind: Kind, key: Key, item: Mapping[str, Any], names: Names, world: World) -> list[str]:
+    problems = []
+    for option, (target, other) in _reference_keys(kind, item, names).items():
+        if not world.usable(target, other):
+            reason = "is to be deleted" if (target, other) in world.going else "does not exist and is not planned"
+            problems.append(f"{kind.name} {label(kind.name, key)}: {option}: {target} {label(target, other)} {reason}")
+    return problems
+
+
+def _object_actions(
+    kind: Kind,
+    key: Key,
+    item: Mapping[str, Any],
+    record: Record | None,
+    accepted: bool | None,
+    desired: Desired,
+    names: Names,
+    world: World,
+    request: Request,
+    own: tuple[Key, str] | None,
+) -> Iterator[Action]:
+    """Yield the creation, or the update of what differs, of one object."""
+    references = _reference_keys(kind, item, names)
+    wanted = {name: item[name] for name in kind.attributes if item.get(name) is not None}
+    shown = dict(wanted)
+    fixed = {} if record is None else {option for option in references if option in kind.identity}
+    links = {option: target for option, target in references.items() if option in kind.references}
+    shown |= {option: label(*target) for option, target in links.items() if option not in fixed}
+    depth = _depth(item, desired) if kind.name == "region" else 0
+    if kind.name == "user" and item.get("options"):
+        wanted["options"] = shown["options"] = dict(item["options"])
+
+    if record is None:
+        wanted |= {option: item[option] for option in kind.identity if option not in kind.references}
+        shown |= {option: item[option] for option in kind.identity if option not in kind.references}
+        if item.get("password"):
+            wanted["password"], shown["password"] = item["password"], SECRET
+
+        def create() -> None:
+            body = wanted | {kind.references[o][1]: world.id(*target) for o, target in links.items()}
+            if kind.name == "region":
+                # A PUT names the id, so that a second attempt cannot make a second region.
+                request("PUT", f"/regions/{quote(key[0], safe='')}",
+                        {"region": {name: value for name, value in body.items() if name != "id"}})
+                world.ids[kind.name, key] = key[0]
+            else:
+                answer = request("POST", f"/{kind.plural}", {kind.name: body})
+                world.ids[kind.name, key] = answer[kind.name]["id"]
+
+        yield Action(kind.name, "create", label(kind.name, key), {}, shown, create, kind.create_step + depth)
+        return
+
+    before = {name: _normal(name, record.get(name), shown) for name in shown if name not in kind.references}
+    for option in links.keys() - fixed:
+        target, attribute = kind.references[option]
+        before[option] = world.label_of(target, record.get(attribute))
+    # A user that is disabled cannot be asked for its password; when it is enabled it gets the wanted one, to be sure.
+    password = _asks_password(item) and (
+        accepted is False or (accepted is None and not record.get("enabled", True) and wanted.get("enabled") is True)
+    )
+    step = kind.create_step + depth
+    if password:
+        before["password"], shown["password"] = ANOTHER, SECRET
+        wanted["password"] = item["password"]
+        if own is not None and key == own[0]:
+            step = OWN_PASSWORD_STEP
+    differing = [name for name in shown if before.get(name) != shown[name]]
+    if not differing:
+        return
+    number = record["id"]
+
+    def update() -> None:
+        body = {name: wanted[name] for name in differing if name in wanted}
+        body |= {kind.references[o][1]: world.id(*links[o]) for o in differing if o in links}
+        request("PATCH", f"/{kind.plural}/{quote(number, safe='')}", {kind.name: body})
+
+    yield Action(kind.name, "update", label(kind.name, key), before, shown, update, step)
+
+
+def _normal(name: str, value: Any, shown: Mapping[str, Any]) -> Any:
+    """Return an attribute of the API the way it is wanted: no text is an empty one, options only as far as given."""
+    if name == "options":
+        return {option: (value or {}).get(option, False) for option in shown["options"]}
+    if name == "parent_region_id":
+        return value or ""
+    return "" if value is None and isinstance(shown.get(name), str) else value
+
+
+def _depth(item: Mapping[str, Any], desired: Desired) -> int:
+    """Return below how many wanted regions a region lies. Raises ConvergenceError when they form a circle."""
+    parents = {str(region["id"]): region.get("parent_region_id") for region in desired.get("regions") or ()}
+    depth, parent = 0, item.get("parent_region_id")
+    while parent:
+        depth, parent = depth + 1, parents.get(str(parent))
+        if depth > REGION_DEPTH:
+            raise ConvergenceError(f"region {item['id']}: its parents form a circle, or lie deeper than {REGION_DEPTH}")
+    return depth
+
+
+def _deletions(kind: Kind, key: Key, record: Record, request: Request, actual: Actual) -> Iterator[Action]:
+    """Yield the deletion of one object, and before it what Keystone wants to be done first."""
+    name, path = label(kind.name, key), f"/{kind.plural}/{quote(record['id'], safe='')}"
+    if kind.name == "domain" and record.get("enabled", True):
+        yield Action(
+            kind.name, "update", name, {"enabled": True}, {"enabled": False},
+            lambda: request("PATCH", path, {"domain": {"enabled": False}}), DISABLE_DOMAIN_STEP,
+        )  # fmt: skip
+    step = kind.delete_step
+    if kind.name == "region":
+        parents = {item["id"]: item.get("parent_region_id") for item in actual.records["region"]}
+        depth, parent = 0, record.get("parent_region_id")
+        while parent and depth < REGION_DEPTH:
+            depth, parent = depth + 1, parents.get(parent)
+        step += REGION_DEPTH - depth
+    before = {option: record[option] for option in kind.attributes if record.get(option) not in (None, "")}
+    yield Action(kind.name, "delete", name, before, {}, lambda: _delete(request, path), step)
+
+
+def _delete(request: Request, path: str) -> None:
+    """Delete what is at a path; that it is gone already, with its parent or by an attempt before, is no error."""
+    try:
+        request("DELETE", path)
+    except ApiError as error:
+        if error.status != 404:  # noqa: PLR2004 - Not Found
+            raise
+
+
+def _surplus(
+    kind: Kind, key: Key, record: Record | None, actual: Actual, names: Names, request: Request
+) -> Iterator[Action]:
+    """Yield deletions of further endpoints of the same service, interface and region: clients would take any."""
+    for other in actual.records[kind.name]:
+        if other is not record and _actual_key(kind, other, actual, names) == key:
+            for action in _deletions(kind, key, other, request, actual):
+                yield replace(action, name=f"{action.name} (surplus {other['id']})")
+
+
+def _assignments(
+    desired: Desired,
+    actual: Actual,
+    chosen: Mapping[str, Mapping[Key, Record]],
+    names: Names,
+    world: World,
+    request: Request,
+) -> tuple[list[str], list[Action]]:
+    """Return the problems and actions of role assignments: a user's role on a project, a domain or the system."""
+    existing = {
+        (record["role"]["id"], record["user"]["id"], *_actual_scope(record["scope"]))
+        for record in actual.assignments
+        if "user" in record and "OS-INHERIT:inherited_to" not in record.get("scope", {})
+    }
+    problems: list[str] = []
+    actions: list[Action] = []
+    seen: list[str] = []
+    for item in desired.get("assignments") or ():
+        scopes = [name for name in ("project", "domain", "system") if item.get(name)]
+        user = ("user", (names.domain(item.get("user_domain")), str(item["user"])))
+        role = ("role", (names.domain(item.get("role_domain")), str(item["role"])))
+        scope = _scope(item, names)
+        name = f"{label(*role)} of {label(*user)} on {scope[0]} {label(scope[0], scope[1:])}"
+        if len(scopes) != 1:
+            problems.append(f"assignment of {label(*role)} to {label(*user)}: give one of project, domain and system")
+            continue
+        seen.append(name)
+        objects = [user, role, *([] if scope[0] == "system" else [(scope[0], scope[1:])])]
+        ids = [world.ids.get(target) for target in objects]
+        number = scope[1] if scope[0] == "system" else str(ids[2])
+        there = None not in ids and (str(ids[1]), str(ids[0]), scope[0], number) in existing
+        if not _present(item):
+            if there:
+                actions.append(
+                    Action("assignment", "delete", name, {"role": label(*role)}, {},
+                           partial(_unassign, request, world, objects, scope), UNASSIGN_STEP)
+                )  # fmt: skip
+            continue
+        missing = [target for target in objects if not world.usable(*target)]
+        problems += [f"assignment {name}: {label_kind} {label(label_kind, key)} does not exist and is not planned"
+                     for label_kind, key in missing]
+        if not missing and not there:
+            actions.append(
+                Action("assignment", "create", name, {}, {"role": label(*role)},
+                       partial(_assign, request, world, objects, scope), ASSIGN_STEP)
+            )  # fmt: skip
+    problems += [f"assignment {name}: named more than once; one entry may stay" for name in duplicates(seen)]
+    return problems, actions
+
+
+def _actual_scope(scope: Mapping[str, Any]) -> Key:
+    """Return the scope of a listed assignment: its type and id."""
+    for name in ("project", "domain"):
+        if name in scope:
+            return (name, str(scope[name]["id"]))
+    return ("system", "all")
+
+
+def _assignment_path(world: World, objects: Sequence[tuple[str, Key]], scope: Key) -> str:
+    """Return the path that stands for an assignment of [user, role, project or domain]."""
+    user, role = world.id(*objects[0]), world.id(*objects[1])
+    where = "/system" if scope[0] == "system" else f"/{scope[0]}s/{world.id(*objects[2])}"
+    return f"{where}/users/{user}/roles/{role}"
+
+
+def _assign(request: Request, world: World, objects: Sequence[tuple[str, Key]], scope: Key) -> None:
+    request("PUT", _assignment_path(world, objects, scope))
+
+
+def _unassign(request: Request, world: World, objects: Sequence[tuple[str, Key]], scope: Key) -> None:
+    _delete(request, _assignment_path(world, objects, scope))
+
+
+# --- talking ----------------------------------------------------------------------------------------------------------
+
+
+def base_url(auth_url: str) -> str:
+    """Return the address of the Identity API v3 from an `auth_url` with or without the version."""
+    address = auth_url.rstrip("/")
+    return address if address.endswith("/v3") else f"{address}/v3"
+
+
+def connect(auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0) -> tuple[Request, Authenticate]:
+    """Log in with one session and return what sends requests, and what asks whether a password is accepted.
+
+    `pause` is in seconds before the second of `attempts`, and doubles. Only errors named in `retry_reason` are tried
+    again. Requests go to `auth_url`, not to what the catalog says, which is still being made. Raises ApiError.
+    """
+    from keystoneauth1 import exceptions, session  # noqa: PLC0415 - of the Keystone environment, not of the deploy host
+    from keystoneauth1.identity import v3  # noqa: PLC0415
+
+    base = base_url(auth["auth_url"])
+    scope = (
+        {"system_scope": auth["system_scope"]}
+        if auth.get("system_scope")
+        else {"project_name": auth["project_name"], "project_domain_name": auth["project_domain_name"]}
+    )
+    plugin = v3.Password(
+        base,
+        username=auth["username"],
+        password=auth["password"],
+        user_domain_name=auth["user_domain_name"],
+        include_catalog=False,
+        **scope,
+    )
+    client = session.Session(auth=plugin, verify=auth.get("ca_file") or True, timeout=auth.get("timeout") or 60)
+
+    def transient(error: Exception) -> str | None:
+        return error.transient if isinstance(error, ApiError) else None
+
+    def send(method: str, path: str, body: Mapping[str, Any] | None, **arguments: Any) -> Any:
+        try:
+            answer = client.request(f"{base}{path}", method, json=body, raise_exc=False, log=False, **arguments)
+        except exceptions.HttpError as error:
+            raise ApiError(f"cannot log in at {base}: {error}", error.http_status,
+                           TRANSIENT_STATUS.get(error.http_status)) from error
+        except exceptions.ConnectFailure as error:
+            raise ApiError(str(error), 0, connection_error(error)) from error
+        except exceptions.ClientException as error:
+            raise ApiError(str(error)) from error
+        if answer.status_code in TRANSIENT_STATUS:
+            name = TRANSIENT_STATUS[answer.status_code]
+            raise ApiError(f"{method} {base}{path}: {name}", answer.status_code, name)
+        return answer
+
+    def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> Record:
+        def once() -> Record:
+            try:
+                answer = send(method, path, body)
+            except ApiError as error:
+                if method == "POST" and error.transient not in NEVER_ARRIVED:
+                    # It may have been made: a second attempt could make it twice.
+                    raise ApiError(f"{error}; run again to see whether it arrived", error.status) from error
+                raise
+            if answer.status_code >= 400:  # noqa: PLR2004 - HTTP errors
+                raise ApiError(error_message(answer), answer.status_code)
+            return dict(answer.json()) if answer.content else {}
+
+        return retry(once, transient, attempts, pause)
+
+    def authenticate(name: str, domain_id: str, password: str) -> bool:
+        user = {"name": name, "domain": {"id": domain_id}, "password": password}
+        body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": "unscoped"}}
+
+        def once() -> bool:
+            answer = send("POST", "/auth/tokens?nocatalog", body, authenticated=False)
+            if answer.status_code == 401:  # noqa: PLR2004 - Unauthorized; with a receipt another factor is asked for
+                return "Openstack-Auth-Receipt" in answer.headers
+            if answer.status_code >= 400:  # noqa: PLR2004
+                raise ApiError(error_message(answer), answer.status_code)
+            return True
+
+        return retry(once, transient, attempts, pause)
+
+    retry(lambda: _log_in(client, exceptions, base), transient, attempts, pause)
+    return request, authenticate
+
+
+def _log_in(client: Any, exceptions: Any, base: str) -> None:
+    """Get the token that all requests use. Raises ApiError."""
+    try:
+        client.get_token()
+    except exceptions.HttpError as error:
+        name = TRANSIENT_STATUS.get(error.http_status)
+        raise ApiError(f"cannot log in at {base}: {error}", error.http_status, name) from error
+    except exceptions.ConnectFailure as error:
+        raise ApiError(str(error), 0, connection_error(error)) from error
+    except exceptions.ClientException as error:
+        raise ApiError(f"cannot log in at {base}: {error}") from error
+
+
+def connection_error(error: BaseException) -> str | None:
+    """Return the name of a transient connection error, looked for in everything an exception was raised from."""
+    todo: list[object] = [error]
+    seen: set[int] = set()
+    while todo:
+        item = todo.pop()
+        if not isinstance(item, BaseException) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, ConnectionRefusedError):
+            return REFUSED
+        if isinstance(item, (ConnectionResetError, BrokenPipeError)):  # RemoteDisconnected is a ConnectionResetError
+            return RESET
+        todo += [item.__cause__, item.__context__, getattr(item, "reason", None), *item.args]
+    return None
+
+
+def error_message(answer: Any) -> str:
+    """Return what an answer of the API says is wrong: its message and the HTTP status."""
+    try:
+        message = answer.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = answer.text.strip()[:200] or answer.reason
+    return f"{message} (HTTP {answer.status_code})"

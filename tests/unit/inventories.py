@@ -1,0 +1,54 @@
+"""Inventories for tests, as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS
+from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
+
+AIO: dict[str, Any] = {
+    "brume_networks": {
+        "management": {"cidr": "192.0.2.0/24", "interface": "eth0"},
+        "external": {"cidr": "198.51.100.0/24", "interface": "eth1", "gateway": "198.51.100.1"},
+    },
+    "libvirt_virt_type": "qemu",
+    "openvswitch_datapath_type": "netdev",
+    "brume_workers": {"default": 1},
+}
+"""One host, IPv4."""
+
+IPV6: dict[str, Any] = {
+    "brume_networks": {
+        "management": {"cidr": "2001:db8:1::/64", "interface": "eth0", "vip": "2001:db8:1::5"},
+        "tunnel": {"cidr": "2001:db8:2::/64", "interface": "eth2"},
+        "api": {"cidr": "2001:db8:3::/64", "interface": "eth3", "vip": "2001:db8:3::5", "fqdn": "cloud.example.org"},
+        "external": {"cidr": "2001:db8:4::/64", "interface": "eth1"},
+    },
+}
+"""Every address is IPv6, every network has its own, behind VIPs."""
+
+
+def inventory(
+    variables: dict[str, Any],
+    hosts: dict[str, dict[str, Any]] | None = None,
+    groups: dict[str, list[str]] | None = None,
+    layers: dict[str, dict[str, Any]] | None = None,
+) -> Inventory:
+    """Return an inventory: `variables` of all, `hosts` with their own, group -> hosts, and `layers` of groups."""
+    own = hosts or {"aio": {"brume_addresses": {"management": "192.0.2.11"}}}
+    members = {name: tuple(own) for name in GROUPS if name not in ("block", "object")}
+    members |= {name: tuple(found) for name, found in (groups or {}).items()}
+    common = Layer("all", variables, {key: "group_vars/all.yml" for key in variables})
+    named = {name: Layer(f"group {name}", found) for name, found in (layers or {}).items()}
+    return Inventory(
+        {
+            host: (
+                common,
+                *(layer for group, layer in named.items() if host in members[group]),
+                Layer(f"host {host}", found, {key: f"host_vars/{host}.yml" for key in found}),
+            )
+            for host, found in own.items()
+        },
+        members,
+    )

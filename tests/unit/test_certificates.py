@@ -1,0 +1,63 @@
+"""The authority is a function of the master key; a host's certificate is renewed when it must be."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from pathlib import Path
+
+import pytest
+from ansible_collections.brume.cloud.plugins.module_utils import certificates
+
+KEY = bytes(range(32))
+NOW = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
+NAMES = ["aio", "192.0.2.11", "2001:db8::5"]
+
+
+def test_the_authority_is_the_same_byte_for_byte() -> None:
+    assert certificates.authority(KEY).pem == certificates.authority(KEY).pem
+    assert certificates.authority(KEY).pem != certificates.authority(KEY, 2).pem
+    assert certificates.authority(KEY).pem != certificates.authority(bytes(32)).pem
+
+
+def test_openssl_accepts_authority_certificate_and_key(tmp_path: Path) -> None:
+    ca = certificates.authority(KEY)
+    key = certificates.host_key(KEY, "aio")
+    (tmp_path / "pair.pem").write_text(certificates.issue(ca, key, "aio", NAMES, NOW) + key)
+    context = ssl.create_default_context(cadata=ca.pem)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    assert context.cert_store_stats()["x509_ca"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("none", ""),
+        ("missing", "there is none"),
+        ("garbage", "cannot be read"),
+        ("other key", "another key"),
+        ("other authority", "another authority"),
+        ("ending", "it ends on"),
+        ("names", "names have changed"),
+    ],
+)
+def test_why_a_certificate_is_replaced(change: str, expected: str) -> None:
+    ca = certificates.authority(KEY)
+    key = certificates.host_key(KEY, "aio")
+    pem = certificates.issue(ca, key, "aio", NAMES, NOW)
+    now, names = NOW, NAMES
+    if change == "missing":
+        pem = ""
+    elif change == "garbage":
+        pem = "-----BEGIN"
+    elif change == "other key":
+        key = certificates.host_key(KEY, "aio", 2)
+    elif change == "other authority":
+        ca = certificates.authority(KEY, 2)
+    elif change == "ending":
+        now = NOW + certificates.LIFETIME - datetime.timedelta(days=29)
+    elif change == "names":
+        names = [*NAMES, "192.0.2.12"]
+    fault = certificates.fault(pem, ca, key, names, now)
+    assert expected in fault
+    assert bool(fault) == bool(expected)

@@ -1,0 +1,199 @@
+"""The plan of the project's own services, for good inventories and for bad ones."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import netaddr
+import pytest
+from ansible_collections.brume.cloud.plugins.module_utils import plan_text, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+
+from .inventories import AIO, IPV6, inventory
+
+GOLDEN = Path(__file__).parent / "golden"
+
+IPV6_HOSTS = {
+    name: {
+        "brume_addresses": {
+            "management": f"2001:db8:1::{number}",
+            "tunnel": f"2001:db8:2::{number}",
+            "api": f"2001:db8:3::{number}",
+        }
+    }
+    for name, number in (("control1", 11), ("network1", 21), ("compute1", 31), ("compute2", 32))
+}
+IPV6_GROUPS = {
+    "control": ["control1"],
+    "loadbalancer": ["control1"],
+    "database": ["control1"],
+    "messaging": ["control1"],
+    "network": ["network1"],
+    "compute": ["compute1", "compute2"],
+}
+
+
+def planned(variables: dict[str, Any], **rest: Any) -> Plan:
+    return plan(inventory(variables, **rest), sources.load())
+
+
+def renderer(found: Plan) -> Renderer:
+    return Renderer(found, sources.load(), lambda name: f"<{name}>")
+
+
+def golden(name: str, text: str) -> None:
+    """Compare with a golden file; BRUME_GOLDEN=write makes it anew."""
+    path = GOLDEN / name
+    if os.environ.get("BRUME_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_one_host() -> None:
+    found = planned(AIO)
+    golden("aio.txt", "\n".join(plan_text.summary(found)) + "\n")
+
+
+def test_ipv6_only() -> None:
+    found = planned(IPV6, hosts=IPV6_HOSTS, groups=IPV6_GROUPS)
+    golden("ipv6.txt", "\n".join(plan_text.summary(found)) + "\n")
+    texts = [
+        one.text
+        for host in found.hosts.values()
+        for one in renderer(found).files(host, list(found.cloud.services))
+    ]
+    assert all(isinstance(address, netaddr.IPAddress) for host in found.hosts.values() for address in host.addresses.values())
+    assert not [line for text in texts for line in text.splitlines() if "192.0.2." in line]
+    nova = next(text for text in texts if "[api_database]" in text)
+    assert "@[2001:db8:1::11]:3306/nova_api?" in nova
+    assert "@[2001:db8:1::11]:5671/nova" in nova
+    assert "https://[2001:db8:1::5]:5000" in nova
+
+
+@pytest.mark.parametrize("host", ["aio"])
+def test_every_file_of_one_host(host: str) -> None:
+    found = planned(AIO)
+    lines = []
+    for one in renderer(found).files(found.hosts[host], list(found.cloud.services)):
+        lines.append(f"#### {one.entry.path} {one.entry.owner}:{one.entry.group} {one.entry.mode}\n{one.text}")
+    golden("aio-files.txt", "\n".join(lines))
+
+
+def test_units_of_one_host() -> None:
+    found = planned(AIO)
+    units = renderer(found).units(found.hosts["aio"], list(found.cloud.services))
+    text = "\n".join(f"#### {one.instance.unit}\n{one.content}" for one in units if one.content)
+    golden("aio-units.txt", _without_digests(text))
+
+
+def _without_digests(text: str) -> str:
+    for digests in sources.load().locks.values():
+        for digest in digests.values():
+            text = text.replace(digest, "<digest>")
+    return text
+
+
+def test_no_secret_is_in_the_plan() -> None:
+    found = planned(AIO)
+    real = Renderer(found, sources.load(), run.placeholder_vault().value)
+    text = json.dumps(plan_text.data(found, real))
+    values = [run.placeholder_vault().value(one.secret) for one in (*found.cloud.databases, *found.cloud.vhosts)]
+    assert values
+    assert not [value for value in values if value in text]
+
+
+def test_a_second_cell_is_an_inventory_entry() -> None:
+    found = planned(AIO | {"brume_cells": ["cell1", "cell2"]})
+    assert "nova_cell2" in [one.name for one in found.cloud.databases]
+    assert "nova_cell2" in [one.name for one in found.cloud.vhosts]
+    assert "nova-cell-conductor-cell2.service" in [one.unit for one in found.hosts["aio"].instances]
+
+
+def test_a_generation_gives_an_account_of_its_own() -> None:
+    found = planned(AIO | {"brume_secret_generations": {"nova/database": 2}})
+    accounts = {one.name: one.account for one in found.cloud.databases}
+    assert accounts["nova_api"] == "nova_api_2"
+    assert accounts["keystone"] == "keystone"
+
+
+def test_overrides_go_from_all_to_group_to_host() -> None:
+    def override(value: str) -> dict[str, Any]:
+        return {"brume_config": {"nova": {"nova.conf": {"DEFAULT": {value: value, "shared": value}}}}}
+
+    own = {"aio": {"brume_addresses": {"management": "192.0.2.11"}, **override("host")}}
+    found = planned(AIO | override("all"), hosts=own, layers={"compute": override("group")})
+    entry = next(one for one in found.hosts["aio"].files if one.path == "/etc/nova/nova.conf")
+    rendered = renderer(found).file(found.hosts["aio"], entry)
+    for line in ("all = all", "group = group", "host = host", "shared = host"):
+        assert line in rendered.text.splitlines()
+    assert rendered.layers["DEFAULT", "shared"] == "host_vars/aio.yml"
+    assert rendered.layers["DEFAULT", "all"] == "group_vars/all.yml"
+
+
+NETWORKS = AIO["brume_networks"]
+
+BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "malformed cidr": ({"brume_networks": NETWORKS | {"management": {"cidr": "192.0.2.0/33", "interface": "eth0"}}}, {}),
+    "host bits in a cidr": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.7/24", "interface": "e"}}}, {}),
+    "overlapping networks": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "192.0.2.0/25", "interface": "e"}}}, {}),
+    "vip outside its network": (
+        {"brume_networks": NETWORKS | {"management": {"cidr": "192.0.2.0/24", "interface": "eth0", "vip": "10.0.0.1"}}},
+        {},
+    ),
+    "vip that a host holds": (
+        {"brume_networks": NETWORKS | {"management": {"cidr": "192.0.2.0/24", "interface": "eth0", "vip": "192.0.2.11"}}},
+        {},
+    ),
+    "network without an interface": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.0/24"}}}, {}),
+    "unknown key of a network": (
+        {"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.0/24", "interface": "e", "cdir": 1}}},
+        {},
+    ),
+    "no external network": ({"brume_networks": {"management": NETWORKS["management"]}}, {}),
+    "a small mtu": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.0/24", "interface": "e", "mtu": 9}}}, {}),
+    "unknown service": ({"brume_services": ["keystone", "novva"]}, {}),
+    "missing requirement": ({"brume_services": ["keystone", "nova"]}, {}),
+    "unknown release": ({"brume_release": "2031.1"}, {}),
+    "unknown variable": ({"brume_relase": "2026.1"}, {}),
+    "wrong type": ({"brume_services": "keystone"}, {}),
+    "choice": ({"libvirt_virt_type": "xen"}, {}),
+    "two hosts with one address": (
+        {},
+        {"hosts": {name: {"brume_addresses": {"management": "192.0.2.11"}} for name in ("one", "two")}},
+    ),
+    "address outside its network": ({}, {"hosts": {"aio": {"brume_addresses": {"management": "10.0.0.1"}}}}),
+    "no address": ({}, {"hosts": {"aio": {"brume_addresses": {"management": "nowhere"}}}}),
+    "address on no network": (
+        {},
+        {"hosts": {"aio": {"brume_addresses": {"management": "192.0.2.11", "managment": "192.0.2.12"}}}},
+    ),
+    "host without an address": ({}, {"hosts": {"aio": {}}}),
+    "bad host name": ({}, {"hosts": {"Häuschen": {"brume_addresses": {"management": "192.0.2.11"}}}}),
+    "long host name": ({}, {"hosts": {"a" * 63 + ".example": {"brume_addresses": {"management": "192.0.2.11"}}}}),
+    "missing group": ({}, {"groups": {"compute": []}}),
+}
+
+
+def messages(variables: dict[str, Any], rest: dict[str, Any]) -> str:
+    with pytest.raises(PlanError) as caught:
+        planned(AIO | variables, **rest)
+    return str(caught.value)
+
+
+def test_bad_input() -> None:
+    lines = []
+    for name, (variables, rest) in BAD.items():
+        lines.append(f"## {name}\n{messages(variables, rest)}\n")
+    golden("bad-input.txt", "\n".join(lines))
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    variables = {"brume_services": ["keystone", "novva"], "brume_relase": "x", "brume_region": 7}
+    text = messages(variables, {"hosts": {"aio": {"brume_addresses": {"management": "10.0.0.1"}}}})
+    for part in ("novva", "brume_relase", "brume_region", "10.0.0.1", "mistakes"):
+        assert part in text
