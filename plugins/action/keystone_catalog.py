@@ -55,7 +55,13 @@ def _planned(piece: Slice) -> dict[str, Any]:
             for one in cloud.logins
         ],
         "assignments": [
-            {"user": one.name, "user_domain": "Default", "project": "service", "project_domain": "Default", "role": role}
+            {
+                "user": one.name,
+                "user_domain": "Default",
+                "project": "service",
+                "project_domain": "Default",
+                "role": role,
+            }
             for one in cloud.logins
             for role in one.roles
         ],

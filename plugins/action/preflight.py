@@ -31,7 +31,9 @@ class ActionModule(PlanAction):
             "controller_time": time.time(),
             "disk_bytes": {"/opt": disk, "/var/lib": disk},
             "memory_mib": max(MEMORY_MIB.get(group, 512) for group in host.groups),
-            "interfaces": [{"name": name, "addresses": list(dict.fromkeys(found))} for name, found in interfaces.items()],
+            "interfaces": [
+                {"name": name, "addresses": list(dict.fromkeys(found))} for name, found in interfaces.items()
+            ],
             "ports": [{"port": one.port, "address": one.address, "unit": one.unit} for one in host.ports],
             "operating_system": host.variables["brume_operating_system"],
             "kvm": "compute" in host.groups and host.variables.get("libvirt_virt_type") == "kvm",

@@ -21,4 +21,8 @@ class ActionModule(PlanAction):
                 lines.append(f'u {user.name} - "{user.name}" {user.home}')
             lines += [f"m {user.name} {group}" for group in user.groups]
         file = {"path": "/etc/sysusers.d/brume.conf", "content": "\n".join(lines) + "\n"}
-        return {"files": [{**file, "owner": "root", "group": "root", "mode": "0644"}], "directories": [], "redactions": {}}
+        return {
+            "files": [{**file, "owner": "root", "group": "root", "mode": "0644"}],
+            "directories": [],
+            "redactions": {},
+        }

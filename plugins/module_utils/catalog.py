@@ -1,7 +1,7 @@
 """Keystone's objects: what is wanted against what the Identity API lists, as actions.
 
-`fetch` reads, `compare` is pure but for the callables it hands out. Objects are known by names, as operators write them;
-ids are looked up when a change is made, so that an object which does not exist yet can be referred to.
+`fetch` reads, `compare` is pure but for the callables it hands out. Objects are known by names, as operators write
+them; ids are looked up when a change is made, so that an object which does not exist yet can be referred to.
 Paths, attributes and filters are those of the Identity API v3 (https://docs.openstack.org/api-ref/identity/v3/).
 """
 
@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
-    SIDE_BY_SIDE,
     Action,
     ConvergenceError,
     duplicates,
@@ -26,7 +25,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
 Key = tuple[str, ...]
 Record = dict[str, Any]
 
-SECRET = "<secret>"
+SECRET = "<secret>"  # noqa: S105 - the words that stand for one
 ANOTHER = "<another secret>"
 
 REFUSED = "connection refused"
@@ -377,6 +376,20 @@ class World:
         return number
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What the comparison of every object needs."""
+
+    desired: Desired
+    actual: Actual
+    request: Request
+    own: tuple[Key, str] | None
+    names: Names
+    world: World
+    chosen: Mapping[str, Mapping[Key, Record]]
+    """The record of each object that exists, by kind and key."""
+
+
 def compare(desired: Desired, actual: Actual, request: Request, own: tuple[Key, str] | None = None) -> list[Action]:
     """Return the actions that turn what is there into what is wanted, in the order of their steps.
 
@@ -385,49 +398,40 @@ def compare(desired: Desired, actual: Actual, request: Request, own: tuple[Key, 
     Raises ConvergenceError with every mistake of the wanted state: objects named twice or never, scopes missing.
     """
     names = Names(desired, actual)
-    problems: list[str] = []
+    problems = list(_ambiguous_services(desired, actual))
     world = World({}, set())
-    chosen: dict[str, dict[Key, Record]] = {}
-    for kind in KINDS.values():
-        items = [*(desired.get(kind.plural) or ())]
-        chosen[kind.name] = _by_key(kind, actual, names, items)
-        for key, record in chosen[kind.name].items():
-            world.ids[kind.name, key] = record["id"]
-        keys = [wanted_key(kind, item, names) for item in items]
-        problems += [
-            f"{kind.name} {name}: named more than once; one entry may stay"
-            for name in duplicates(label(kind.name, key) for key in keys)
-        ]
-        for key, item in zip(keys, items, strict=True):
-            if _present(item):
-                world.ids.setdefault((kind.name, key), None)
-            else:
-                world.going.add((kind.name, key))
-    problems += _ambiguous_services(desired, actual)
-
+    chosen = {
+        name: _by_key(kind, actual, names, desired.get(kind.plural) or ()) for name, kind in KINDS.items()
+    }
+    for kind, key, item in _wanted(desired, names):
+        if _present(item):
+            world.ids[kind.name, key] = None
+        else:
+            world.going.add((kind.name, key))
+    world.ids |= {(name, key): record["id"] for name, found in chosen.items() for key, record in found.items()}
+    problems += [
+        f"{name}: named more than once; one entry may stay"
+        for name in duplicates(f"{kind.name} {label(kind.name, key)}" for kind, key, _item in _wanted(desired, names))
+    ]
+    context = Comparison(desired, actual, request, own, names, world, chosen)
     actions: list[Action] = []
-    for kind in KINDS.values():
-        for item in desired.get(kind.plural) or ():
-            key = wanted_key(kind, item, names)
-            record = chosen[kind.name].get(key)
-            if not _present(item):
-                if own is not None and kind.name == "user" and key == own[0]:
-                    problems.append(f"user {label(kind.name, key)}: is the one this module logs in as; it has to stay")
-                elif record is not None:
-                    actions += _deletions(kind, key, record, request, actual)
-                continue
-            missing = _unknown_references(kind, key, item, names, world)
-            problems += missing
-            if not missing:
-                accepted = actual.passwords.get(key)
-                actions += _object_actions(kind, key, item, record, accepted, desired, names, world, request, own)
-                if kind.name == "endpoint":
-                    actions += _surplus(kind, key, record, actual, names, request)
-    found, assignment_actions = _assignments(desired, actual, chosen, names, world, request)
+    for kind, key, item in _wanted(desired, names):
+        try:
+            actions += _present_actions(context, kind, key, item) if _present(item) else _deletions(context, kind, key)
+        except ConvergenceError as error:
+            problems.append(str(error))
+    found, assignment_actions = _assignments(context)
     problems += found
     if problems:
         raise ConvergenceError("\n".join(problems))
     return sorted(actions + assignment_actions, key=lambda action: action.step)
+
+
+def _wanted(desired: Desired, names: Names) -> Iterator[tuple[Kind, Key, Mapping[str, Any]]]:
+    """Yield every wanted object but assignments, with its kind and key."""
+    for kind in KINDS.values():
+        for item in desired.get(kind.plural) or ():
+            yield kind, wanted_key(kind, item, names), item
 
 
 def _ambiguous_services(desired: Desired, actual: Actual) -> Iterator[str]:
@@ -457,83 +461,118 @@ def _reference_keys(kind: Kind, item: Mapping[str, Any], names: Names) -> dict[s
     return found
 
 
-def _unknown_references(kind: Kind, key: Key, item: Mapping[str, Any], names: Names, world: World) -> list[str]:
+def _present_actions(context: Comparison, kind: Kind, key: Key, item: Mapping[str, Any]) -> list[Action]:
+    """Return the creation, or the update of what differs, of one object, and the deletion of its doubles.
+
+    Raises ConvergenceError when it refers to what is not there.
+    """
+    references = _reference_keys(kind, item, context.names)
     problems = []
-    for option, (target, other) in _reference_keys(kind, item, names).items():
-        if not world.usable(target, other):
-            reason = "is to be deleted" if (target, other) in world.going else "does not exist and is not planned"
-            problems.append(f"{kind.name} {label(kind.name, key)}: {option}: {target} {label(target, other)} {reason}")
-    return problems
+    for option, target in references.items():
+        if not context.world.usable(*target):
+            reason = "is to be deleted" if target in context.world.going else "does not exist and is not planned"
+            problems.append(f"{kind.name} {label(kind.name, key)}: {option}: {target[0]} {label(*target)} {reason}")
+    if problems:
+        raise ConvergenceError("\n".join(problems))
+    record = context.chosen[kind.name].get(key)
+    if record is None:
+        return [_creation(context, kind, key, item, references)]
+    actions = list(_update(context, kind, key, item, references, record=record))
+    return actions + (list(_surplus(context, kind, key, record)) if kind.name == "endpoint" else [])
 
 
-def _object_actions(
+@dataclass(frozen=True)
+class Shape:
+    """What a wanted object looks like: to the API (but for ids), in a diff, and its references that have an id."""
+
+    body: dict[str, Any]
+    shown: dict[str, Any]
+    links: dict[str, tuple[str, Key]]
+    step: int
+
+    def resolved(self, kind: Kind, world: World, options: Iterable[str]) -> dict[str, Any]:
+        """Return the body of a request that sets the given options."""
+        body = {option: self.body[option] for option in options if option in self.body}
+        return body | {kind.references[o][1]: world.id(*self.links[o]) for o in options if o in self.links}
+
+
+def _shape(
+    context: Comparison, kind: Kind, item: Mapping[str, Any], references: Mapping[str, tuple[str, Key]]
+) -> Shape:
+    body = {name: item[name] for name in kind.attributes if item.get(name) is not None}
+    if kind.name == "user" and item.get("options"):
+        body["options"] = dict(item["options"])
+    links = {option: target for option, target in references.items() if option in kind.references}
+    shown = body | {option: label(*target) for option, target in links.items()}
+    step = kind.create_step + (_depth(item, context.desired) if kind.name == "region" else 0)
+    return Shape(body, shown, links, step)
+
+
+def _creation(
+    context: Comparison, kind: Kind, key: Key, item: Mapping[str, Any], references: Mapping[str, tuple[str, Key]]
+) -> Action:
+    shape = _shape(context, kind, item, references)
+    own_names = {option: item[option] for option in kind.identity if option not in kind.references}
+    shape.body.update(own_names)
+    shape.shown.update(own_names)
+    if item.get("password"):
+        shape.body["password"], shape.shown["password"] = item["password"], SECRET
+
+    def create() -> None:
+        body = shape.resolved(kind, context.world, [*shape.body, *shape.links])
+        if kind.name == "region":
+            # A PUT names the id, so that a second attempt cannot make a second region.
+            body.pop("id")
+            context.request("PUT", f"/regions/{quote(key[0], safe='')}", {"region": body})
+            context.world.ids[kind.name, key] = key[0]
+        else:
+            answer = context.request("POST", f"/{kind.plural}", {kind.name: body})
+            context.world.ids[kind.name, key] = answer[kind.name]["id"]
+
+    return Action(kind.name, "create", label(kind.name, key), {}, shape.shown, create, shape.step)
+
+
+def _update(
+    context: Comparison,
     kind: Kind,
     key: Key,
     item: Mapping[str, Any],
-    record: Record | None,
-    accepted: bool | None,
-    desired: Desired,
-    names: Names,
-    world: World,
-    request: Request,
-    own: tuple[Key, str] | None,
+    references: Mapping[str, tuple[str, Key]],
+    *,
+    record: Record,
 ) -> Iterator[Action]:
-    """Yield the creation, or the update of what differs, of one object."""
-    references = _reference_keys(kind, item, names)
-    wanted = {name: item[name] for name in kind.attributes if item.get(name) is not None}
-    shown = dict(wanted)
-    fixed = {} if record is None else {option for option in references if option in kind.identity}
-    links = {option: target for option, target in references.items() if option in kind.references}
-    shown |= {option: label(*target) for option, target in links.items() if option not in fixed}
-    depth = _depth(item, desired) if kind.name == "region" else 0
-    if kind.name == "user" and item.get("options"):
-        wanted["options"] = shown["options"] = dict(item["options"])
-
-    if record is None:
-        wanted |= {option: item[option] for option in kind.identity if option not in kind.references}
-        shown |= {option: item[option] for option in kind.identity if option not in kind.references}
-        if item.get("password"):
-            wanted["password"], shown["password"] = item["password"], SECRET
-
-        def create() -> None:
-            body = wanted | {kind.references[o][1]: world.id(*target) for o, target in links.items()}
-            if kind.name == "region":
-                # A PUT names the id, so that a second attempt cannot make a second region.
-                request("PUT", f"/regions/{quote(key[0], safe='')}",
-                        {"region": {name: value for name, value in body.items() if name != "id"}})
-                world.ids[kind.name, key] = key[0]
-            else:
-                answer = request("POST", f"/{kind.plural}", {kind.name: body})
-                world.ids[kind.name, key] = answer[kind.name]["id"]
-
-        yield Action(kind.name, "create", label(kind.name, key), {}, shown, create, kind.create_step + depth)
-        return
-
-    before = {name: _normal(name, record.get(name), shown) for name in shown if name not in kind.references}
-    for option in links.keys() - fixed:
+    shape = _shape(context, kind, item, {o: t for o, t in references.items() if o not in kind.identity})
+    step = shape.step
+    before = {name: _normal(name, record.get(name), shape.shown) for name in shape.body}
+    for option in shape.links:
         target, attribute = kind.references[option]
-        before[option] = world.label_of(target, record.get(attribute))
-    # A user that is disabled cannot be asked for its password; when it is enabled it gets the wanted one, to be sure.
-    password = _asks_password(item) and (
-        accepted is False or (accepted is None and not record.get("enabled", True) and wanted.get("enabled") is True)
-    )
-    step = kind.create_step + depth
-    if password:
-        before["password"], shown["password"] = ANOTHER, SECRET
-        wanted["password"] = item["password"]
-        if own is not None and key == own[0]:
+        before[option] = context.world.label_of(target, record.get(attribute))
+    if _password_differs(item, record, context.actual.passwords.get(key)):
+        before["password"], shape.shown["password"] = ANOTHER, SECRET
+        shape.body["password"] = item["password"]
+        if context.own is not None and key == context.own[0]:
             step = OWN_PASSWORD_STEP
-    differing = [name for name in shown if before.get(name) != shown[name]]
+    differing = [name for name in shape.shown if before.get(name) != shape.shown[name]]
     if not differing:
         return
-    number = record["id"]
 
     def update() -> None:
-        body = {name: wanted[name] for name in differing if name in wanted}
-        body |= {kind.references[o][1]: world.id(*links[o]) for o in differing if o in links}
-        request("PATCH", f"/{kind.plural}/{quote(number, safe='')}", {kind.name: body})
+        body = shape.resolved(kind, context.world, differing)
+        context.request("PATCH", f"/{kind.plural}/{quote(record['id'], safe='')}", {kind.name: body})
 
-    yield Action(kind.name, "update", label(kind.name, key), before, shown, update, step)
+    yield Action(kind.name, "update", label(kind.name, key), before, shape.shown, update, step)
+
+
+def _password_differs(item: Mapping[str, Any], record: Record, accepted: bool | None) -> bool:
+    """Whether the wanted password has to be set.
+
+    A user that is disabled cannot be asked for; when it is enabled it gets the wanted password, to be sure.
+    """
+    if not _asks_password(item):
+        return False
+    if accepted is None:
+        return not record.get("enabled", True) and item.get("enabled") is True
+    return not accepted
 
 
 def _normal(name: str, value: Any, shown: Mapping[str, Any]) -> Any:
@@ -556,23 +595,33 @@ def _depth(item: Mapping[str, Any], desired: Desired) -> int:
     return depth
 
 
-def _deletions(kind: Kind, key: Key, record: Record, request: Request, actual: Actual) -> Iterator[Action]:
-    """Yield the deletion of one object, and before it what Keystone wants to be done first."""
+def _deletions(context: Comparison, kind: Kind, key: Key, record: Record | None = None) -> Iterator[Action]:
+    """Yield the deletion of an object if it exists, and before it what Keystone wants to be done first."""
+    record = record or context.chosen[kind.name].get(key)
+    if record is None:
+        return
     name, path = label(kind.name, key), f"/{kind.plural}/{quote(record['id'], safe='')}"
+    if kind.name == "user" and context.own is not None and key == context.own[0]:
+        raise ConvergenceError(f"user {name}: is the one this module logs in as; it has to stay")
     if kind.name == "domain" and record.get("enabled", True):
         yield Action(
-            kind.name, "update", name, {"enabled": True}, {"enabled": False},
-            lambda: request("PATCH", path, {"domain": {"enabled": False}}), DISABLE_DOMAIN_STEP,
+            "domain", "update", name, {"enabled": True}, {"enabled": False},
+            lambda: context.request("PATCH", path, {"domain": {"enabled": False}}), DISABLE_DOMAIN_STEP,
         )  # fmt: skip
     step = kind.delete_step
     if kind.name == "region":
-        parents = {item["id"]: item.get("parent_region_id") for item in actual.records["region"]}
-        depth, parent = 0, record.get("parent_region_id")
-        while parent and depth < REGION_DEPTH:
-            depth, parent = depth + 1, parents.get(parent)
-        step += REGION_DEPTH - depth
+        step += REGION_DEPTH - _actual_depth(context.actual.records["region"], record)
     before = {option: record[option] for option in kind.attributes if record.get(option) not in (None, "")}
-    yield Action(kind.name, "delete", name, before, {}, lambda: _delete(request, path), step)
+    yield Action(kind.name, "delete", name, before, {}, lambda: _delete(context.request, path), step)
+
+
+def _actual_depth(regions: Iterable[Record], record: Record) -> int:
+    """Return below how many regions an existing region lies."""
+    parents = {item["id"]: item.get("parent_region_id") for item in regions}
+    depth, parent = 0, record.get("parent_region_id")
+    while parent and depth < REGION_DEPTH:
+        depth, parent = depth + 1, parents.get(parent)
+    return depth
 
 
 def _delete(request: Request, path: str) -> None:
@@ -584,62 +633,46 @@ def _delete(request: Request, path: str) -> None:
             raise
 
 
-def _surplus(
-    kind: Kind, key: Key, record: Record | None, actual: Actual, names: Names, request: Request
-) -> Iterator[Action]:
+def _surplus(context: Comparison, kind: Kind, key: Key, record: Record) -> Iterator[Action]:
     """Yield deletions of further endpoints of the same service, interface and region: clients would take any."""
-    for other in actual.records[kind.name]:
-        if other is not record and _actual_key(kind, other, actual, names) == key:
-            for action in _deletions(kind, key, other, request, actual):
+    for other in context.actual.records[kind.name]:
+        if other is not record and _actual_key(kind, other, context.actual, context.names) == key:
+            for action in _deletions(context, kind, key, other):
                 yield replace(action, name=f"{action.name} (surplus {other['id']})")
 
 
-def _assignments(
-    desired: Desired,
-    actual: Actual,
-    chosen: Mapping[str, Mapping[Key, Record]],
-    names: Names,
-    world: World,
-    request: Request,
-) -> tuple[list[str], list[Action]]:
+def _assignments(context: Comparison) -> tuple[list[str], list[Action]]:
     """Return the problems and actions of role assignments: a user's role on a project, a domain or the system."""
+    names, world = context.names, context.world
     existing = {
         (record["role"]["id"], record["user"]["id"], *_actual_scope(record["scope"]))
-        for record in actual.assignments
-        if "user" in record and "OS-INHERIT:inherited_to" not in record.get("scope", {})
+        for record in context.actual.assignments
+        if "user" in record and "OS-INHERIT:inherited_to" not in record["scope"]
     }
     problems: list[str] = []
     actions: list[Action] = []
     seen: list[str] = []
-    for item in desired.get("assignments") or ():
-        scopes = [name for name in ("project", "domain", "system") if item.get(name)]
+    for item in context.desired.get("assignments") or ():
         user = ("user", (names.domain(item.get("user_domain")), str(item["user"])))
         role = ("role", (names.domain(item.get("role_domain")), str(item["role"])))
-        scope = _scope(item, names)
-        name = f"{label(*role)} of {label(*user)} on {scope[0]} {label(scope[0], scope[1:])}"
-        if len(scopes) != 1:
+        if len([option for option in ("project", "domain", "system") if item.get(option)]) != 1:
             problems.append(f"assignment of {label(*role)} to {label(*user)}: give one of project, domain and system")
             continue
+        scope = _scope(item, names)
+        name = f"{label(*role)} of {label(*user)} on {scope[0]} {label(scope[0], scope[1:])}"
         seen.append(name)
         objects = [user, role, *([] if scope[0] == "system" else [(scope[0], scope[1:])])]
         ids = [world.ids.get(target) for target in objects]
-        number = scope[1] if scope[0] == "system" else str(ids[2])
-        there = None not in ids and (str(ids[1]), str(ids[0]), scope[0], number) in existing
-        if not _present(item):
-            if there:
-                actions.append(
-                    Action("assignment", "delete", name, {"role": label(*role)}, {},
-                           partial(_unassign, request, world, objects, scope), UNASSIGN_STEP)
-                )  # fmt: skip
-            continue
-        missing = [target for target in objects if not world.usable(*target)]
-        problems += [f"assignment {name}: {label_kind} {label(label_kind, key)} does not exist and is not planned"
-                     for label_kind, key in missing]
-        if not missing and not there:
-            actions.append(
-                Action("assignment", "create", name, {}, {"role": label(*role)},
-                       partial(_assign, request, world, objects, scope), ASSIGN_STEP)
-            )  # fmt: skip
+        there = None not in ids and (ids[1], ids[0], scope[0], "all" if scope[0] == "system" else ids[2]) in existing
+        missing = [f"{target[0]} {label(*target)}" for target in objects if not world.usable(*target)]
+        if _present(item) and missing:
+            problems.append(f"assignment {name}: not there or to be deleted: {', '.join(missing)}")
+        elif _present(item) and not there:
+            change = partial(_assign, context, objects, scope)
+            actions.append(Action("assignment", "create", name, {}, {"role": label(*role)}, change, ASSIGN_STEP))
+        elif there and not _present(item):
+            change = partial(_unassign, context, objects, scope)
+            actions.append(Action("assignment", "delete", name, {"role": label(*role)}, {}, change, UNASSIGN_STEP))
     problems += [f"assignment {name}: named more than once; one entry may stay" for name in duplicates(seen)]
     return problems, actions
 
@@ -659,12 +692,12 @@ def _assignment_path(world: World, objects: Sequence[tuple[str, Key]], scope: Ke
     return f"{where}/users/{user}/roles/{role}"
 
 
-def _assign(request: Request, world: World, objects: Sequence[tuple[str, Key]], scope: Key) -> None:
-    request("PUT", _assignment_path(world, objects, scope))
+def _assign(context: Comparison, objects: Sequence[tuple[str, Key]], scope: Key) -> None:
+    context.request("PUT", _assignment_path(context.world, objects, scope))
 
 
-def _unassign(request: Request, world: World, objects: Sequence[tuple[str, Key]], scope: Key) -> None:
-    _delete(request, _assignment_path(world, objects, scope))
+def _unassign(context: Comparison, objects: Sequence[tuple[str, Key]], scope: Key) -> None:
+    _delete(context.request, _assignment_path(context.world, objects, scope))
 
 
 # --- talking ----------------------------------------------------------------------------------------------------------

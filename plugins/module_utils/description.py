@@ -188,7 +188,9 @@ class _Reader:
     def done(self) -> None:
         """Note the keys that nobody asked for."""
         for key in sorted(set(self.data) - self.known):
-            self.problem(key, "is not a key of the description", "remove it, or use one of " + ", ".join(sorted(self.known)))
+            self.problem(
+                key, "is not a key of the description", "remove it, or use one of " + ", ".join(sorted(self.known))
+            )
 
 
 def _kind(value: Any) -> str:
@@ -207,9 +209,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     said = top.text("name")
     if said != name:
         top.problem("name", f"is `{said}`, but the folder is `{name}`", f"write `name: {name}`")
-    components = {
-        key: _component(problems, file, key, value) for key, value in top.mapping("components").items()
-    }
+    components = {key: _component(problems, file, key, value) for key, value in top.mapping("components").items()}
     files = {key: _file(problems, file, key, value) for key, value in top.mapping("files").items()}
     catalog = _catalog(problems, file, top, components)
     python = _Reader(problems, file, "python", top.take("python", Mapping, {}))
@@ -243,9 +243,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     return service, problems
 
 
-def _catalog(
-    problems: list[Problem], file: str, top: _Reader, components: Mapping[str, Component]
-) -> Catalog | None:
+def _catalog(problems: list[Problem], file: str, top: _Reader, components: Mapping[str, Component]) -> Catalog | None:
     data = top.take("catalog", Mapping, None)
     if data is None:
         return None

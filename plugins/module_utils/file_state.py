@@ -274,7 +274,9 @@ def replace_link(path: str, target: str) -> None:
 
 
 _SETTING = re.compile(r"^(\s*)([\w.-]+)(\s*[=:]\s*)(.*)$")
-_SECRET_KEY = re.compile(r"(?:password|passwd|_pass|passphrase|secret|(?:secret|shared)_key|admin_token)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"(?:password|passwd|_pass|passphrase|secret|(?:secret|shared)_key|admin_token)$", re.IGNORECASE
+)
 _URL_PASSWORD = re.compile(r"(://|,)([^:@/,\s]*):([^@\s<>]+)@")
 _PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----\n).*?(-----END [A-Z ]*PRIVATE KEY-----)", re.DOTALL)
 _LABEL = "<secret "
@@ -309,10 +311,8 @@ def redact_pair(before: str, after: str, redactions: Mapping[str, str]) -> tuple
 
 def _mask(line: str, label: str, prefixes: set[str], keys: set[str]) -> str:
     """Return a line whose secret, if it holds one that has no name yet, is replaced by the label."""
-    if _LABEL in line:
-        return line
     masked = _URL_PASSWORD.sub(rf"\g<1>\g<2>:{label}@", line)
-    if masked != line:
+    if masked != line or _LABEL in line:
         return masked
     match = _SETTING.match(line)
     if match and match[4] and (match[2] in keys or _SECRET_KEY.search(match[2])):

@@ -76,8 +76,10 @@ def read(inventory: Any, loader: Any, variable_manager: Any, prefixes: Iterable[
         layers = [group_layers[group.name] for group in groups]
         layers = [one for one in layers if one.variables] + ([own] if own.variables else [])
         layers += [extra] if extra.variables else []
-        if any(group.name in templated for group in groups) or _has_template(own.variables) or (
-            _has_template(extra.variables)
+        if (
+            any(group.name in templated for group in groups)
+            or _has_template(own.variables)
+            or (_has_template(extra.variables))
         ):
             templar = Templar(loader=loader, variables=variable_manager.get_vars(host=host))
             layers = [
@@ -87,9 +89,7 @@ def read(inventory: Any, loader: Any, variable_manager: Any, prefixes: Iterable[
                 for one in layers
             ]
         hosts[host.name] = tuple(layers)
-    groups_of = {
-        name: tuple(host.name for host in group.get_hosts()) for name, group in inventory.groups.items()
-    }
+    groups_of = {name: tuple(host.name for host in group.get_hosts()) for name, group in inventory.groups.items()}
     return Inventory(hosts, groups_of)
 
 

@@ -277,7 +277,9 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     members = _members(inventory, problems)
     names = list(dict.fromkeys(host for group in GROUPS for host in members[group]))
     if not names:
-        raise PlanError([*problems, Problem("inventory", "has no host in any group", "add a host to the group control")])
+        raise PlanError(
+            [*problems, Problem("inventory", "has no host in any group", "add a host to the group control")]
+        )
     known = {**VARIABLES, **sources.variables}
     resolved = _variables(inventory, names, known, problems)
     first, first_host = resolved[names[0]], names[0]
@@ -309,7 +311,8 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
         cells=cells,
         networks=networks,
         members={
-            group: tuple((host, str(addresses[host]["management"])) for host in hosts) for group, hosts in members.items()
+            group: tuple((host, str(addresses[host]["management"])) for host in hosts)
+            for group, hosts in members.items()
         },
         internal_host=internal,
         public_host=public,
@@ -331,7 +334,9 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     )
     shared = _Shared(ordered, cloud, members, member_sets, addresses, sources)
     hosts = {
-        name: _host(name, runs[name], resolved[name], inventory.hosts[name], addresses[name], networks, shared, problems)
+        name: _host(
+            name, runs[name], resolved[name], inventory.hosts[name], addresses[name], networks, shared, problems
+        )
         for name in names
     }
     if problems:
@@ -353,8 +358,10 @@ def _members(inventory: Inventory, problems: list[Problem]) -> dict[str, tuple[s
         members[group] = inventory.groups.get(group, ())
         needed = group not in ("block", "object")
         if needed and not members[group]:
-            inside = f"`{group}: {{children: {{control: {{}}}}}}`" if group not in ("control", "network", "compute") else (
-                f"`{group}: {{hosts: {{...}}}}`"
+            inside = (
+                f"`{group}: {{children: {{control: {{}}}}}}`"
+                if group not in ("control", "network", "compute")
+                else (f"`{group}: {{hosts: {{...}}}}`")
             )
             state = "has no host" if group in inventory.groups else "is missing"
             problems.append(Problem("inventory", f"the group `{group}` {state}", f"add {inside}"))
@@ -471,13 +478,13 @@ def _network(name: str, value: Mapping[str, Any], place: str, problems: list[Pro
         return None
     except (netaddr.AddrFormatError, ValueError):
         problems.append(
-            Problem(f"{place}.cidr", f"`{value['cidr']}` is no network", "write for example 192.0.2.0/24 or 2001:db8::/64")
+            Problem(
+                f"{place}.cidr", f"`{value['cidr']}` is no network", "write for example 192.0.2.0/24 or 2001:db8::/64"
+            )
         )
         return None
     if cidr.ip != cidr.network:
-        problems.append(
-            Problem(f"{place}.cidr", f"`{value['cidr']}` has bits of a host set", f"write {cidr.cidr}")
-        )
+        problems.append(Problem(f"{place}.cidr", f"`{value['cidr']}` has bits of a host set", f"write {cidr.cidr}"))
     if not value.get("interface"):
         problems.append(Problem(f"{place}.interface", "is missing", "name the hosts' network interface, such as eth0"))
 
@@ -541,9 +548,7 @@ def _addresses(
             try:
                 address = netaddr.IPAddress(str(text))
             except (netaddr.AddrFormatError, ValueError):
-                problems.append(
-                    Problem(place, f"`{text}` is no address", f"write an address of {networks[name].cidr}")
-                )
+                problems.append(Problem(place, f"`{text}` is no address", f"write an address of {networks[name].cidr}"))
                 continue
             if address not in networks[name].cidr:
                 problems.append(
@@ -557,7 +562,9 @@ def _addresses(
                 )
             if str(address) in vips:
                 problems.append(
-                    Problem(place, f"{address} is the vip of the network {vips[str(address)]}", "give one of them another")
+                    Problem(
+                        place, f"{address} is the vip of the network {vips[str(address)]}", "give one of them another"
+                    )
                 )
             taken[str(address)] = host
             own[name] = address
@@ -581,9 +588,7 @@ def _addresses(
     return result
 
 
-def _services(
-    first: Mapping[str, Any], where: Any, sources: Sources, problems: list[Problem]
-) -> dict[str, Service]:
+def _services(first: Mapping[str, Any], where: Any, sources: Sources, problems: list[Problem]) -> dict[str, Service]:
     """Return the services of the cloud: infrastructure always, others by brume_services."""
     chosen = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
     available = sorted(set(sources.services) - set(chosen))
@@ -656,7 +661,9 @@ def _locks(
     python = [one for one in services.values() if one.python_packages]
     releases = sorted({name for one in python for name in sources.locks.get(one.name, {})})
     if python and release not in releases:
-        problems.append(Problem(where, f"`{release}` is no release that is known here", "use one of " + ", ".join(releases)))
+        problems.append(
+            Problem(where, f"`{release}` is no release that is known here", "use one of " + ", ".join(releases))
+        )
         return
     problems.extend(
         Problem(
@@ -677,7 +684,10 @@ def _endpoint_host(
 
 
 def _listen_address(
-    component: Component, members: Mapping[str, tuple[str, ...]], addresses: Mapping[str, Mapping[str, netaddr.IPAddress]], host: str
+    component: Component,
+    members: Mapping[str, tuple[str, ...]],
+    addresses: Mapping[str, Mapping[str, netaddr.IPAddress]],
+    host: str,
 ) -> str:
     """Return where a process behind the load balancer listens: loopback where the only load balancer is its own host."""
     runs = {name for group in component.groups for name in members[group]}
@@ -729,7 +739,9 @@ def _endpoints(services: list[Service], internal: str, public: str) -> list[Endp
 
 def expand(named: tuple[Named, ...], cells: tuple[str, ...]) -> list[str]:
     """Return the names of databases or vhosts, one per cell where they are said per cell."""
-    return [name for one in named for name in ([one.name] if not one.each else [one.name.format(cell=c) for c in cells])]
+    return [
+        name for one in named for name in ([one.name] if not one.each else [one.name.format(cell=c) for c in cells])
+    ]
 
 
 def _accounts(
@@ -861,14 +873,14 @@ def _instances(
     cells = shared.cloud.cells if component.each else ("",)
     base = f"{service.name}-{component.name}"
     return [
-        Instance(service.name, component.name, cell, f"{base}-{cell}.service" if cell else f"{base}.service", listen, count)
+        Instance(
+            service.name, component.name, cell, f"{base}-{cell}.service" if cell else f"{base}.service", listen, count
+        )
         for cell in cells
     ]
 
 
-def _ports(
-    component: Component, instances: list[Instance], addresses: Mapping[str, netaddr.IPAddress]
-) -> list[Port]:
+def _ports(component: Component, instances: list[Instance], addresses: Mapping[str, netaddr.IPAddress]) -> list[Port]:
     result = []
     for instance in instances:
         if instance.listen is not None:
@@ -889,9 +901,7 @@ def _frontend_ports(
     ]
 
 
-def binds(
-    frontend: Frontend, addresses: Mapping[str, netaddr.IPAddress], networks: Mapping[str, Network]
-) -> list[str]:
+def binds(frontend: Frontend, addresses: Mapping[str, netaddr.IPAddress], networks: Mapping[str, Network]) -> list[str]:
     """Return the addresses on which a load balancer offers a frontend: internal always, public where it is public."""
     roles = ("management", "api") if frontend.public else ("management",)
     return list(dict.fromkeys(str(networks[role].vip or addresses[role]) for role in roles))

@@ -13,7 +13,11 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 def summary(plan: Plan) -> list[str]:
     """Return lines: per host services, packages, units, ports; per cloud endpoints, databases, vhosts, accounts."""
     cloud = plan.cloud
-    lines = [f"Cloud: release {cloud.release}, region {cloud.region}, services {', '.join(cloud.services)}", "", "Endpoints"]
+    lines = [
+        f"Cloud: release {cloud.release}, region {cloud.region}, services {', '.join(cloud.services)}",
+        "",
+        "Endpoints",
+    ]
     lines += [f"  {one.service:<12} {one.interface:<9} {one.url}" for one in cloud.endpoints]
     lines += ["", "Databases"] + [f"  {one.name:<14} account {one.account}" for one in cloud.databases]
     lines += ["", "Message vhosts"] + [f"  {one.name:<14} account {one.account}" for one in cloud.vhosts]
@@ -38,9 +42,7 @@ def explain(plan: Plan, renderer: Renderer) -> list[str]:
             if not rendered.layers:
                 continue
             lines.append(f"{host.name}: {entry.path}")
-            lines += [
-                f"  [{section}] {key}: {layer}" for (section, key), layer in sorted(rendered.layers.items())
-            ]
+            lines += [f"  [{section}] {key}: {layer}" for (section, key), layer in sorted(rendered.layers.items())]
     return lines
 
 

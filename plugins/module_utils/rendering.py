@@ -32,8 +32,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.units import unit_text
 CA_FILE = "/etc/brume/ca.crt"
 HEADER = "# Written by Brume; a change here is overwritten. Options are set in the inventory's brume_config."
 
-_environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-                                  keep_trailing_newline=True, autoescape=False)  # noqa: S701  # no HTML
+_environment = jinja2.Environment(
+    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+)  # no HTML
 
 
 @functools.lru_cache(maxsize=4096)
@@ -92,7 +93,9 @@ class Renderer:
             "component_url": self._component_url,
             "database_url": self._database_url,
             "transport_url": self._transport_url,
-            "memcached_servers": [f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]],
+            "memcached_servers": [
+                f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]
+            ],
             "group": lambda name: [{"name": host, "address": address} for host, address in cloud.members[name]],
             "all_hosts": [
                 {"name": name, "address": str(host.addresses["management"])} for name, host in self.plan.hosts.items()
@@ -202,7 +205,9 @@ class Renderer:
             }
         return {key: value for key, value in options.items() if value is not None}
 
-    def tree(self, host: Host, service: Service, file: File, cell: str) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], str]]:
+    def tree(
+        self, host: Host, service: Service, file: File, cell: str
+    ) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], str]]:
         """Return a file's sections and keys, values resolved, and the layer of each key."""
         names = self.names(host, service, cell)
         merged: dict[str, dict[str, Any]] = {}
@@ -221,7 +226,13 @@ class Renderer:
             key = name if "/" in name else f"{service.name}/{name}"
             if key not in self.sources.settings:
                 raise PlanError(
-                    [Problem(f"{service.file}: files.{file.name}.settings", f"`{name}` is no tree", f"write settings/{name}.yml")]
+                    [
+                        Problem(
+                            f"{service.file}: files.{file.name}.settings",
+                            f"`{name}` is no tree",
+                            f"write settings/{name}.yml",
+                        )
+                    ]
                 )
             add(self.sources.settings[key], f"settings {key}")
         for one in host.layers:
@@ -249,7 +260,9 @@ class Renderer:
         try:
             return _template(text).render(names)
         except (jinja2.TemplateError, KeyError, AttributeError, TypeError) as error:
-            raise PlanError([Problem(place, f"cannot be rendered: {error}", "correct the value or template")]) from error
+            raise PlanError(
+                [Problem(place, f"cannot be rendered: {error}", "correct the value or template")]
+            ) from error
 
     def file(self, host: Host, entry: FileEntry) -> Rendered:
         """Return a configuration file's text."""
@@ -257,7 +270,9 @@ class Renderer:
         file = service.files[entry.name]
         if file.template:
             text = self._text(
-                self.sources.templates[f"{service.name}/{file.template}"], self.names(host, service, entry.cell), entry.path
+                self.sources.templates[f"{service.name}/{file.template}"],
+                self.names(host, service, entry.cell),
+                entry.path,
             )
             return Rendered(entry, text)
         tree, layers = self.tree(host, service, file, entry.cell)

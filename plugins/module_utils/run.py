@@ -19,7 +19,11 @@ _state: dict[str, plan.Plan | plan.PlanError] = {}
 def prepare(inventory: Any, loader: Any, variable_manager: Any) -> None:
     """Compute the plan of this run and keep it, or its error."""
     project = sources.load()
-    prefixes = {"brume_", *(f"{name}_" for name in project.services), *(f"{name.split('_', maxsplit=1)[0]}_" for name in project.variables)}
+    prefixes = {
+        "brume_",
+        *(f"{name}_" for name in project.services),
+        *(f"{name.split('_', maxsplit=1)[0]}_" for name in project.variables),
+    }
     try:
         data = inventory_data.read(inventory, loader, variable_manager, sorted(prefixes))
         _state["plan"] = plan.plan(data, project)
@@ -42,7 +46,9 @@ def vault(variables: Mapping[str, Any], generations: Mapping[str, int]) -> Vault
     """Return the cloud's secrets from the two private variables; raises SecretError without a usable master key."""
     explicit = variables.get("brume_secrets") or {}
     if not isinstance(explicit, Mapping) or not all(isinstance(value, str) for value in explicit.values()):
-        raise SecretError("brume_secrets: is no mapping of names to strings; write `nova/keystone: <value>` lines below it")
+        raise SecretError(
+            "brume_secrets: is no mapping of names to strings; write `nova/keystone: <value>` lines below it"
+        )
     return Vault(parse_master_key(variables.get("brume_master_key")), dict(explicit), generations)
 
 

@@ -35,9 +35,7 @@ def parse_master_key(text: str | None) -> bytes:
     try:
         key = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise SecretError(
-            "brume_master_key: not base64; make one with `openssl rand -base64 32`"
-        ) from None
+        raise SecretError("brume_master_key: not base64; make one with `openssl rand -base64 32`") from None
     if len(key) < MASTER_KEY_BYTES:
         raise SecretError(
             f"brume_master_key: {len(key)} bytes, at least {MASTER_KEY_BYTES} are needed; "

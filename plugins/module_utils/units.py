@@ -230,8 +230,10 @@ def decide(
 
 def parse_show(text: str, names: Sequence[str]) -> dict[str, State]:
     """Return the states in the output of `systemctl show`, which prints a block a unit in the order they were named."""
-    blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line)
-              for block in text.strip("\n").split("\n\n")]
+    blocks = [
+        dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line)
+        for block in text.strip("\n").split("\n\n")
+    ]
     states = {}
     for name, block in zip(names, blocks, strict=False):
         states[name] = State(
@@ -287,7 +289,7 @@ def tcp_problem(host: str, port: int, seconds: float = 5.0) -> str:
         return f"{host} port {port}: {error}"
 
 
-QUEUE_PROBE = r'''
+QUEUE_PROBE = r"""
 import re, ssl, sys, time, urllib.parse
 import amqp
 
@@ -346,7 +348,7 @@ while time.monotonic() < end:
             problem = f"{host} port {port}: {type(error).__name__}: {error}"
     time.sleep(0.3)
 sys.exit(problem)
-'''
+"""
 """Waits until a queue exists; runs in the service's environment, which has the `amqp` library, and takes no secret in
 its arguments: it reads the address from the service's own file."""
 
@@ -359,8 +361,13 @@ class Systemd:
     def run(self, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run systemctl. Raises subprocess.TimeoutExpired after `timeout` seconds."""
         return subprocess.run(
-            ["systemctl", *arguments], capture_output=True, text=True, timeout=timeout, check=False,
-            stdin=subprocess.DEVNULL, env={**os.environ, **self.VARIABLES},
+            ["systemctl", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **self.VARIABLES},
         )
 
     def states(self, names: Sequence[str]) -> dict[str, State]:
@@ -377,7 +384,10 @@ class Systemd:
         """Return the unit's last lines in the journal, oldest first."""
         shown = subprocess.run(
             ["journalctl", "-u", name, "-n", str(JOURNAL_LINES), "--no-pager", "-o", "cat", "-q"],
-            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
         return shown.stdout.splitlines()[-JOURNAL_LINES:]
 
@@ -461,7 +471,11 @@ def _problem(unit: Unit, settled: float) -> str:
     if health.get("command"):
         try:
             done = subprocess.run(
-                [str(word) for word in health["command"]], capture_output=True, text=True, check=False, timeout=30,
+                [str(word) for word in health["command"]],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=30,
                 stdin=subprocess.DEVNULL,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -476,7 +490,10 @@ def _start_probe(unit: Unit, deadline: float) -> subprocess.Popen[str]:
     seconds = max(1.0, deadline - time.monotonic())
     probe = subprocess.Popen(
         [str(queue["python"]), "-I", "-", str(queue["name"]), str(queue["config_file"]), f"{seconds:.0f}"],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     if probe.stdin is not None:
         # A probe that ends at once closes its end; its exit code and message say why.

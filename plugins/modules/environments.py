@@ -18,7 +18,7 @@ options:
     elements: dict
     required: true
     suboptions:
-      name: {description: The service., type: str, required: true}
+      name: {description: The service., type: str, required: true, aliases: [service]}
       path: {description: Absolute path; it names the lock's digest., type: path, required: true}
       lock: {description: 'Text of the lock: requirements with versions and hashes.', type: str}
       python: {description: Interpreter to build with., type: path, default: /usr/bin/python3}
@@ -90,7 +90,7 @@ SPEC: dict[str, Any] = {
         "elements": "dict",
         "required": True,
         "options": {
-            "name": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True, "aliases": ["service"]},
             "path": {"type": "path", "required": True},
             "lock": {"type": "str"},
             "python": {"type": "path", "default": "/usr/bin/python3"},

@@ -24,7 +24,7 @@ options:
       digest:
         description: 'What makes running again necessary: release, commands, databases. Without secrets.'
         type: str
-      commands: {description: 'Commands, each a list of words without secrets.', type: list, elements: list, default: []}
+      commands: {description: Lists of words without secrets., type: list, elements: list, default: []}
       variables: {description: Environment variables without secrets., type: dict, default: {}}
       timeout: {description: Seconds that one command may take., type: float, default: 900}
       state:
@@ -32,7 +32,7 @@ options:
         type: str
         choices: [present, absent]
         default: present
-  redactions: {description: Secret values and the names to show in their place., type: dict, default: {}}
+  redactions: {description: Secret values and the names to show instead., type: dict, default: {}}
   limit: {description: How many services run at a time., type: int, default: 8}
 attributes:
   check_mode: {support: full, description: Reports which services' commands a run would start.}

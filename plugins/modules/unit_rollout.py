@@ -41,7 +41,7 @@ options:
         choices: [restart, reload, none]
         default: restart
       enabled: {description: Whether it starts with the host., type: bool, default: true}
-      after: {description: Units of this call that must be well before it starts., type: list, elements: str, default: []}
+      after: {description: Units of this call that must be well first., type: list, elements: str, default: []}
       health:
         description:
           - When the unit counts as well, polled while it is active; one key.

@@ -39,14 +39,14 @@ def inventory(
     own = hosts or {"aio": {"brume_addresses": {"management": "192.0.2.11"}}}
     members = {name: tuple(own) for name in GROUPS if name not in ("block", "object")}
     members |= {name: tuple(found) for name, found in (groups or {}).items()}
-    common = Layer("all", variables, {key: "group_vars/all.yml" for key in variables})
+    common = Layer("all", variables, dict.fromkeys(variables, "group_vars/all.yml"))
     named = {name: Layer(f"group {name}", found) for name, found in (layers or {}).items()}
     return Inventory(
         {
             host: (
                 common,
                 *(layer for group, layer in named.items() if host in members[group]),
-                Layer(f"host {host}", found, {key: f"host_vars/{host}.yml" for key in found}),
+                Layer(f"host {host}", found, dict.fromkeys(found, f"host_vars/{host}.yml")),
             )
             for host, found in own.items()
         },

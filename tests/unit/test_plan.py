@@ -63,11 +63,11 @@ def test_ipv6_only() -> None:
     found = planned(IPV6, hosts=IPV6_HOSTS, groups=IPV6_GROUPS)
     golden("ipv6.txt", "\n".join(plan_text.summary(found)) + "\n")
     texts = [
-        one.text
-        for host in found.hosts.values()
-        for one in renderer(found).files(host, list(found.cloud.services))
+        one.text for host in found.hosts.values() for one in renderer(found).files(host, list(found.cloud.services))
     ]
-    assert all(isinstance(address, netaddr.IPAddress) for host in found.hosts.values() for address in host.addresses.values())
+    assert all(
+        isinstance(address, netaddr.IPAddress) for host in found.hosts.values() for address in host.addresses.values()
+    )
     assert not [line for text in texts for line in text.splitlines() if "192.0.2." in line]
     nova = next(text for text in texts if "[api_database]" in text)
     assert "@[2001:db8:1::11]:3306/nova_api?" in nova
@@ -138,15 +138,24 @@ def test_overrides_go_from_all_to_group_to_host() -> None:
 NETWORKS = AIO["brume_networks"]
 
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "malformed cidr": ({"brume_networks": NETWORKS | {"management": {"cidr": "192.0.2.0/33", "interface": "eth0"}}}, {}),
-    "host bits in a cidr": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.7/24", "interface": "e"}}}, {}),
+    "malformed cidr": (
+        {"brume_networks": NETWORKS | {"management": {"cidr": "192.0.2.0/33", "interface": "eth0"}}},
+        {},
+    ),
+    "host bits in a cidr": (
+        {"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.7/24", "interface": "e"}}},
+        {},
+    ),
     "overlapping networks": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "192.0.2.0/25", "interface": "e"}}}, {}),
     "vip outside its network": (
         {"brume_networks": NETWORKS | {"management": {"cidr": "192.0.2.0/24", "interface": "eth0", "vip": "10.0.0.1"}}},
         {},
     ),
     "vip that a host holds": (
-        {"brume_networks": NETWORKS | {"management": {"cidr": "192.0.2.0/24", "interface": "eth0", "vip": "192.0.2.11"}}},
+        {
+            "brume_networks": NETWORKS
+            | {"management": {"cidr": "192.0.2.0/24", "interface": "eth0", "vip": "192.0.2.11"}}
+        },
         {},
     ),
     "network without an interface": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.0/24"}}}, {}),
@@ -155,7 +164,10 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "no external network": ({"brume_networks": {"management": NETWORKS["management"]}}, {}),
-    "a small mtu": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.0/24", "interface": "e", "mtu": 9}}}, {}),
+    "a small mtu": (
+        {"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.0/24", "interface": "e", "mtu": 9}}},
+        {},
+    ),
     "unknown service": ({"brume_services": ["keystone", "novva"]}, {}),
     "missing requirement": ({"brume_services": ["keystone", "nova"]}, {}),
     "unknown release": ({"brume_release": "2031.1"}, {}),

@@ -1,0 +1,143 @@
+"""Runs the checks of a deployed cloud in the controller process, and prints each one's line as it ends.
+
+An action and not a module: a module's output is shown when all of it is over, and this takes minutes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import netaddr
+from ansible.plugins.action import ActionBase
+from ansible_collections.brume.cloud.plugins.module_utils import cloud_checks, run, verification
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError
+
+SPEC: dict[str, Any] = {
+    "clouds_file": {"type": "path", "required": True},
+    "cloud": {"type": "str", "required": True},
+    "checks": {"type": "list", "elements": "str", "default": []},
+    "image_name": {"type": "str", "required": True},
+    "image_path": {"type": "path", "required": True},
+    "flavor": {
+        "type": "dict",
+        "required": True,
+        "options": {name: {"type": "int", "required": True} for name in ("vcpus", "ram", "disk")},
+    },
+    "external_network": {"type": "str", "required": True},
+    "physical_network": {"type": "str", "required": True},
+    "tenant_cidr": {"type": "str", "required": True},
+    "ssh_user": {"type": "str", "required": True},
+    "timeouts": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            name: {"type": "float", "required": True}
+            for name in (
+                "services", "image", "router", "active", "console", "security_group", "ssh",
+                "stop", "reboot", "snapshot", "delete",
+            )
+        },
+    },
+    "keep": {"type": "bool", "default": False},
+}
+_COLORS = {"ok": "green", "FAILED": "red", "not run": "cyan"}
+
+
+def expected(plan: Plan) -> cloud_checks.Expected:
+    """Return what the plan says the cloud has."""
+    external = plan.cloud.networks["external"]
+    return cloud_checks.Expected(
+        endpoints={one.type: one.url for one in plan.cloud.endpoints if one.interface == "public"},
+        compute_hosts=tuple(host for host, _address in plan.cloud.members["compute"]),
+        network_hosts=tuple(host for host, _address in plan.cloud.members["network"]),
+        cidr=external.cidr,
+        gateway=external.gateway,
+        allocation_pool=external.allocation_pool,
+    )
+
+
+def settings(args: dict[str, Any]) -> cloud_checks.Settings:
+    """Return the typed choices; raises ValueError naming the option that makes no sense."""
+    if args["image_name"].startswith(cloud_checks.PREFIX):
+        raise ValueError(f"image_name: names with {cloud_checks.PREFIX} are removed at the end; use another")
+    try:
+        cidr = netaddr.IPNetwork(args["tenant_cidr"])
+    except netaddr.AddrFormatError as error:
+        given = args["tenant_cidr"]
+        raise ValueError(f"tenant_cidr: `{given}` is no network, write for example 192.0.2.0/24") from error
+    return cloud_checks.Settings(
+        image_name=args["image_name"],
+        image_path=Path(args["image_path"]),
+        flavor=args["flavor"],
+        external_network=args["external_network"],
+        physical_network=args["physical_network"],
+        tenant_cidr=cidr,
+        ssh_user=args["ssh_user"],
+        timeouts=args["timeouts"],
+        keep=args["keep"],
+    )
+
+
+def connect(clouds_file: str, cloud: str) -> Any:
+    """Return a connection as clouds.yaml says, and nothing of the environment; raises ValueError with the remedy."""
+    try:
+        import openstack  # noqa: PLC0415  # deploying needs no SDK, only verifying does
+        from openstack.config import OpenStackConfig  # noqa: PLC0415
+    except ImportError as error:
+        raise ValueError("openstacksdk is missing on the deploy host: install requirements.lock") from error
+    if not Path(clouds_file).is_file():
+        raise ValueError(f"clouds_file: there is no {clouds_file}; site.yml writes it at brume_clouds_file")
+    config = OpenStackConfig(config_files=[clouds_file], load_envvars=False)
+    try:
+        return openstack.connection.Connection(config=config.get_one(cloud=cloud))
+    except openstack.exceptions.ConfigException as error:
+        raise ValueError(f"{clouds_file}: {error}") from error
+
+
+class ActionModule(ActionBase):
+    """See the documentation of the module cloud_verification."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the checks; fails by name."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, args = self.validate_argument_spec(SPEC)  # type: ignore[no-untyped-call]
+        try:
+            plan = run.current(task_vars or {})
+            checks = verification.chosen(cloud_checks.CHECKS, args["checks"])
+            choices = settings(args)
+            connection = connect(args["clouds_file"], args["cloud"])
+        except (PlanError, ValueError) as error:
+            return {**result, "failed": True, "msg": str(error)}
+        directory = Path(tempfile.mkdtemp(prefix=f"{cloud_checks.PREFIX}-"))  # 0700: it holds the private key
+        context = cloud_checks.Run(connection, choices, expected(plan), directory)
+
+        def report(one: verification.Result) -> None:
+            self._display.display(verification.row(one, checks), color=_COLORS[one.outcome])
+            if one.outcome == "FAILED":
+                for line in cloud_checks.diagnostics(context):
+                    self._display.display(f"    {line}", color="red")
+
+        self._display.display(verification.header(checks))
+        try:
+            results = verification.run_checks(checks, context, report, check_mode=self._task.check_mode)
+        finally:
+            if choices.keep and context.key_path.name:
+                self._display.display(f"The instance's key stays: {context.key_path}")
+            else:
+                shutil.rmtree(directory)
+            connection.close()
+        line = verification.summary(results)
+        self._display.display(line)
+        return {
+            **result,
+            "changed": bool(context.lasting),
+            "failed": any(one.outcome == "FAILED" for one in results),
+            "msg": line,
+            "made": context.lasting,
+            "checks": [vars(one) for one in results],
+        }

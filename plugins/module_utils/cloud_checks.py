@@ -1,0 +1,701 @@
+"""The checks of `playbooks/verify.yml`: an administrator's way through a cloud, from a token to an instance and back.
+
+Each check takes a `Run`, keeps in it what later checks need, and returns a line for the table. Everything it makes
+is called `brume-verify...` and goes with the clean-up, be it of this run or of one that was killed; the guest's image
+and the external network stay.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import netaddr
+from ansible_collections.brume.cloud.plugins.module_utils import probes
+from ansible_collections.brume.cloud.plugins.module_utils.verification import (
+    Check,
+    CheckFailed,
+    Clock,
+    NotYet,
+    absent_agents,
+    console_address,
+    key_body,
+    wait,
+)
+
+PREFIX = "brume-verify"
+"""Every object that a run makes has a name (a floating IP: a description) with this prefix, and no other object has."""
+
+METADATA_URL = "http://169.254.169.254"
+CONSOLE_TAIL = 30
+"""Lines of the guest's console that are shown after a failure."""
+
+CLOSED_SECONDS = 5
+"""How long a closed port is tried."""
+
+COMPUTE_AGENTS = ("neutron-openvswitch-agent",)
+NETWORK_AGENTS = ("neutron-openvswitch-agent", "neutron-l3-agent", "neutron-dhcp-agent", "neutron-metadata-agent")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the plan says the cloud has: public URLs by catalog type, and hosts."""
+
+    endpoints: Mapping[str, str]
+    compute_hosts: tuple[str, ...]
+    network_hosts: tuple[str, ...]
+    cidr: netaddr.IPNetwork
+    gateway: netaddr.IPAddress | None
+    allocation_pool: tuple[netaddr.IPAddress, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the caller chooses. `timeouts` in seconds by name; `flavor`: vcpus, ram in MiB, disk in GiB."""
+
+    image_name: str
+    image_path: Path
+    flavor: Mapping[str, int]
+    external_network: str
+    physical_network: str
+    tenant_cidr: netaddr.IPNetwork
+    ssh_user: str
+    timeouts: Mapping[str, float]
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What is tried from outside; tests give their own."""
+
+    ping: Callable[[str], bool] = probes.ping
+    connects: Callable[[str, int], bool] = probes.connects
+    ssh: Callable[[str, str, Path, str], str] = probes.ssh
+    make_key: Callable[[Path, str], tuple[Path, str]] = probes.make_key
+    vnc_greeting: Callable[[str, bool | str], str] = probes.vnc_greeting
+
+
+@dataclass
+class Run:
+    """One run: the connection (an openstack.connection.Connection, or a fake), and what has been made so far."""
+
+    cloud: Any
+    settings: Settings
+    expected: Expected
+    directory: Path
+    probes: Probes = field(default_factory=Probes)
+    clock: Clock = field(default_factory=Clock)
+    marker: str = field(default_factory=lambda: secrets.token_hex(8))
+    lasting: list[str] = field(default_factory=list)
+    """What was made to stay, for the report of changes."""
+    image: Any = None
+    flavor: Any = None
+    external: Any = None
+    network: Any = None
+    subnet: Any = None
+    router: Any = None
+    router_address: str = ""
+    group: Any = None
+    key_path: Path = Path()
+    public_key: str = ""
+    server: Any = None
+    address: str = ""
+    floating: Any = None
+    boot_id: str = ""
+
+    def seconds(self, name: str) -> float:
+        """Return a timeout in seconds."""
+        return float(self.settings.timeouts[name])
+
+
+def _console(run: Run) -> str:
+    return str(run.cloud.compute.get_server_console_output(run.server).get("output") or "")
+
+
+def _on_server(run: Run, command: str) -> str:
+    return run.probes.ssh(run.floating.floating_ip_address, run.settings.ssh_user, run.key_path, command)
+
+
+def _until_status(run: Run, what: str, status: str, seconds: float) -> Any:
+    """Wait until the instance has a status and no task; its fault ends the wait at once."""
+
+    def probe() -> Any:
+        server = run.cloud.compute.get_server(run.server.id)
+        if server.status == "ERROR" and status != "ERROR":
+            raise CheckFailed(f"{what}: the instance is in ERROR: {fault(server)}")
+        if server.status != status or server.task_state:
+            raise NotYet(f"status {server.status}, task {server.task_state}")
+        return server
+
+    return wait(what, seconds, probe, run.clock)
+
+
+def _until_booted_anew(run: Run) -> str:
+    """Wait until the guest answers with another boot than the last one seen; return that boot's id."""
+
+    def probe() -> str:
+        try:
+            found = _on_server(run, "cat /proc/sys/kernel/random/boot_id").strip()
+        except probes.ProbeError as error:
+            raise NotYet(str(error)) from error
+        if not found or found == run.boot_id:
+            raise NotYet("the guest still answers from the boot before")
+        return found
+
+    run.boot_id = wait("the guest is back over SSH", run.seconds("ssh"), probe, run.clock)
+    return run.boot_id
+
+
+def fault(server: Any) -> str:
+    """Return the fault that Nova recorded for an instance, without its trace."""
+    recorded = getattr(server, "fault", None) or {}
+    return str(recorded.get("message") or "no fault recorded")
+
+
+def diagnostics(run: Run) -> list[str]:
+    """Return lines that help after a failure: the instance's state, its fault, the end of its console."""
+    if run.server is None:
+        return []
+    try:
+        server = run.cloud.compute.get_server(run.server.id)
+        lines = [f"instance: status {server.status}, host {server.compute_host}"]
+        if getattr(server, "fault", None):
+            lines.append(f"fault: {fault(server)}")
+        tail = _console(run).splitlines()[-CONSOLE_TAIL:]
+    except Exception as error:  # what explains a failure must not hide it
+        return [f"instance: no more can be read, {type(error).__name__}: {error}"]
+    return [*lines, "console:", *(f"  {line}" for line in tail)] if tail else [*lines, "console: empty"]
+
+
+def token(run: Run) -> str:
+    """Prove that Keystone gives a token, and every public URL of the plan is in its catalog and answers."""
+    session = run.cloud.session
+    access = session.auth.get_access(session)
+    catalog = {
+        entry["type"]: [one["url"] for one in entry["endpoints"] if one["interface"] == "public"]
+        for entry in access.service_catalog.catalog
+    }
+    problems = []
+    for kind, url in run.expected.endpoints.items():
+        if url not in catalog.get(kind, []):
+            instead = ", ".join(catalog.get(kind, [])) or "nothing"
+            problems.append(f"{kind}: the catalog has {instead} in place of {url}")
+            continue
+        status = session.get(url, authenticated=False, raise_exc=False).status_code
+        if status >= 500 or status == 404:  # noqa: PLR2004
+            problems.append(f"{kind}: {url} answers {status}")
+    if problems:
+        raise CheckFailed("; ".join(problems))
+    return f"catalog: {', '.join(run.expected.endpoints)}"
+
+
+def compute_services(run: Run) -> str:
+    """Prove that every compute service is up, and nova-compute is there on each compute host of the plan."""
+
+    def probe() -> str:
+        found = list(run.cloud.compute.services())
+        down = [f"{one.binary} on {one.host}" for one in found if one.state != "up"]
+        binaries = {one.binary for one in found}
+        absent = [name for name in ("nova-scheduler", "nova-conductor") if name not in binaries]
+        wanted = [("nova-compute", host) for host in run.expected.compute_hosts]
+        absent += absent_agents(wanted, [(one.binary, one.host) for one in found])
+        if down or absent:
+            raise NotYet(_down_and_absent(down, absent))
+        disabled = [f"{one.binary} on {one.host}" for one in found if one.status != "enabled"]
+        return f"{len(found)} up" + (f", disabled: {', '.join(disabled)}" if disabled else "")
+
+    return wait("compute services are up", run.seconds("services"), probe, run.clock)
+
+
+def network_agents(run: Run) -> str:
+    """Prove that every network agent is alive, and those that the plan's hosts need are there."""
+
+    def probe() -> str:
+        found = list(run.cloud.network.agents())
+        down = [f"{one.binary} on {one.host}" for one in found if not one.is_alive]
+        wanted = [(name, host) for host in run.expected.compute_hosts for name in COMPUTE_AGENTS]
+        wanted += [(name, host) for host in run.expected.network_hosts for name in NETWORK_AGENTS]
+        absent = absent_agents(dict.fromkeys(wanted), [(one.binary, one.host) for one in found])
+        if down or absent:
+            raise NotYet(_down_and_absent(down, absent))
+        return f"{len(found)} alive"
+
+    return wait("network agents are alive", run.seconds("services"), probe, run.clock)
+
+
+def _down_and_absent(down: list[str], absent: list[str]) -> str:
+    parts = [f"{label}: {', '.join(names)}" for label, names in (("down", down), ("absent", absent)) if names]
+    return "; ".join(parts)
+
+
+def hypervisors(run: Run) -> str:
+    """Prove that each compute host of the plan has a hypervisor, and it is up."""
+
+    def probe() -> str:
+        found = {(one.service_details or {}).get("host"): one for one in run.cloud.compute.hypervisors(details=True)}
+        absent = [host for host in run.expected.compute_hosts if host not in found]
+        down = [str(host) for host, one in found.items() if one.state != "up"]
+        if down or absent:
+            raise NotYet(_down_and_absent(down, absent))
+        return ", ".join(f"{host} ({one.hypervisor_type})" for host, one in found.items())
+
+    return wait("hypervisors are there", run.seconds("services"), probe, run.clock)
+
+
+def leftovers(run: Run) -> str:
+    """Prove that nothing is left of an earlier run."""
+    removed = remove(run)
+    return f"removed {', '.join(removed)}" if removed else "none"
+
+
+def image(run: Run) -> str:
+    """Prove that the guest's image is in Glance; upload it where it is missing."""
+    name, path = run.settings.image_name, run.settings.image_path
+    found = list(run.cloud.image.images(name=name))
+    run.image = next((one for one in found if one.status == "active"), None)
+    if run.image is None:
+        if not path.is_file():
+            raise CheckFailed(f"there is no active image {name}, and no file {path}: make it with tools/guest_image.py")
+        for one in found:  # an upload that was killed
+            run.cloud.image.delete_image(one.id)
+        made = run.cloud.image.create_image(
+            name,
+            filename=str(path),
+            disk_format="qcow2",
+            container_format="bare",
+            visibility="public",
+            allow_duplicates=True,
+            wait=True,
+            timeout=run.seconds("image"),
+        )
+        run.lasting.append(f"image {name}")
+        run.image = run.cloud.image.get_image(made.id)
+        if run.image.status != "active":
+            raise CheckFailed(f"the image {name} is {run.image.status} after its upload")
+    return f"{name}, {run.image.disk_format}, {int(run.image.size or 0) / 1024**2:.0f} MiB"
+
+
+def flavor(run: Run) -> str:
+    """Prove that a flavor can be made."""
+    size = run.settings.flavor
+    run.flavor = run.cloud.compute.create_flavor(
+        name=PREFIX, vcpus=size["vcpus"], ram=size["ram"], disk=size["disk"], is_public=True
+    )
+    return f"{size['vcpus']} vCPU, {size['ram']} MiB, {size['disk']} GiB"
+
+
+def external_network(run: Run) -> str:
+    """Prove that the external network is there; make it with the plan's addresses where it is missing."""
+    name = run.settings.external_network
+    run.external = run.cloud.network.find_network(name, ignore_missing=True)
+    if run.external is None:
+        run.external = run.cloud.network.create_network(
+            name=name,
+            is_router_external=True,
+            provider_network_type="flat",
+            provider_physical_network=run.settings.physical_network,
+        )
+        run.lasting.append(f"network {name}")
+    if not run.external.is_router_external:
+        raise CheckFailed(f"the network {name} is there, but is not external")
+    subnets = list(run.cloud.network.subnets(network_id=run.external.id, ip_version=run.expected.cidr.version))
+    if not subnets:
+        pool = run.expected.allocation_pool
+        arguments: dict[str, Any] = {
+            "name": name,
+            "network_id": run.external.id,
+            "ip_version": run.expected.cidr.version,
+            "cidr": str(run.expected.cidr),
+            "gateway_ip": str(run.expected.gateway) if run.expected.gateway else None,
+            "is_dhcp_enabled": False,
+        }
+        if pool:
+            arguments["allocation_pools"] = [{"start": str(pool[0]), "end": str(pool[1])}]
+        subnets = [run.cloud.network.create_subnet(**arguments)]
+        run.lasting.append(f"subnet {name}")
+    return f"{name}, {', '.join(subnet.cidr for subnet in subnets)}"
+
+
+def tenant_network(run: Run) -> str:
+    """Prove that a network and a subnet can be made."""
+    cidr = run.settings.tenant_cidr
+    run.network = run.cloud.network.create_network(name=PREFIX)
+    run.subnet = run.cloud.network.create_subnet(
+        name=PREFIX, network_id=run.network.id, ip_version=cidr.version, cidr=str(cidr)
+    )
+    return f"{cidr}, {run.network.provider_network_type or 'type not shown'}, MTU {run.network.mtu}"
+
+
+def router(run: Run) -> str:
+    """Prove that a router joins both networks, and answers from the external network."""
+    run.router = run.cloud.network.create_router(name=PREFIX, external_gateway_info={"network_id": run.external.id})
+    run.cloud.network.add_interface_to_router(run.router.id, run.subnet.id)
+    fixed = (run.cloud.network.get_router(run.router.id).external_gateway_info or {}).get("external_fixed_ips") or []
+    addresses = [one["ip_address"] for one in fixed if netaddr.IPAddress(one["ip_address"]).version == 4]  # noqa: PLR2004
+    if not addresses:
+        raise CheckFailed("the router has no IPv4 address on the external network")
+    run.router_address = addresses[0]
+
+    def probe() -> str:
+        if not run.probes.ping(run.router_address):
+            raise NotYet(f"{run.router_address} does not answer ping from this machine")
+        return f"{run.router_address} answers ping"
+
+    return wait("the router answers", run.seconds("router"), probe, run.clock)
+
+
+def security_group(run: Run) -> str:
+    """Prove that a security group can be made; without a rule for ingress it lets nothing in."""
+    run.group = run.cloud.network.create_security_group(name=PREFIX, description="Made by verify.yml")
+    return "no rule for ingress"
+
+
+def key_pair(run: Run) -> str:
+    """Prove that a key pair can be registered."""
+    run.key_path, run.public_key = run.probes.make_key(run.directory, PREFIX)
+    run.cloud.compute.create_keypair(name=PREFIX, public_key=run.public_key, type="ssh")
+    return run.public_key.split()[0]
+
+
+def user_data(run: Run) -> str:
+    """Return a script that prints on the console what the guest got: our marker, its key by metadata, its address.
+
+    No `wget -T`: busybox 1.35 crashes on it.
+    """
+    url = shlex.quote(f"{METADATA_URL}/latest/meta-data/public-keys/0/openssh-key")
+    return "\n".join(
+        (
+            "#!/bin/sh",
+            f"echo '{PREFIX} marker {run.marker}'",
+            f'echo "{PREFIX} key $(wget -q -O - {url} || curl -s {url})"',
+            f"ip -4 addr | sed 's/^/{PREFIX} address /'",
+            "",
+        )
+    )
+
+
+def server_active(run: Run) -> str:
+    """Prove that an instance becomes ACTIVE."""
+    run.server = run.cloud.compute.create_server(
+        name=PREFIX,
+        image_id=run.image.id,
+        flavor_id=run.flavor.id,
+        key_name=PREFIX,
+        networks=[{"uuid": run.network.id}],
+        security_groups=[{"name": run.group.id}],
+        user_data=base64.b64encode(user_data(run).encode()).decode(),
+    )
+    run.server = _until_status(run, "the instance is ACTIVE", "ACTIVE", run.seconds("active"))
+    return f"on {run.server.compute_host}"
+
+
+def address(run: Run) -> str:
+    """Prove that the instance has an address of its subnet."""
+    entries = [one for addresses in run.server.addresses.values() for one in addresses]
+    fixed = [one["addr"] for one in entries if one.get("OS-EXT-IPS:type", "fixed") == "fixed"]
+    inside = [one for one in fixed if netaddr.IPAddress(one) in run.settings.tenant_cidr]
+    if not inside:
+        raise CheckFailed(f"addresses {', '.join(fixed) or 'none'}, none of {run.settings.tenant_cidr}")
+    run.address = inside[0]
+    return run.address
+
+
+def _until_console(run: Run, what: str, judge: Callable[[str], str]) -> str:
+    """Wait until the console's text satisfies `judge`, which returns the detail or raises NotYet."""
+    return wait(what, run.seconds("console"), lambda: judge(_console(run)), run.clock)
+
+
+def dhcp_lease(run: Run) -> str:
+    """Prove that the guest got its address by DHCP: it prints it on its console."""
+
+    def judge(console: str) -> str:
+        if run.address not in console_address(console):
+            raise NotYet(f"no line with {run.address} among {len(console.splitlines())} lines of console")
+        return f"the guest printed {run.address}"
+
+    return _until_console(run, "the guest printed its address", judge)
+
+
+def metadata(run: Run) -> str:
+    """Prove that Key pair and user data reached the guest: its console shows both."""
+
+    def judge(console: str) -> str:
+        absent = [] if f"{PREFIX} marker {run.marker}" in console else ["user data"]
+        absent += [] if key_body(run.public_key) in console else ["the public key"]
+        if absent:
+            raise NotYet(f"not on the console: {', '.join(absent)}")
+        return "key pair and user data on the console"
+
+    return _until_console(run, "the guest has its metadata", judge)
+
+
+def console_log(run: Run) -> str:
+    """Prove that the console's log can be read, and cut to its last lines."""
+    lines = len(_console(run).splitlines())
+    cut = str(run.cloud.compute.get_server_console_output(run.server, length=2).get("output") or "")
+    if not lines or len(cut.splitlines()) >= lines:
+        raise CheckFailed(f"{lines} lines, {len(cut.splitlines())} where 2 were asked for")
+    return f"{lines} lines"
+
+
+def floating_ip(run: Run) -> str:
+    """Prove that a floating IP becomes ACTIVE on the instance's port."""
+    ports = list(run.cloud.network.ports(device_id=run.server.id, network_id=run.network.id))
+    if len(ports) != 1:
+        raise CheckFailed(f"the instance has {len(ports)} ports on its network")
+    run.floating = run.cloud.network.create_ip(
+        floating_network_id=run.external.id, port_id=ports[0].id, description=PREFIX
+    )
+
+    def probe() -> str:
+        run.floating = run.cloud.network.get_ip(run.floating.id)
+        if run.floating.status != "ACTIVE":
+            raise NotYet(f"status {run.floating.status}")
+        return f"{run.floating.floating_ip_address} for {run.floating.fixed_ip_address}"
+
+    return wait("the floating IP is ACTIVE", run.seconds("router"), probe, run.clock)
+
+
+def security_group_closed(run: Run) -> str:
+    """Prove that without a rule neither ping nor TCP port 22 get through the floating IP, though router and guest are up."""
+    target = run.floating.floating_ip_address
+    end = run.clock.now() + CLOSED_SECONDS
+    tries = 0
+    while True:
+        tries += 1
+        answers = {"ping": run.probes.ping(target), "TCP 22": run.probes.connects(target, 22)}
+        through = [name for name, answered in answers.items() if answered]
+        if through:
+            raise CheckFailed(f"without a rule {' and '.join(through)} reached {target}")
+        if run.clock.now() >= end:
+            return f"{tries} tries of ping and TCP 22 unanswered"
+        run.clock.sleep(1)
+
+
+def security_group_open(run: Run) -> str:
+    """Prove that after rules for them are added, ping and TCP port 22 get through."""
+    target = run.floating.floating_ip_address
+    rule = {"security_group_id": run.group.id, "direction": "ingress", "ethertype": "IPv4"}
+    run.cloud.network.create_security_group_rule(**rule, protocol="icmp")
+    run.cloud.network.create_security_group_rule(**rule, protocol="tcp", port_range_min=22, port_range_max=22)
+    started = run.clock.now()
+
+    def pings() -> float:
+        if not run.probes.ping(target):
+            raise NotYet(f"{target} does not answer ping")
+        return run.clock.now() - started
+
+    def connects() -> float:
+        if not run.probes.connects(target, 22):
+            raise NotYet(f"{target} does not answer on TCP 22")
+        return run.clock.now() - started
+
+    ping_seconds = wait("ping gets through", run.seconds("security_group"), pings, run.clock)
+    tcp_seconds = wait("TCP 22 gets through", run.seconds("ssh"), connects, run.clock)
+    return f"ping after {ping_seconds:.0f} s, TCP 22 after {tcp_seconds:.0f} s"
+
+
+def ssh(run: Run) -> str:
+    """Prove that the key pair's key opens the guest over the floating IP, and the guest is called as the instance."""
+    _until_booted_anew(run)
+    name = _on_server(run, "uname -n").strip()
+    if name.split(".")[0] != PREFIX:
+        raise CheckFailed(f"the guest is called {name or 'nothing'}, not {PREFIX}")
+    return f"{run.settings.ssh_user}@{run.floating.floating_ip_address} is {name}"
+
+
+def metadata_inside(run: Run) -> str:
+    """Prove that the metadata service answers the guest, with this instance's data."""
+    url = shlex.quote(f"{METADATA_URL}/openstack/latest/meta_data.json")
+    text = _on_server(run, f"wget -q -O - {url} || curl -sf {url}")
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise CheckFailed(f"{METADATA_URL} answered with no JSON, but `{text[:80]}`") from error
+    if found.get("uuid") != run.server.id:
+        raise CheckFailed(f"the metadata is that of {found.get('uuid')}, not of {run.server.id}")
+    return f"uuid {found['uuid']}"
+
+
+def _console_url(run: Run) -> str:
+    return str(run.cloud.compute.create_console(run.server, console_type="novnc", console_protocol="vnc")["url"])
+
+
+def vnc_page(run: Run) -> str:
+    """Prove that a token for noVNC is given, and the page of its URL is there."""
+    url = _console_url(run)
+    answer = run.cloud.session.get(url, authenticated=False, raise_exc=False)
+    page = url.split("?", maxsplit=1)[0]
+    if answer.status_code != 200 or "<html" not in answer.text.lower():  # noqa: PLR2004
+        raise CheckFailed(f"{page} answers {answer.status_code}, {len(answer.text)} characters")
+    return page
+
+
+def vnc_socket(run: Run) -> str:
+    """Prove that the token opens a WebSocket behind which the VNC server greets; a wrong token does not."""
+    url, verify = _console_url(run), run.cloud.session.verify
+    greeting = run.probes.vnc_greeting(url, verify)
+    _scheme, _host, _port, target = probes.websocket_target(url)
+    given = target.rpartition("token=")[2]
+    try:
+        run.probes.vnc_greeting(url.replace(given, "00000000-0000-4000-8000-000000000000"), verify)
+    except probes.ProbeError:
+        return f"101, {greeting}; a wrong token is refused"
+    raise CheckFailed("a wrong token is accepted")
+
+
+def stop(run: Run) -> str:
+    """Prove that the instance stops."""
+    run.cloud.compute.stop_server(run.server)
+    return str(_until_status(run, "the instance is SHUTOFF", "SHUTOFF", run.seconds("stop")).status)
+
+
+def start(run: Run) -> str:
+    """Prove that the instance starts, and is back over SSH from a new boot."""
+    run.cloud.compute.start_server(run.server)
+    _until_status(run, "the instance is ACTIVE", "ACTIVE", run.seconds("active"))
+    return f"boot {_until_booted_anew(run)}"
+
+
+def _reboot(run: Run, kind: str) -> str:
+    run.cloud.compute.reboot_server(run.server, kind)
+    _until_status(run, "the instance is ACTIVE", "ACTIVE", run.seconds("reboot"))
+    return f"boot {_until_booted_anew(run)}"
+
+
+def reboot_soft(run: Run) -> str:
+    """Prove that a soft reboot brings a new boot."""
+    return _reboot(run, "SOFT")
+
+
+def reboot_hard(run: Run) -> str:
+    """Prove that a hard reboot brings a new boot."""
+    return _reboot(run, "HARD")
+
+
+def snapshot(run: Run) -> str:
+    """Prove that a snapshot of the instance becomes an active image."""
+    name = f"{PREFIX}-snapshot"
+    made = run.cloud.compute.create_server_image(run.server, name)
+
+    def probe() -> str:
+        found = run.cloud.image.get_image(made.id)
+        if found.status in ("killed", "deleted", "error"):
+            raise CheckFailed(f"the image {name} is {found.status}")
+        if found.status != "active" or not found.size:
+            raise NotYet(f"the image {name} is {found.status}")
+        return f"{found.disk_format}, {int(found.size) / 1024**2:.0f} MiB"
+
+    detail = wait("the snapshot is active", run.seconds("snapshot"), probe, run.clock)
+    _until_status(run, "the instance is ACTIVE", "ACTIVE", run.seconds("active"))
+    return detail
+
+
+def clean_up(run: Run) -> str:
+    """Prove that everything that was made is gone."""
+    if run.settings.keep:
+        return "left as it is, as asked for; the next run removes it"
+    removed = remove(run)
+    return f"removed {', '.join(removed)}" if removed else "nothing to remove"
+
+
+def remove(run: Run) -> list[str]:
+    """Remove what has our prefix, users before what they use; return what. Raises CheckFailed after a timeout."""
+    from openstack import exceptions  # noqa: PLC0415  # only where a cloud is talked to
+
+    compute, network, project = run.cloud.compute, run.cloud.network, run.cloud.current_project_id
+    removed: list[str] = []
+
+    def ours(objects: Iterable[Any]) -> list[Any]:
+        return [one for one in objects if (one.name or "").startswith(PREFIX)]
+
+    def gone(what: str, delete: Callable[[], object]) -> None:
+        """Delete, again while Neutron or Nova still holds it (409): ports of a deleted instance go a little later."""
+
+        def probe() -> None:
+            try:
+                delete()
+            except exceptions.NotFoundException:
+                return
+            except exceptions.ConflictException as error:
+                raise NotYet(str(error)) from error
+
+        wait(f"{what} is removed", run.seconds("delete"), probe, run.clock)
+        removed.append(what)
+
+    servers = ours(compute.servers(name=f"^{PREFIX}"))
+    for server in servers:
+        gone(f"instance {server.name}", lambda server=server: compute.delete_server(server.id))  # type: ignore[misc]
+
+    def no_server() -> None:
+        left = ours(compute.servers(name=f"^{PREFIX}"))
+        if left:
+            raise NotYet(", ".join(f"{one.name} is {one.status}, task {one.task_state}" for one in left))
+
+    wait("instances are deleted", run.seconds("delete"), no_server, run.clock)
+    for floating in network.ips(project_id=project):
+        if (floating.description or "").startswith(PREFIX):
+            gone(f"floating IP {floating.floating_ip_address}", lambda one=floating: network.delete_ip(one.id))  # type: ignore[misc]
+    for one in ours(network.routers(project_id=project)):
+        for port in list(network.ports(device_id=one.id)):
+            if "interface" in port.device_owner and "ha_interface" not in port.device_owner:
+                gone(
+                    f"interface {port.id} of router {one.name}",
+                    lambda one=one, port=port: network.remove_interface_from_router(one.id, None, port.id),  # type: ignore[misc]
+                )
+        gone(f"router {one.name}", lambda one=one: network.delete_router(one.id))  # type: ignore[misc]
+    for one in ours(network.networks(project_id=project)):
+        gone(f"network {one.name}", lambda one=one: network.delete_network(one.id))  # type: ignore[misc]
+    for one in ours(network.security_groups(project_id=project)):
+        gone(f"security group {one.name}", lambda one=one: network.delete_security_group(one.id))  # type: ignore[misc]
+    for one in ours(compute.keypairs()):
+        gone(f"key pair {one.name}", lambda one=one: compute.delete_keypair(one.name))  # type: ignore[misc]
+    for one in ours(compute.flavors()):
+        gone(f"flavor {one.name}", lambda one=one: compute.delete_flavor(one.id))  # type: ignore[misc]
+    for one in ours(run.cloud.image.images()):
+        gone(f"image {one.name}", lambda one=one: run.cloud.image.delete_image(one.id))  # type: ignore[misc]
+    return removed
+
+
+CHECKS: tuple[Check[Run], ...] = (
+    Check("token", token, reads_only=True),
+    Check("compute-services", compute_services, ("token",), reads_only=True),
+    Check("network-agents", network_agents, ("token",), reads_only=True),
+    Check("hypervisors", hypervisors, ("token",), reads_only=True),
+    Check("leftovers", leftovers, ("token",)),
+    Check("image", image, ("token",)),
+    Check("flavor", flavor, ("leftovers",)),
+    Check("external-network", external_network, ("leftovers",)),
+    Check("tenant-network", tenant_network, ("leftovers",)),
+    Check("router", router, ("external-network", "tenant-network", "network-agents")),
+    Check("security-group", security_group, ("leftovers",)),
+    Check("key-pair", key_pair, ("leftovers",)),
+    Check(
+        "server-active",
+        server_active,
+        ("compute-services", "hypervisors", "image", "flavor", "tenant-network", "security-group", "key-pair"),
+    ),
+    Check("address", address, ("server-active",)),
+    Check("dhcp-lease", dhcp_lease, ("address",)),
+    Check("metadata", metadata, ("server-active",)),
+    Check("console-log", console_log, ("dhcp-lease",)),
+    Check("floating-ip", floating_ip, ("router", "address")),
+    Check("security-group-closed", security_group_closed, ("floating-ip", "dhcp-lease")),
+    Check("security-group-open", security_group_open, ("security-group-closed",)),
+    Check("ssh", ssh, ("security-group-open", "metadata")),
+    Check("metadata-inside", metadata_inside, ("ssh",)),
+    Check("vnc-page", vnc_page, ("server-active",)),
+    Check("vnc-socket", vnc_socket, ("vnc-page",)),
+    Check("stop", stop, ("ssh",)),
+    Check("start", start, ("stop",)),
+    Check("reboot-soft", reboot_soft, ("start",)),
+    Check("reboot-hard", reboot_hard, ("start",)),
+    Check("snapshot", snapshot, ("server-active",)),
+    Check("clean-up", clean_up, ("leftovers",), last=True),
+)

@@ -1,0 +1,437 @@
+"""What would stop a deployment on a host: `gather` reads it, `judge` compares it with what the plan needs.
+
+`gather` changes nothing and starts no process; `judge` is pure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import ipaddress
+import os
+import platform
+import re
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+MIB = 1024**2
+GIB = 1024**3
+
+MACHINES = frozenset({"x86_64", "aarch64"})
+PYTHON_FIRST, PYTHON_LAST = (3, 11), (3, 13)
+"""Versions for which the locks hold wheels."""
+
+CLOCK_SECONDS = 30.0
+"""Greatest difference of clocks: Fernet tokens, certificates and agents' reports are timed."""
+
+CLOCK_DELAY = 20.0
+"""Seconds that may pass between the controller's reading of its clock and the host's."""
+
+MEMORY_TOLERANCE = 0.9
+"""Share of the required memory that is enough, because the kernel keeps a part of what a machine has."""
+
+DEPLOYED_DISK = 0.1
+"""Share of the required free space that must be left on a host that is deployed already."""
+
+KVM_CREATE_VM = 0xAE01
+"""Request that makes an empty guest, which ends with its file descriptor (linux/kvm.h)."""
+
+COMPANIONS = {"rabbitmq-server.service": frozenset({"epmd.service"})}
+"""Units that hold ports for a planned one."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as the plan needs it."""
+
+    severity: Literal["error", "warning"]
+    subject: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return the finding as one line."""
+        return f"{self.severity}: {self.subject}: {self.message}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A TCP port that something listens on; `unit` is empty when no unit is known, `pid` 0 when no process is."""
+
+    address: str
+    port: int
+    pid: int = 0
+    process: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What the plan needs of the host. An empty value needs nothing."""
+
+    controller_time: float = 0.0
+    operating_system: str = ""
+    disk_bytes: Mapping[str, int] = field(default_factory=dict)
+    memory_mib: int = 0
+    interfaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ports: tuple[Listener, ...] = ()
+    tun: bool = False
+    kvm: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the host is."""
+
+    operating_system: str = ""
+    machine: str = ""
+    python: tuple[int, int] = (0, 0)
+    systemd: bool = True
+    time: float = 0.0
+    disk_bytes: Mapping[str, int] = field(default_factory=dict)
+    memory_mib: int = 0
+    interfaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    listeners: tuple[Listener, ...] = ()
+    tun: bool = True
+    kvm: str = ""
+    """Why no guest of KVM can be made, empty when one can."""
+    deployed: bool = False
+    """Whether units of the project have run well here before."""
+
+
+def judge(facts: Facts, needs: Requirements) -> list[Finding]:
+    """Return everything that is not as it must be, errors first."""
+    findings = [
+        *_system(facts, needs),
+        *_clock(facts, needs),
+        *_disk(facts, needs),
+        *_memory(facts, needs),
+        *_interfaces(facts, needs),
+        *_ports(facts, needs),
+        *_kernel(facts, needs),
+    ]
+    return sorted(findings, key=lambda finding: finding.severity)
+
+
+def _system(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    if needs.operating_system and facts.operating_system != needs.operating_system:
+        yield Finding(
+            "error", "operating system",
+            f"is {facts.operating_system or 'unknown'}, planned is {needs.operating_system}",
+            "set brume_operating_system of this host to what it runs (debian-12, debian-13), or install that",
+        )
+    if facts.machine not in MACHINES:
+        yield Finding(
+            "error", "architecture", f"is {facts.machine}", f"use one of {', '.join(sorted(MACHINES))}"
+        )
+    if not PYTHON_FIRST <= facts.python <= PYTHON_LAST:
+        wanted = " to ".join(".".join(map(str, version)) for version in (PYTHON_FIRST, PYTHON_LAST))
+        yield Finding(
+            "error", "python3", f"is {'.'.join(map(str, facts.python))}, the locks are for {wanted}",
+            "let ansible_python_interpreter name the operating system's own python3",
+        )
+    if not facts.systemd:
+        yield Finding("error", "systemd", "is not the init of this host", "boot the host with systemd")
+
+
+def _clock(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    if not needs.controller_time:
+        return
+    ahead = facts.time - needs.controller_time
+    if -CLOCK_SECONDS <= ahead <= CLOCK_SECONDS + CLOCK_DELAY:
+        return
+    yield Finding(
+        "error", "clock", f"is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the controller's",
+        "let both take the time from the same source (chrony or systemd-timesyncd), then run again",
+    )
+
+
+def _disk(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    for path, needed in sorted(needs.disk_bytes.items()):
+        free = facts.disk_bytes.get(path, 0)
+        if free >= needed:
+            continue
+        enough = facts.deployed and free >= needed * DEPLOYED_DISK
+        yield Finding(
+            "warning" if enough else "error", path, f"has {free / GIB:.1f} GiB free, planned are {needed / GIB:.1f}",
+            "free space or enlarge the file system",
+        )
+
+
+def _memory(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    if facts.memory_mib < needs.memory_mib * MEMORY_TOLERANCE:
+        yield Finding(
+            "error", "memory", f"is {facts.memory_mib} MiB, planned are {needs.memory_mib}",
+            "give the host more memory, or take it out of some groups",
+        )
+
+
+def _interfaces(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    held = {ipaddress.ip_address(address): name for name, found in facts.interfaces.items() for address in found}
+    for name, addresses in sorted(needs.interfaces.items()):
+        if name not in facts.interfaces:
+            yield Finding(
+                "error", f"interface {name}", f"is not there; the host has {', '.join(sorted(facts.interfaces))}",
+                "correct its name in brume_networks (or in the host's own variables)",
+            )
+            continue
+        for address in addresses:
+            holder = held.get(ipaddress.ip_address(address))
+            # A bridge that the interface is a port of holds the address in its place.
+            if holder is None:
+                yield Finding(
+                    "error", f"interface {name}", f"does not hold {address}",
+                    "configure the address on the host, or correct brume_addresses",
+                )
+            elif holder != name and not holder.startswith("br"):
+                yield Finding(
+                    "error", f"interface {name}", f"does not hold {address}, which {holder} has",
+                    "correct the interface in brume_networks, or the address in brume_addresses",
+                )
+
+
+def _ports(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    ours = {port.unit for port in needs.ports}
+    ours |= {unit for planned in ours for unit in COMPANIONS.get(planned, ())}
+    seen: set[tuple[int, int]] = set()
+    for wanted in needs.ports:
+        for found in facts.listeners:
+            # systemd itself listens for units that start on the first connection, which may well be ours.
+            if found.port != wanted.port or found.unit in ours or found.pid == 1 or (found.port, found.pid) in seen:
+                continue
+            if not overlap(found.address, wanted.address):
+                continue
+            seen.add((found.port, found.pid))
+            holder = f"{found.process or 'a process'} (pid {found.pid}{f', {found.unit}' if found.unit else ''})"
+            yield Finding(
+                "error", f"port {wanted.port}", f"is held by {holder} at {found.address}, {wanted.unit} needs it",
+                "stop and disable what holds it",
+            )
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return whether two listeners of the same port would meet: the same address, or one of them takes all."""
+    first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    if isinstance(first, ipaddress.IPv6Address) and first.ipv4_mapped:
+        first = first.ipv4_mapped
+    if isinstance(second, ipaddress.IPv6Address) and second.ipv4_mapped:
+        second = second.ipv4_mapped
+    if first == second:
+        return True
+    for wide, narrow in ((first, second), (second, first)):
+        # `::` takes IPv4 too unless the program asks otherwise (net.ipv6.bindv6only).
+        if wide.is_unspecified and wide.version in (narrow.version, 6):
+            return True
+    return False
+
+
+def _kernel(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    if needs.tun and not facts.tun:
+        yield Finding(
+            "error", "/dev/net/tun", "is not there", "load the module tun; instances and agents need tap devices"
+        )
+    if needs.kvm and facts.kvm:
+        yield Finding(
+            "error", "KVM", facts.kvm,
+            "switch on virtualization in the firmware or in the hypervisor below, or set libvirt_virt_type to qemu "
+            "(emulation, ten times slower)",
+        )
+
+
+def gather(needs: Requirements) -> Facts:
+    """Read the host. Raises OSError when /proc cannot be read."""
+    release = parse_os_release(_read("/etc/os-release"))
+    return Facts(
+        operating_system=f"{release.get('ID', '')}-{release.get('VERSION_ID', '')}",
+        machine=platform.machine(),
+        python=sys.version_info[:2],
+        systemd=os.path.isdir("/run/systemd/system"),
+        time=time.time(),
+        disk_bytes={path: free_bytes(path) for path in needs.disk_bytes},
+        memory_mib=memory_mib(_read("/proc/meminfo"), _read("/sys/fs/cgroup/memory.max")),
+        interfaces=interfaces(),
+        listeners=listeners({port.port for port in needs.ports}),
+        tun=os.path.exists("/dev/net/tun"),
+        kvm=kvm_problem() if needs.kvm else "",
+        deployed=os.path.isdir("/var/lib/brume/units"),
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """Return the fields of os-release(5)."""
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {key: value.strip("\"'") for key, equals, value in pairs if equals}
+
+
+def memory_mib(meminfo: str, cgroup_limit: str) -> int:
+    """Return the memory that may be used, in MiB: what the kernel has, or less where a control group says so."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
+    total = int(match[1]) // 1024 if match else 0
+    limit = cgroup_limit.strip()
+    return min(total, int(limit) // MIB) if limit.isdecimal() else total
+
+
+def free_bytes(path: str) -> int:
+    """Return the space that is free for anyone below a path, or below the nearest parent that exists."""
+    while not os.path.exists(path) and path != "/":
+        path = os.path.dirname(path)
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def kvm_problem() -> str:
+    """Return why KVM cannot make a guest, or an empty text."""
+    try:
+        handle = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        return f"/dev/kvm cannot be opened ({error.strerror})"
+    try:
+        os.close(fcntl.ioctl(handle, KVM_CREATE_VM, 0))
+    except OSError as error:
+        return f"/dev/kvm makes no guest ({error.strerror})"
+    finally:
+        os.close(handle)
+    return ""
+
+
+RTM_GETADDR, NLMSG_DONE, NLMSG_ERROR, IFA_ADDRESS, IFA_LOCAL = 22, 3, 2, 1, 2
+"""From linux/rtnetlink.h, linux/netlink.h and linux/if_addr.h."""
+
+
+def interfaces() -> dict[str, tuple[str, ...]]:
+    """Return every network interface with its addresses, as the kernel tells them (rtnetlink(7))."""
+    found: dict[str, list[str]] = {name: [] for _number, name in socket.if_nameindex()}
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+        link.bind((0, 0))
+        request = struct.pack("=LHHLL", 24, RTM_GETADDR, 0x301, 1, 0) + struct.pack("=BBBBl", 0, 0, 0, 0, 0)
+        link.send(request)
+        while True:
+            data = link.recv(65536)
+            for number, address in parse_addresses(data):
+                with contextlib.suppress(OSError):
+                    found.setdefault(socket.if_indextoname(number), []).append(address)
+            if _is_last(data):
+                return {name: tuple(addresses) for name, addresses in found.items()}
+
+
+def _messages(data: bytes) -> Iterable[tuple[int, bytes]]:
+    """Yield type and body of each netlink message."""
+    while len(data) >= 16:  # noqa: PLR2004 (size of nlmsghdr)
+        length, kind = struct.unpack_from("=LH", data)
+        yield kind, data[16:length]
+        data = data[max(16, (length + 3) & ~3) :]
+
+
+def _is_last(data: bytes) -> bool:
+    return any(kind in (NLMSG_DONE, NLMSG_ERROR) for kind, _body in _messages(data))
+
+
+def parse_addresses(data: bytes) -> list[tuple[int, str]]:
+    """Return (interface number, address) from netlink's answer; on a point-to-point link the own end."""
+    result = []
+    for kind, body in _messages(data):
+        if kind != 20:  # noqa: PLR2004 (RTM_NEWADDR)
+            continue
+        family, _prefix, _flags, _scope, number = struct.unpack_from("=BBBBl", body)
+        attributes: dict[int, bytes] = {}
+        rest = body[8:]
+        while len(rest) >= 4:  # noqa: PLR2004 (size of rtattr)
+            length, name = struct.unpack_from("=HH", rest)
+            attributes[name] = rest[4:length]
+            rest = rest[max(4, (length + 3) & ~3) :]
+        raw = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
+        if raw and family in (socket.AF_INET, socket.AF_INET6):
+            result.append((number, socket.inet_ntop(family, raw)))
+    return result
+
+
+def listeners(ports: set[int]) -> tuple[Listener, ...]:
+    """Return who listens on any of the ports."""
+    table = {}
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        table.update(parse_sockets(_read(f"/proc/net/{name}"), family, ports))
+    if not table:
+        return ()
+    owners = _owners(set(table))
+    result = []
+    for inode, (address, port) in table.items():
+        for pid in owners.get(inode) or [0]:
+            process = _read(f"/proc/{pid}/comm").strip() if pid else ""
+            unit = unit_of(_read(f"/proc/{pid}/cgroup")) if pid else ""
+            result.append(Listener(address, port, pid, process, unit))
+    return tuple(result)
+
+
+def parse_sockets(text: str, family: int, ports: set[int]) -> dict[str, tuple[str, int]]:
+    """Return inode -> (address, port) of the listening sockets in /proc/net/tcp or tcp6 (proc_net(5))."""
+    found = {}
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 10 or fields[3] != "0A":  # noqa: PLR2004 (0A: TCP_LISTEN)
+            continue
+        address, _, number = fields[1].partition(":")
+        port = int(number, 16)
+        if port in ports:
+            words = [int(address[place : place + 8], 16) for place in range(0, len(address), 8)]
+            raw = struct.pack(f"={len(words)}I", *words)  # each word is in the host's own order
+            found[fields[9]] = (socket.inet_ntop(family, raw), port)
+    return found
+
+
+def _owners(inodes: set[str]) -> dict[str, list[int]]:
+    """Return the processes that hold sockets, by the sockets' inodes."""
+    owners: dict[str, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            handles = os.listdir(f"/proc/{name}/fd")
+        except OSError:
+            continue  # it has ended
+        for handle in handles:
+            try:
+                target = os.readlink(f"/proc/{name}/fd/{handle}")
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inode = target[8:-1]
+                if inode in inodes and int(name) not in owners.get(inode, []):
+                    owners.setdefault(inode, []).append(int(name))
+    return owners
+
+
+def unit_of(cgroup: str) -> str:
+    """Return the service whose control group a process belongs to, from /proc/PID/cgroup; empty when there is none."""
+    for line in cgroup.splitlines():
+        parts = [part for part in line.rpartition(":")[2].split("/") if part.endswith(".service")]
+        if parts:
+            return parts[-1]
+    return ""
+
+
+def requirements(params: Mapping[str, Any]) -> Requirements:
+    """Return the module's arguments as a typed record."""
+    ports: Sequence[Mapping[str, Any]] = params["ports"]
+    return Requirements(
+        controller_time=float(params["controller_time"] or 0),
+        operating_system=params["operating_system"] or "",
+        disk_bytes={path: int(size) for path, size in params["disk_bytes"].items()},
+        memory_mib=int(params["memory_mib"] or 0),
+        interfaces={item["name"]: tuple(item["addresses"] or ()) for item in params["interfaces"]},
+        ports=tuple(Listener(item["address"] or "0.0.0.0", int(item["port"]), unit=item["unit"]) for item in ports),  # noqa: S104
+        tun=bool(params["tun"]),
+        kvm=bool(params["kvm"]),
+    )

@@ -1,0 +1,144 @@
+#!/usr/bin/python
+"""Operating-system packages of a host in one apt transaction."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_packages
+short_description: Installs all planned packages of a host in one apt transaction
+description:
+  - One C(dpkg-query) finds what is missing; when nothing is, this is the only process.
+  - The package lists are read anew only when something is missing and they are older than O(cache_seconds).
+  - An interrupted transaction is finished first. Configuration files that the host has stay as they are.
+  - Units in O(hold_units) are not started by their packages, so that none ever runs with a package's own configuration.
+options:
+  packages: {description: Names of packages that must be installed., type: list, elements: str, default: []}
+  absent: {description: 'Names of packages that must not be installed.', type: list, elements: str, default: []}
+  hold_units:
+    description: Units whose start is held back during the transaction. Others may start.
+    type: list
+    elements: str
+    default: []
+  cache_seconds: {description: Age up to which the package lists are good enough., type: int, default: 3600}
+  lock_seconds: {description: How long to wait for another apt or dpkg., type: int, default: 300}
+  unsafe_io:
+    description:
+      - Lets dpkg skip flushing to the disk. A power cut can then leave broken files; for throw-away hosts.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+    description: Reports what apt would do with the package lists that the host has; only names when it has none.
+  diff_mode: {support: full, description: Packages before and after.}
+author: [Brume contributors]
+"""
+
+EXAMPLES = r"""
+- name: Packages of a control host
+  brume.cloud.host_packages:
+    packages: [mariadb-server, haproxy]
+    hold_units: [mariadb.service, haproxy.service]
+"""
+
+RETURN = r"""
+actions:
+  description: One sentence for each package that changes.
+  type: list
+  elements: str
+  returned: success
+  sample: [install package haproxy 3.0.11-1]
+updated:
+  description: Whether the package lists were read anew.
+  type: bool
+  returned: success
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.brume.cloud.plugins.module_utils import apt, convergence
+
+SPEC: dict[str, Any] = {
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "absent": {"type": "list", "elements": "str", "default": []},
+    "hold_units": {"type": "list", "elements": "str", "default": []},
+    "cache_seconds": {"type": "int", "default": 3600},
+    "lock_seconds": {"type": "int", "default": 300},
+    "unsafe_io": {"type": "bool", "default": False},
+}
+
+
+def names(words: list[str]) -> str:
+    """Return a few names as text."""
+    return ", ".join(words[:6]) + (f" and {len(words) - 6} more" if words[6:] else "")
+
+
+def predict(install: list[str], remove: list[str], options: list[str], certain: bool) -> list[str]:
+    """Return what apt would do. Raises AptError when it could not do it and the package lists are `certain`."""
+    wanted = [*install, *(f"{name}-" for name in remove)]
+    done = apt.run(["apt-get", *options, "-s", "--no-install-recommends", "install", *wanted])
+    if done.code == 0:
+        return apt.parse_simulation(done.output)
+    if certain:
+        raise apt.failure(f"apt-get install of {names(wanted)}", done)
+    return [f"install package {name}" for name in install] + [f"remove package {name}" for name in remove]
+
+
+def transaction(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Find, predict and, unless in check mode, install. Raises AptError."""
+    packages, absent = list(dict.fromkeys(params["packages"])), list(dict.fromkeys(params["absent"]))
+    both = sorted(set(packages) & set(absent))
+    if both:
+        raise apt.AptError(f"{names(both)}: both planned and to be removed; take them out of one list")
+    status = apt.query([*packages, *absent])
+    install, remove = apt.missing(packages, status), apt.surplus(absent, status)
+    if not install and not remove:
+        return {"changed": False, "actions": [], "updated": False, "diff": []}
+    options = apt.options(params["unsafe_io"], params["lock_seconds"])
+    updated, actions = False, []
+    stale = bool(install) and apt.cache_age() > params["cache_seconds"]
+    if check_mode:
+        actions = predict(install, remove, options, certain=not stale)
+    else:
+        with apt.held_back(params["hold_units"]):
+            if apt.interrupted():
+                done = apt.run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"])
+                if done.code:
+                    raise apt.failure("dpkg --configure -a, to finish an interrupted transaction,", done)
+                actions.append("finish the interrupted transaction")
+            if stale:
+                done = apt.run(["apt-get", *options, "update"])
+                if done.code or apt.list_problem(done):
+                    raise apt.failure("apt-get update", done)
+                updated = True
+            actions += predict(install, remove, options, certain=True)
+            wanted = [*install, *(f"{name}-" for name in remove)]
+            done = apt.run(["apt-get", *options, "--no-install-recommends", "install", *wanted])
+            if done.code:
+                raise apt.failure(f"apt-get install of {names(wanted)}", done)
+            left = apt.missing(packages, apt.query(packages))
+            if left:
+                raise apt.AptError(f"{names(left)}: not installed although apt says so; virtual packages must be named")
+    before = "".join(f"{name} {status.get(name, 'not installed')}\n" for name in [*install, *remove])
+    after = "".join(f"{line}\n" for line in actions)
+    return {
+        "changed": True,
+        "actions": actions,
+        "updated": updated,
+        "diff": [convergence.text_diff("packages", before, after)],
+    }
+
+
+def main() -> None:
+    """Run the transaction and report."""
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    try:
+        result = transaction(module.params, module.check_mode)
+    except (apt.AptError, OSError) as error:
+        module.fail_json(msg=str(error), invocation={})
+    module.exit_json(invocation={}, **result)
+
+
+if __name__ == "__main__":
+    main()

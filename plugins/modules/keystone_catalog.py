@@ -1,0 +1,297 @@
+#!/usr/bin/python
+"""Ansible module: Keystone's regions, domains, projects, users, roles, assignments, services and endpoints."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: keystone_catalog
+short_description: Keep Keystone's regions, projects, users, roles, services and endpoints as described
+description:
+  - Handles any number of objects in one process with one session. Each type is listed once, only what differs changes.
+  - Independent changes are made side by side; a region before its endpoints, a user before its roles.
+  - Objects are known by name. A service keeps its identity when its type changes, an endpoint when its URL changes.
+  - Objects that are not named here are left alone, except further endpoints of a named service, interface and region.
+  - A check mode run reports exactly what the run would do, dependents of objects that do not exist yet included.
+  - "Sources: Identity API v3, U(https://docs.openstack.org/api-ref/identity/v3/)."
+requirements: [keystoneauth1 (part of every Keystone environment)]
+notes:
+  - Runs with the Keystone environment's Python (C(ansible_python_interpreter)).
+  - Requests go to O(auth.auth_url) itself, not to what the catalog says.
+  - >-
+    Requests are sent again, five times at most, after a refused or reset connection and HTTP 502, 503 and 504, and
+    nothing else. Creations are repeated only when the first attempt certainly did not arrive (refused, 503).
+attributes:
+  check_mode: {description: "Reports what would change.", support: full}
+  diff_mode: {description: "One diff for each changed object, without secrets.", support: full}
+options:
+  auth:
+    description: Who logs in, and where. With O(auth.system_scope) for the system, else for a project.
+    type: dict
+    required: true
+    suboptions:
+      auth_url: {description: "Address of the Identity API; C(/v3) may be left out.", type: str, required: true}
+      username: {description: "Name of the user.", type: str, required: true}
+      password: {description: "Password of the user.", type: str, required: true}
+      user_domain_name: {description: "Domain of the user.", type: str, default: Default}
+      project_name: {description: "Project to log in to.", type: str}
+      project_domain_name: {description: "Domain of the project.", type: str, default: Default}
+      system_scope: {description: "Log in for the system instead of a project.", type: str, choices: [all]}
+      ca_file: {description: "File of CA certificates (PEM); the system's unless given.", type: path}
+      timeout: {description: "Longest wait for an answer in seconds.", type: int, default: 60}
+  regions:
+    description: Regions. Parents are made first.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      id: {description: "Id, which is the region's name.", type: str, required: true}
+      description: {description: "Text; left alone unless given.", type: str}
+      parent_region_id: {description: "Region this one lies in; left alone unless given.", type: str}
+      state: &state {description: "Whether it is to exist.", type: str, choices: [present, absent], default: present}
+  domains:
+    description: Domains. One that goes is disabled first, as Keystone demands.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: "Name.", type: str, required: true}
+      description: {description: "Text; left alone unless given.", type: str}
+      enabled: &enabled {description: "Whether it can be used.", type: bool, default: true}
+      state: *state
+  projects:
+    description: Projects.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: "Name.", type: str, required: true}
+      domain: &domain {description: "Name or id of the domain.", type: str, default: Default}
+      description: {description: "Text; left alone unless given.", type: str}
+      enabled: *enabled
+      state: *state
+  roles:
+    description: Roles.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: "Name.", type: str, required: true}
+      domain: {description: "Name or id of the domain of a domain role.", type: str}
+      description: {description: "Text; left alone unless given.", type: str}
+      state: *state
+  users:
+    description: Users.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: "Name.", type: str, required: true}
+      domain: *domain
+      password: {description: "Password; a new user without one cannot log in.", type: str}
+      update_password:
+        description:
+          - V(always) asks Keystone for a token with the password, and sets it if Keystone does not accept it. This is
+            one request per user, which costs Keystone a password hash (about 0.2 s of processor time with bcrypt).
+          - V(on_create) sets it for new users only.
+          - The password of a user that is disabled cannot be asked for; it is set when the user is enabled.
+        type: str
+        choices: [always, on_create]
+        default: always
+      email: {description: "E-mail address; left alone unless given.", type: str}
+      description: {description: "Text; left alone unless given.", type: str}
+      default_project: {description: "Name of the default project; left alone unless given.", type: str}
+      default_project_domain: {description: "Domain of the default project; the user's own unless given.", type: str}
+      options:
+        description: User options such as C(ignore_lockout_failure_attempts); those that are not given are left alone.
+        type: dict
+      enabled: *enabled
+      state: *state
+  assignments:
+    description: Roles of users on exactly one of a project, a domain or the system.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      role: {description: "Name of the role.", type: str, required: true}
+      role_domain: {description: "Domain of a domain role.", type: str}
+      user: {description: "Name of the user.", type: str, required: true}
+      user_domain: {description: "Domain of the user.", type: str, default: Default}
+      project: {description: "Name of the project.", type: str}
+      project_domain: {description: "Domain of the project.", type: str, default: Default}
+      domain: {description: "Name or id of the domain.", type: str}
+      system: {description: "The system.", type: str, choices: [all]}
+      state: *state
+  services:
+    description: Services.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: "Name; it identifies the service.", type: str, required: true}
+      type: {description: "Type; required unless O(services[].state=absent).", type: str}
+      description: {description: "Text; left alone unless given.", type: str}
+      enabled: *enabled
+      state: *state
+  endpoints:
+    description: Endpoints, identified by service, interface and region.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      service: {description: "Name of the service.", type: str, required: true}
+      interface: {description: "For whom it is.", type: str, choices: [public, internal, admin], required: true}
+      region: {description: "Id of the region.", type: str, required: true}
+      url: {description: "Address; required unless O(endpoints[].state=absent).", type: str}
+      enabled: *enabled
+      state: *state
+author: Brume developers
+"""
+
+EXAMPLES = r"""
+- name: Register Placement
+  brume.cloud.keystone_catalog:
+    auth:
+      auth_url: https://internal.example.com:5000/v3
+      username: admin
+      password: "{{ admin_password }}"
+      system_scope: all
+      ca_file: /etc/brume/ca.crt
+    projects: [{name: service}]
+    users: [{name: placement, password: "{{ placement_password }}", default_project: service}]
+    assignments: [{role: service, user: placement, project: service}]
+    services: [{name: placement, type: placement, description: Placement service}]
+    endpoints:
+      - {service: placement, interface: internal, region: RegionOne, url: "https://internal.example.com:8778"}
+      - {service: placement, interface: public, region: RegionOne, url: "https://api.example.com:8778"}
+
+- name: Remove a service; Keystone removes its endpoints with it
+  brume.cloud.keystone_catalog:
+    auth: "{{ keystone_auth }}"
+    services: [{name: heat, state: absent}]
+    users: [{name: heat, state: absent}]
+"""
+
+RETURN = r"""
+actions:
+  description: One sentence for each change, the same in check mode and in the run.
+  returned: always
+  type: list
+  elements: str
+  sample: ["create service placement", "update endpoint nova public RegionOne (url)"]
+msg:
+  description: On failure, one line for each object with the message of the API.
+  returned: on failure
+  type: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.brume.cloud.plugins.module_utils import catalog
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
+    SIDE_BY_SIDE,
+    ConvergenceError,
+    converge,
+    describe,
+)
+
+
+def _list(**options: dict[str, Any]) -> dict[str, Any]:
+    state = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+    return {"type": "list", "elements": "dict", "default": [], "options": {**options, "state": state}}
+
+
+TEXT: dict[str, Any] = {"type": "str"}
+REQUIRED: dict[str, Any] = {"type": "str", "required": True}
+PASSWORD: dict[str, Any] = {"type": "str", "no_log": True}
+DOMAIN: dict[str, Any] = {"type": "str", "default": "Default"}
+ENABLED: dict[str, Any] = {"type": "bool", "default": True}
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "auth": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "auth_url": REQUIRED,
+            "username": REQUIRED,
+            "password": {**PASSWORD, "required": True},
+            "user_domain_name": DOMAIN,
+            "project_name": TEXT,
+            "project_domain_name": DOMAIN,
+            "system_scope": {"type": "str", "choices": ["all"]},
+            "ca_file": {"type": "path"},
+            "timeout": {"type": "int", "default": 60},
+        },
+        "required_one_of": [("project_name", "system_scope")],
+        "mutually_exclusive": [("project_name", "system_scope")],
+    },
+    "regions": _list(id=REQUIRED, description=TEXT, parent_region_id=TEXT),
+    "domains": _list(name=REQUIRED, description=TEXT, enabled=ENABLED),
+    "projects": _list(name=REQUIRED, domain=DOMAIN, description=TEXT, enabled=ENABLED),
+    "roles": _list(name=REQUIRED, domain=TEXT, description=TEXT),
+    "users": _list(
+        name=REQUIRED,
+        domain=DOMAIN,
+        password=PASSWORD,
+        update_password={"type": "str", "choices": ["always", "on_create"], "default": "always", "no_log": False},
+        email=TEXT,
+        description=TEXT,
+        default_project=TEXT,
+        default_project_domain=TEXT,
+        options={"type": "dict"},
+        enabled=ENABLED,
+    ),
+    "assignments": {
+        **_list(
+            role=REQUIRED,
+            role_domain=TEXT,
+            user=REQUIRED,
+            user_domain=DOMAIN,
+            project=TEXT,
+            project_domain=DOMAIN,
+            domain=TEXT,
+            system={"type": "str", "choices": ["all"]},
+        ),
+        "required_one_of": [("project", "domain", "system")],
+        "mutually_exclusive": [("project", "domain", "system")],
+    },
+    "services": {
+        **_list(name=REQUIRED, type=TEXT, description=TEXT, enabled=ENABLED),
+        "required_if": [("state", "present", ("type",))],
+    },
+    "endpoints": {
+        **_list(
+            service=REQUIRED,
+            interface={"type": "str", "choices": ["public", "internal", "admin"], "required": True},
+            region=REQUIRED,
+            url=TEXT,
+            enabled=ENABLED,
+        ),
+        "required_if": [("state", "present", ("url",))],
+    },
+}
+
+
+def main() -> None:
+    """Fetch, compare, apply unless in check mode, and exit without the arguments, which hold passwords."""
+    module = AnsibleModule(  # type: ignore[no-untyped-call]
+        argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
+    )
+    desired, auth = module.params, module.params["auth"]
+    try:
+        request, authenticate = catalog.connect(auth)
+        own = ((auth["user_domain_name"], auth["username"]), auth["password"])
+        actual = catalog.fetch(desired, request, authenticate, own)
+        actions = catalog.compare(desired, actual, request, own)
+        result = converge(actions, check_mode=module.check_mode, limit=SIDE_BY_SIDE)
+    except ImportError as error:
+        module.fail_json(
+            msg=f"{describe(error)}: run this module with the Python of the Keystone environment", invocation={}
+        )
+    except (ConvergenceError, catalog.ApiError) as error:
+        module.fail_json(msg=describe(error), invocation={})
+    module.exit_json(**result, invocation={})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+#!/usr/bin/python
+"""What would stop a deployment on this host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight
+short_description: Reads a host and reports everything that would stop a deployment, before anything is changed
+description:
+  - Changes nothing and starts no process. All findings are reported at once; the module fails if one is an error.
+options:
+  controller_time: {description: The controller's clock in seconds since the epoch., type: float}
+  operating_system: {description: 'Planned operating system, for example V(debian-13).', type: str}
+  disk_bytes: {description: Path and the bytes that must be free below it., type: dict, default: {}}
+  memory_mib: {description: Memory the host must have in MiB., type: int, default: 0}
+  interfaces:
+    description: Interfaces the plan names.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: Name., type: str, required: true}
+      addresses: {description: Addresses it must hold., type: list, elements: str, default: []}
+  ports:
+    description: TCP ports the plan needs.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port: {description: Number., type: int, required: true}
+      address: {description: Address it will be opened at; all if left out., type: str}
+      unit: {description: Unit that will hold it; it may hold it already., type: str, required: true}
+  tun: {description: Whether tap devices are needed., type: bool, default: false}
+  kvm: {description: Whether guests of KVM must be possible., type: bool, default: false}
+attributes:
+  check_mode: {support: full, description: It never changes anything.}
+  diff_mode: {support: none, description: There is nothing to show.}
+author: [Brume contributors]
+"""
+
+EXAMPLES = r"""
+- name: Read the host
+  brume.cloud.preflight:
+    operating_system: debian-13
+    disk_bytes: {/opt: 10737418240}
+    interfaces: [{name: eth0, addresses: [192.0.2.10]}]
+    ports: [{port: 5000, address: 192.0.2.10, unit: haproxy.service}]
+"""
+
+RETURN = r"""
+findings:
+  description: What is not as the plan needs it, errors first.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    severity: {description: V(error) or V(warning)., type: str}
+    subject: {description: What it is about., type: str}
+    message: {description: What was found and what is needed., type: str}
+    remedy: {description: What to do., type: str}
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.brume.cloud.plugins.module_utils import preflight
+
+SPEC: dict[str, Any] = {
+    "controller_time": {"type": "float"},
+    "operating_system": {"type": "str"},
+    "disk_bytes": {"type": "dict", "default": {}},
+    "memory_mib": {"type": "int", "default": 0},
+    "interfaces": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "addresses": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "ports": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "port": {"type": "int", "required": True},
+            "address": {"type": "str"},
+            "unit": {"type": "str", "required": True},
+        },
+    },
+    "tun": {"type": "bool", "default": False},
+    "kvm": {"type": "bool", "default": False},
+}
+
+
+def main() -> None:
+    """Read, judge, report."""
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    try:
+        needs = preflight.requirements(module.params)
+        findings = preflight.judge(preflight.gather(needs), needs)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"the host cannot be read: {error}", findings=[], invocation={})
+    result: dict[str, Any] = {"findings": [asdict(finding) for finding in findings], "invocation": {}}
+    errors = [str(finding) for finding in findings if finding.severity == "error"]
+    for finding in findings:
+        if finding.severity == "warning":
+            module.warn(str(finding))
+    if errors:
+        module.fail_json(msg="\n".join(errors), **result)
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
