@@ -423,7 +423,7 @@ def dhcp_lease(run: Run) -> str:
 
 
 def metadata(run: Run) -> str:
-    """Prove that Key pair and user data reached the guest: its console shows both."""
+    """Prove that key pair and user data reached the guest: its console shows both."""
 
     def judge(console: str) -> str:
         absent = [] if f"{PREFIX} marker {run.marker}" in console else ["user data"]
@@ -463,7 +463,7 @@ def floating_ip(run: Run) -> str:
 
 
 def security_group_closed(run: Run) -> str:
-    """Prove that without a rule neither ping nor TCP port 22 get through the floating IP, though router and guest are up."""
+    """Prove that without a rule neither ping nor TCP port 22 get through, though router and guest are up."""
     target = run.floating.floating_ip_address
     end = run.clock.now() + CLOSED_SECONDS
     tries = 0
@@ -543,6 +543,8 @@ def vnc_socket(run: Run) -> str:
     greeting = run.probes.vnc_greeting(url, verify)
     _scheme, _host, _port, target = probes.websocket_target(url)
     given = target.rpartition("token=")[2]
+    if "token=" not in target or not given:
+        raise CheckFailed("the console's URL has no token")
     try:
         run.probes.vnc_greeting(url.replace(given, "00000000-0000-4000-8000-000000000000"), verify)
     except probes.ProbeError:
@@ -582,6 +584,7 @@ def reboot_hard(run: Run) -> str:
 def snapshot(run: Run) -> str:
     """Prove that a snapshot of the instance becomes an active image."""
     name = f"{PREFIX}-snapshot"
+    before = run.cloud.compute.get_server(run.server.id).status
     made = run.cloud.compute.create_server_image(run.server, name)
 
     def probe() -> str:
@@ -593,7 +596,7 @@ def snapshot(run: Run) -> str:
         return f"{found.disk_format}, {int(found.size) / 1024**2:.0f} MiB"
 
     detail = wait("the snapshot is active", run.seconds("snapshot"), probe, run.clock)
-    _until_status(run, "the instance is ACTIVE", "ACTIVE", run.seconds("active"))
+    _until_status(run, f"the instance is {before} again", before, run.seconds("active"))
     return detail
 
 

@@ -157,4 +157,6 @@ def text(switch: Switch, names: Iterable[str], keys: Iterable[str]) -> str:
 
 def needs_restart(want: Switch, have: Switch) -> list[str]:
     """Return the settings that a switch which runs already takes up only when it starts anew."""
-    return sorted(key for key in AT_START & set(want.other_config) if have.other_config.get(key) != want.other_config[key])
+    return sorted(
+        key for key, value in want.other_config.items() if key in AT_START and have.other_config.get(key) != value
+    )

@@ -239,7 +239,7 @@ def _greeting(stream: socket.socket, data: bytes) -> str:
 
 
 def first_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
-    """Return opcode and payload of the first WebSocket frame, and the bytes after it; None while the frame is not whole.
+    """Return opcode and payload of the first WebSocket frame, and the bytes after it; None while it is not whole.
 
     RFC 6455, section 5.2; a server's frames are not masked.
     """

@@ -27,7 +27,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
 )
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
-from ansible_collections.brume.cloud.plugins.module_utils.units import unit_text, uwsgi_path, uwsgi_text
+from ansible_collections.brume.cloud.plugins.module_utils.service_units import unit_text, uwsgi_path, uwsgi_text
 
 CA_FILE = "/etc/brume/ca.crt"
 HEADER = "# Written by Brume; a change here is overwritten. Options are set in the inventory's brume_config."
@@ -311,7 +311,7 @@ class Renderer:
             environment = _path(host, service.name)
             options = [one.path for one in read if service.files[one.name].settings]
             content = self._text(
-                unit_text(service, component, instance, environment, options),
+                unit_text(service, component, environment, options),
                 self.names(host, service, instance.cell),
                 instance.unit,
             )

@@ -88,7 +88,7 @@ def ordered(checks: Sequence[Check[T]]) -> list[Check[T]]:
 
 
 def chosen(checks: Sequence[Check[T]], names: Iterable[str]) -> list[Check[T]]:
-    """Return the named checks, what they need, and the `last` ones, in order; all of them without a name.
+    """Return the named checks, what they need, and the `last` ones that follow them, in order; all without a name.
 
     Raises VerificationError for a name that is no check, see also `ordered`.
     """
@@ -104,7 +104,7 @@ def chosen(checks: Sequence[Check[T]], names: Iterable[str]) -> list[Check[T]]:
             raise VerificationError(f"there is no check {name}; there are {', '.join(known)}")
         wanted.add(name)
         pending += [need for need in known[name].needs if need not in wanted]
-    return [check for check in everything if check.name in wanted or check.last]
+    return [check for check in everything if check.name in wanted or (check.last and wanted.issuperset(check.needs))]
 
 
 def run_checks(

@@ -10,8 +10,8 @@ description:
   - Reads the switch's database and changes only what differs. Bridges and ports that are not named stay as they are.
   - Works before the switch runs, so that it finds everything at its first start. The database
     is started if it is not running.
-  - A setting that the switch reads only when it starts is written and named in a warning. The switch is never restarted,
-    because that interrupts the instances' traffic.
+  - A setting that the switch reads only when it starts is written and named in a warning. The switch is never
+    restarted, because that interrupts the instances' traffic.
 options:
   bridges:
     description: Bridges that must be there.

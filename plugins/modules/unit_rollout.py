@@ -108,7 +108,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import units
+from ansible_collections.brume.cloud.plugins.module_utils import rollout
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write, read_marker, write_marker
 
 SPEC: dict[str, Any] = {
@@ -149,14 +149,14 @@ def text_of(path: str) -> str | None:
     return None if content is None else content.decode("utf-8", "replace")
 
 
-def record_path(unit: units.Unit) -> str:
+def record_path(unit: rollout.Unit) -> str:
     """Return where a unit's record lies."""
-    return f"{units.RECORDS}/{unit.name}.json"
+    return f"{rollout.RECORDS}/{unit.name}.json"
 
 
-def record(step: units.Step, digests: tuple[str, str]) -> None:
+def record(step: rollout.Step, digests: tuple[str, str]) -> None:
     """Remember that a unit runs well with these digests."""
-    os.makedirs(units.RECORDS, mode=0o700, exist_ok=True)
+    os.makedirs(rollout.RECORDS, mode=0o700, exist_ok=True)
     write_marker(
         record_path(step.unit),
         {
@@ -169,14 +169,14 @@ def record(step: units.Step, digests: tuple[str, str]) -> None:
     )
 
 
-def checked(systemd: units.Systemd, *arguments: str) -> None:
+def checked(systemd: rollout.Systemd, *arguments: str) -> None:
     """Run systemctl for several units. Raises OSError with its message when it fails."""
     done = systemd.run(*arguments)
     if done.returncode:
         raise OSError(f"systemctl {' '.join(arguments)}: {done.stderr.strip() or f'exit code {done.returncode}'}")
 
 
-def prepare(steps: list[units.Step], states: dict[str, units.State], systemd: units.Systemd) -> None:
+def prepare(steps: list[rollout.Step], states: dict[str, rollout.State], systemd: rollout.Systemd) -> None:
     """Write and remove unit files, enable and disable, reload the manager once: all that comes before the starts."""
     gone = [step.unit for step in steps if step.remove]
     known = [unit.name for unit in gone if states[unit.name].load != "not-found"]
@@ -187,7 +187,7 @@ def prepare(steps: list[units.Step], states: dict[str, units.State], systemd: un
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(path)
         with contextlib.suppress(OSError):  # another's drop-in may lie there
-            os.rmdir(f"{units.UNIT_DIRECTORY}/{unit.name}.d")
+            os.rmdir(f"{rollout.UNIT_DIRECTORY}/{unit.name}.d")
     for step in steps:
         for path in step.write:
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -207,7 +207,7 @@ def prepare(steps: list[units.Step], states: dict[str, units.State], systemd: un
         checked(systemd, "reset-failed", "--", *failed)
 
 
-def diff(step: units.Step, texts: dict[str, str | None], state: units.State) -> list[dict[str, str]]:
+def diff(step: rollout.Step, texts: dict[str, str | None], state: rollout.State) -> list[dict[str, str]]:
     """Return the diffs of one unit: its files, then what systemd shall do with it."""
     wanted = step.unit.texts
     shown = [
@@ -232,18 +232,18 @@ def diff(step: units.Step, texts: dict[str, str | None], state: units.State) -> 
 
 def main() -> None:
     """Read all units, decide, then write, start and wait."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
-    systemd = units.Systemd()
-    outcomes: list[units.Outcome] = []
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)  # type: ignore[no-untyped-call]  # ansible is untyped
+    systemd = rollout.Systemd()
+    outcomes: list[rollout.Outcome] = []
     try:
-        planned = units.parse(module.params["units"])
+        planned = rollout.parse(module.params["units"])
         states = systemd.states([unit.name for unit in planned])
         texts = {unit.name: {path: text_of(path) for path in unit.texts} for unit in planned}
-        digests = {unit.name: units.digest(unit, content_of) for unit in planned}
+        digests = {unit.name: rollout.digest(unit, content_of) for unit in planned}
         # What this run has already written is in the digests; only a simulation needs to be told.
         predicted = module.params["changed_files"] if module.check_mode else []
         steps = [
-            units.decide(
+            rollout.decide(
                 unit, states[unit.name], read_marker(record_path(unit)), texts[unit.name], digests[unit.name],
                 changed_files=predicted,
             )
@@ -252,7 +252,7 @@ def main() -> None:
         if not module.check_mode:
             if any(step.actions for step in steps):
                 prepare(steps, states, systemd)
-            outcomes = units.roll_out(
+            outcomes = rollout.roll_out(
                 [step for step in steps if step.verb],
                 states,
                 systemd,
@@ -261,7 +261,7 @@ def main() -> None:
             for step in steps:
                 if step.record and not step.verb:
                     record(step, digests[step.unit.name])
-    except (units.UnitError, OSError) as error:
+    except (rollout.UnitError, OSError) as error:
         module.fail_json(msg=str(error), units=[], invocation={})
     result: dict[str, Any] = {
         "changed": any(step.actions for step in steps),
@@ -271,7 +271,7 @@ def main() -> None:
         "invocation": {},
     }
     if not all(outcome.healthy for outcome in outcomes):
-        module.fail_json(msg=units.failure_text(outcomes), **result)
+        module.fail_json(msg=rollout.failure_text(outcomes), **result)
     module.exit_json(**result)
 
 

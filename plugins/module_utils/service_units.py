@@ -1,0 +1,124 @@
+"""systemd units and uWSGI files, derived from the plan: nobody writes a unit for a service by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.description import Component, Service
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Instance, bridge
+
+SANDBOX: Mapping[str, Mapping[str, Any]] = {
+    # systemd.exec(5). A service that needs no privilege gets none.
+    "full": {
+        "CapabilityBoundingSet": "",
+        "LockPersonality": "true",
+        "NoNewPrivileges": "true",
+        "PrivateDevices": "true",
+        "PrivateTmp": "true",
+        "ProtectClock": "true",
+        "ProtectControlGroups": "true",
+        "ProtectHome": "true",
+        "ProtectHostname": "true",
+        "ProtectKernelLogs": "true",
+        "ProtectKernelModules": "true",
+        "ProtectKernelTunables": "true",
+        "ProtectSystem": "strict",
+        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6",
+        "RestrictNamespaces": "true",
+        "RestrictRealtime": "true",
+        "RestrictSUIDSGID": "true",
+        "SystemCallArchitectures": "native",
+    },
+    # Agents that use rootwrap or privsep become root for parts of their work and make mounts (network namespaces)
+    # that the host must see; a mount namespace or NoNewPrivileges would break both.
+    "privileged": {"LimitNOFILE": "65536"},
+}
+
+
+def unit_text(service: Service, component: Component, environment: str, files: list[str]) -> str:
+    """Return the unit of a component; `files` are the configuration files it reads, `environment` its Python's path.
+
+    Keys of the description's `unit` win over what is derived here.
+    """
+    user = component.user or service.name
+    if component.kind == "wsgi":
+        command = f"{environment}/bin/uwsgi --ini {uwsgi_path(service, component)}"
+    else:
+        words = [f"{environment}/bin/{component.command[0]}", *component.command[1:]]
+        for file in files:
+            words += ["--config-file", file]
+        command = " ".join(words)
+    sections: dict[str, dict[str, Any]] = {
+        "Unit": {
+            "Description": f"{service.description or service.name} ({component.name})",
+            "After": "network-online.target",
+            "Wants": "network-online.target",
+            "StartLimitIntervalSec": "0",
+        },
+        "Service": {
+            "Type": "notify" if component.kind == "wsgi" else "simple",
+            "User": user,
+            "Group": user,
+            "UMask": "0027",
+            "WorkingDirectory": f"/var/lib/{service.name}",
+            "Environment": [f'"{key}={value}"' for key, value in component.environment.items()],
+            "ExecStart": command,
+            "Restart": "always",
+            "RestartSec": "2",
+            "TimeoutStopSec": "30",
+            **SANDBOX[component.sandbox],
+        },
+        "Install": {"WantedBy": "multi-user.target"},
+    }
+    if component.sandbox == "full":
+        sections["Service"]["ReadWritePaths"] = f"/var/lib/{service.name}"
+    for name, keys in component.unit.items():
+        sections.setdefault(name, {}).update(keys)
+    lines = ["# Written by Brume; a change here is overwritten."]
+    for name, keys in sections.items():
+        lines += ["", f"[{name}]"]
+        for key, value in keys.items():
+            lines += [f"{key}={_word(item)}" for item in (value if isinstance(value, list) else [value])]
+    return "\n".join(lines) + "\n"
+
+
+def uwsgi_path(service: Service, component: Component) -> str:
+    """Return the path of a component's uWSGI file."""
+    return f"/etc/{service.name}/uwsgi-{component.name}.ini"
+
+
+def uwsgi_text(component: Component, instance: Instance, environment: str) -> str:
+    """Return the uWSGI file of an API: one master, `processes` workers, plain HTTP behind the load balancer.
+
+    The application is loaded before the start is reported (no lazy-apps), so that a broken one fails to start.
+    """
+    listen = instance.listen
+    options: dict[str, Any] = {
+        "http-socket": f"{bridge(listen.address)}:{listen.port}" if listen else None,
+        "module": component.app,
+        "virtualenv": environment,
+        "master": True,
+        "processes": instance.processes,
+        "threads": component.threads,
+        "enable-threads": True,
+        "thunder-lock": True,
+        "need-app": True,
+        "die-on-term": True,
+        "buffer-size": 65535,
+        "add-header": "Connection: close",
+        "disable-logging": True,
+        "procname-prefix-spaced": instance.unit.removesuffix(".service"),
+        "worker-reload-mercy": 20,
+        **component.uwsgi,
+    }
+    lines = ["# Written by Brume; a change here is overwritten.", "[uwsgi]"]
+    for key, value in options.items():
+        lines += [f"{key} = {_word(item)}" for item in (value if isinstance(value, list) else [value])]
+    return "\n".join(lines) + "\n"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
