@@ -32,16 +32,16 @@ class ActionModule(PlanAction):
         )
         clouds = {
             "clouds": {
-                self._task.args.get("cloud", "brume"): {
+                str(self._task.args.get("cloud", "brume")): {
                     "auth": {
-                        "auth_url": url,
+                        "auth_url": str(url),
                         "username": "admin",
-                        "password": password,
+                        "password": str(password),
                         "project_name": "admin",
                         "user_domain_name": "Default",
                         "project_domain_name": "Default",
                     },
-                    "region_name": piece.plan.cloud.region,
+                    "region_name": str(piece.plan.cloud.region),
                     "identity_api_version": 3,
                     "interface": "public",
                     "cacert": str(authority.absolute()),

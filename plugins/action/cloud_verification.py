@@ -5,6 +5,7 @@ An action and not a module: a module's output is shown when all of it is over, a
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -90,6 +91,8 @@ def connect(clouds_file: str, cloud: str) -> Any:
         raise ValueError("openstacksdk is missing on the deploy host: install requirements.lock") from error
     if not Path(clouds_file).is_file():
         raise ValueError(f"clouds_file: there is no {clouds_file}; site.yml writes it at brume_clouds_file")
+    for name in ("keystoneauth", "openstack", "urllib3"):
+        logging.getLogger(name).addHandler(logging.NullHandler())  # else warnings land between the table's lines
     config = OpenStackConfig(config_files=[clouds_file], load_envvars=False)
     try:
         return openstack.connection.Connection(config=config.get_one(cloud=cloud))
@@ -133,11 +136,7 @@ class ActionModule(ActionBase):
             connection.close()
         line = verification.summary(results)
         self._display.display(line)
-        return {
-            **result,
-            "changed": bool(context.lasting),
-            "failed": any(one.outcome == "FAILED" for one in results),
-            "msg": line,
-            "made": context.lasting,
-            "checks": [vars(one) for one in results],
-        }
+        result.update(changed=bool(context.lasting), made=context.lasting, msg=line)
+        if any(one.outcome == "FAILED" for one in results):
+            return {**result, "failed": True}
+        return {**result, "checks": [vars(one) for one in results]}

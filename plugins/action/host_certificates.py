@@ -22,7 +22,9 @@ class ActionModule(PlanAction):
         ca = certificates.authority(vault.master_key, vault.generation("ca"))
         key = certificates.host_key(vault.master_key, host.name, vault.generation(f"host/{host.name}"))
         names = self._names(piece)
-        present = self._low_level_execute_command(f"cat {CERTIFICATE} 2>/dev/null || :")["stdout"]
+        # a terminal between may have turned line feeds into CR LF
+        answer = self._low_level_execute_command(f"cat {CERTIFICATE} 2>/dev/null || :")["stdout"]
+        present = "\n".join(answer.split("\r\n"))
         if certificates.fault(present, ca, key, names, now):
             certificate = certificates.issue(ca, key, host.name, names, now)
         else:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.brume.cloud.plugins.module_utils import run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.description import WAVES
 
 DOCUMENTATION = r"""
 name: hooks
@@ -14,7 +15,7 @@ description:
   - A hook is a file C(roles/<service>/tasks/<phase>.yml). It is found, never listed.
 options:
   _terms:
-    description: The phase's name, and optionally the wave.
+    description: The phase, and optionally the wave (all but infrastructure without one).
     required: true
 """
 
@@ -24,7 +25,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # ansible has no types
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return the services' names, in the order of their waves."""
-        phase, *waves = terms
+        phase, wave = (*terms, "")[:2]
+        waves = (wave,) if wave else WAVES[1:]
         known = variables or {}
         plan = run.current(known)
         project = sources.load()
@@ -35,5 +37,5 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # ansible has no types
         return [
             name
             for name in here
-            if name in project.hooks.get(phase, ()) and (not waves or project.services[name].wave in waves)
+            if name in project.hooks.get(phase, ()) and project.services[name].wave in waves
         ]

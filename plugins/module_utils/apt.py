@@ -47,8 +47,15 @@ def run(command: Sequence[str], timeout: float | None = None) -> Result:
     }
     try:
         done = subprocess.run(
-            list(command), env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", check=False, timeout=timeout,
+            list(command),
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
         return Result(124, f"{command[0]} did not end within {timeout:.0f} s")
@@ -71,7 +78,10 @@ def query(packages: Sequence[str]) -> dict[str, str]:
         return {}
     done = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\n", "--", *packages],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return parse_status(done.stdout)
 
@@ -222,7 +232,7 @@ def advice(output: str) -> str:
         ("could not connect", "check network, mirror and the proxy in apt's configuration"),
         ("failed to fetch", "check the mirror and the proxy in apt's configuration"),
         ("unmet dependencies", "see which package holds it back with `apt-get -s install` on the host"),
-        ("subprocess installed", "a package's own script failed: `journalctl -e` on the host says more"),
+        ("script subprocess returned error", "a package's own script failed: `journalctl -e` on the host says more"),
     )
     text = output.lower()
     return next((step for words, step in rules if words in text), "correct the cause on the host")

@@ -79,8 +79,11 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Repository]:
         keys = {str(index): str(value) for index, value in (item.get("keys") or {}).items()}
         wrong = [index for index in keys if not index.isdecimal()]
         problems += [f"{path}: index {index} is not a number" for index in wrong]
-        problems += [f"{path}: key {index} is not 32 bytes in URL-safe base64" for index, value in keys.items()
-                     if not _KEY.fullmatch(value)]
+        problems += [
+            f"{path}: key {index} is not 32 bytes in URL-safe base64"
+            for index, value in keys.items()
+            if not _KEY.fullmatch(value)
+        ]
         numbers = {int(index): value for index, value in keys.items() if index not in wrong}
         primary = int(item.get("primary") or max(numbers, default=0))
         if not numbers or primary not in numbers or primary != max(numbers) or primary == 0:

@@ -290,7 +290,7 @@ def redact_pair(before: str, after: str, redactions: Mapping[str, str]) -> tuple
     `<another secret>`, unless it is the same line still, so that the diff shows that it changes and not what it was.
     """
     before, after = redact(before, redactions), redact(after, redactions)
-    same_key = _PRIVATE_KEY.search(before) and _PRIVATE_KEY.findall(before) == _PRIVATE_KEY.findall(after)
+    same_key = [one[0] for one in _PRIVATE_KEY.finditer(before)] == [one[0] for one in _PRIVATE_KEY.finditer(after)]
     lines = after.split("\n")
     prefixes = {line.partition(_LABEL)[0] for line in lines if _LABEL in line}
     keys = {match[2] for line in lines if _LABEL in line and (match := _SETTING.match(line))}
@@ -299,8 +299,10 @@ def redact_pair(before: str, after: str, redactions: Mapping[str, str]) -> tuple
         # The secret stands at the beginning of a line, so that any old line may be its former value.
         shown = [line if line in kept or not line.strip() else ANOTHER for line in before.split("\n")]
     else:
-        shown = [_mask(line, UNNAMED, set(), set()) if line in kept else _mask(line, ANOTHER, prefixes, keys)
-                 for line in before.split("\n")]
+        shown = [
+            _mask(line, UNNAMED, set(), set()) if line in kept else _mask(line, ANOTHER, prefixes, keys)
+            for line in before.split("\n")
+        ]
     before = "\n".join(shown)
     after = "\n".join(_mask(line, UNNAMED, set(), set()) for line in lines)
     return (

@@ -1,4 +1,4 @@
-"""What a host says about itself, next to what the plan says about it: the logic of the tests in `molecule/_shared/tests`.
+"""What a host says about itself, next to what the plan says: the logic of the tests in `molecule/_shared/tests`.
 
 Each `*_command` reads all items of a kind at once; its parser returns them by name, and a judge returns what is wrong
 with one item, or nothing.
@@ -53,7 +53,7 @@ ALLOWED = (
     Allowed("udp", _one(546), r"dhclient|systemd-network.*|NetworkManager", "the host's own lease"),
     Allowed("udp", _one(323), r"chronyd", "chronyc speaks to chronyd", loopback=True),
     Allowed("tcp", _one(4369), r"epmd|systemd", "Erlang's port mapper, which RabbitMQ starts"),
-    Allowed("tcp", _one(6633), r"neutron-openvsw.*|python.*", "the agent is vswitchd's OpenFlow controller", loopback=True),
+    Allowed("tcp", _one(6633), r"neutron-openvsw.*|python.*", "the agent controls the switch", loopback=True),
     Allowed("tcp", _one(6640), r"ovsdb-server", "the agents speak to the switch's database", loopback=True),
     Allowed("udp", _one(4789), r"ovs-vswitchd|", "VXLAN; the kernel's own socket shows no process"),
     Allowed("tcp", range(5900, 6900), r"qemu.*", "consoles of instances, reached by the noVNC proxy"),
@@ -72,7 +72,7 @@ def units(text: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for block in text.strip().split("\n\n"):
         properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        for name in {properties.get("Id", ""), *properties.get("Names", "").split()} - {""}:
+        for name in {properties.get("Id", ""), ""} - {""}:
             found[name] = properties
     return found
 

@@ -25,7 +25,7 @@ OUTPUT_LINES = 20
 TIMEOUT = 300.0
 """Seconds that the bootstrap may take; 4 are usual."""
 
-PROGRAM = r'''
+PROGRAM = r"""
 import json, sys
 
 wanted = json.load(sys.stdin)
@@ -44,7 +44,7 @@ one.immutable_roles = True
 for name, value in wanted.items():
     setattr(one, name, value)
 one.bootstrap()
-'''
+"""
 """Runs in the environment's interpreter; the keys of its input are the attributes of the Bootstrapper."""
 
 
@@ -85,17 +85,25 @@ def is_done(wanted: Bootstrap, record: Mapping[str, Any]) -> bool:
         return False
 
 
-def run(
-    wanted: Bootstrap, environment: str, user: str, execute: Callable[..., Any] = subprocess.run
-) -> None:
+def run(wanted: Bootstrap, environment: str, user: str, execute: Callable[..., Any] = subprocess.run) -> None:
     """Run the bootstrap as `user`. Raises BootstrapError, and SchemaError when the user does not exist."""
     number, group, groups, home = identity(user)
     variables = {"PATH": f"{environment}/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": home}
     try:
         done = execute(
-            [f"{environment}/bin/python", "-I", "-c", PROGRAM], input=wanted.document(), user=number, group=group,
-            extra_groups=groups, cwd="/", env=variables,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=TIMEOUT, umask=0o027,
+            [f"{environment}/bin/python", "-I", "-c", PROGRAM],
+            input=wanted.document(),
+            user=number,
+            group=group,
+            extra_groups=groups,
+            cwd="/",
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+            umask=0o027,
         )
     except subprocess.TimeoutExpired:
         raise BootstrapError(f"keystone bootstrap did not end within {TIMEOUT:.0f} s; is the database up?") from None

@@ -121,18 +121,19 @@ def judge(facts: Facts, needs: Requirements) -> list[Finding]:
 def _system(facts: Facts, needs: Requirements) -> Iterable[Finding]:
     if needs.operating_system and facts.operating_system != needs.operating_system:
         yield Finding(
-            "error", "operating system",
+            "error",
+            "operating system",
             f"is {facts.operating_system or 'unknown'}, planned is {needs.operating_system}",
             "set brume_operating_system of this host to what it runs (debian-12, debian-13), or install that",
         )
     if facts.machine not in MACHINES:
-        yield Finding(
-            "error", "architecture", f"is {facts.machine}", f"use one of {', '.join(sorted(MACHINES))}"
-        )
+        yield Finding("error", "architecture", f"is {facts.machine}", f"use one of {', '.join(sorted(MACHINES))}")
     if not PYTHON_FIRST <= facts.python <= PYTHON_LAST:
         wanted = " to ".join(".".join(map(str, version)) for version in (PYTHON_FIRST, PYTHON_LAST))
         yield Finding(
-            "error", "python3", f"is {'.'.join(map(str, facts.python))}, the locks are for {wanted}",
+            "error",
+            "python3",
+            f"is {'.'.join(map(str, facts.python))}, the locks are for {wanted}",
             "let ansible_python_interpreter name the operating system's own python3",
         )
     if not facts.systemd:
@@ -146,7 +147,9 @@ def _clock(facts: Facts, needs: Requirements) -> Iterable[Finding]:
     if -CLOCK_SECONDS <= ahead <= CLOCK_SECONDS + CLOCK_DELAY:
         return
     yield Finding(
-        "error", "clock", f"is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the controller's",
+        "error",
+        "clock",
+        f"is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the controller's",
         "let both take the time from the same source (chrony or systemd-timesyncd), then run again",
     )
 
@@ -158,7 +161,9 @@ def _disk(facts: Facts, needs: Requirements) -> Iterable[Finding]:
             continue
         enough = facts.deployed and free >= needed * DEPLOYED_DISK
         yield Finding(
-            "warning" if enough else "error", path, f"has {free / GIB:.1f} GiB free, planned are {needed / GIB:.1f}",
+            "warning" if enough else "error",
+            path,
+            f"has {free / GIB:.1f} GiB free, planned are {needed / GIB:.1f}",
             "free space or enlarge the file system",
         )
 
@@ -166,7 +171,9 @@ def _disk(facts: Facts, needs: Requirements) -> Iterable[Finding]:
 def _memory(facts: Facts, needs: Requirements) -> Iterable[Finding]:
     if facts.memory_mib < needs.memory_mib * MEMORY_TOLERANCE:
         yield Finding(
-            "error", "memory", f"is {facts.memory_mib} MiB, planned are {needs.memory_mib}",
+            "error",
+            "memory",
+            f"is {facts.memory_mib} MiB, planned are {needs.memory_mib}",
             "give the host more memory, or take it out of some groups",
         )
 
@@ -176,7 +183,9 @@ def _interfaces(facts: Facts, needs: Requirements) -> Iterable[Finding]:
     for name, addresses in sorted(needs.interfaces.items()):
         if name not in facts.interfaces:
             yield Finding(
-                "error", f"interface {name}", f"is not there; the host has {', '.join(sorted(facts.interfaces))}",
+                "error",
+                f"interface {name}",
+                f"is not there; the host has {', '.join(sorted(facts.interfaces))}",
                 "correct its name in brume_networks (or in the host's own variables)",
             )
             continue
@@ -185,12 +194,16 @@ def _interfaces(facts: Facts, needs: Requirements) -> Iterable[Finding]:
             # A bridge that the interface is a port of holds the address in its place.
             if holder is None:
                 yield Finding(
-                    "error", f"interface {name}", f"does not hold {address}",
+                    "error",
+                    f"interface {name}",
+                    f"does not hold {address}",
                     "configure the address on the host, or correct brume_addresses",
                 )
             elif holder != name and not holder.startswith("br"):
                 yield Finding(
-                    "error", f"interface {name}", f"does not hold {address}, which {holder} has",
+                    "error",
+                    f"interface {name}",
+                    f"does not hold {address}, which {holder} has",
                     "correct the interface in brume_networks, or the address in brume_addresses",
                 )
 
@@ -209,7 +222,9 @@ def _ports(facts: Facts, needs: Requirements) -> Iterable[Finding]:
             seen.add((found.port, found.pid))
             holder = f"{found.process or 'a process'} (pid {found.pid}{f', {found.unit}' if found.unit else ''})"
             yield Finding(
-                "error", f"port {wanted.port}", f"is held by {holder} at {found.address}, {wanted.unit} needs it",
+                "error",
+                f"port {wanted.port}",
+                f"is held by {holder} at {found.address}, {wanted.unit} needs it",
                 "stop and disable what holds it",
             )
 
@@ -237,7 +252,9 @@ def _kernel(facts: Facts, needs: Requirements) -> Iterable[Finding]:
         )
     if needs.kvm and facts.kvm:
         yield Finding(
-            "error", "KVM", facts.kvm,
+            "error",
+            "KVM",
+            facts.kvm,
             "switch on virtualization in the firmware or in the hypervisor below, or set libvirt_virt_type to qemu "
             "(emulation, ten times slower)",
         )

@@ -90,9 +90,20 @@ def run(service: Service, redactions: Mapping[str, str]) -> list[dict[str, Any]]
         began = time.monotonic()
         try:
             done = subprocess.run(
-                words, user=user, group=group, extra_groups=groups, cwd="/", env=variables, umask=0o027,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                timeout=service.timeout, check=False,
+                words,
+                user=user,
+                group=group,
+                extra_groups=groups,
+                cwd="/",
+                env=variables,
+                umask=0o027,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=service.timeout,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             output = error.output or b""
@@ -108,9 +119,7 @@ def run(service: Service, redactions: Mapping[str, str]) -> list[dict[str, Any]]
     return results
 
 
-def failure(
-    service: Service, command: Sequence[str], reason: str, output: str, redactions: Mapping[str, str]
-) -> str:
+def failure(service: Service, command: Sequence[str], reason: str, output: str, redactions: Mapping[str, str]) -> str:
     """Return the message for a command that failed, without secrets."""
     _before, text = redact_pair("", output, redactions)
     tail = "".join(f"\n    {line}" for line in text.splitlines()[-OUTPUT_LINES:])

@@ -180,9 +180,16 @@ def _uv(item: Environment, command: Sequence[str], variables: Mapping[str, str],
     base = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
     try:
         done = subprocess.run(
-            list(command), env={**base, **variables, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}, cwd="/",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            errors="replace", umask=umask,
+            list(command),
+            env={**base, **variables, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            errors="replace",
+            umask=umask,
         )
     except OSError as error:
         raise BuildError(f"{item.name}: {command[0]}: {error}; the host phase puts uv there") from None
@@ -217,7 +224,7 @@ def advice(output: str) -> str:
     return "correct the cause and run again: what is built stays"
 
 
-COMPILE = r'''
+COMPILE = r"""
 import importlib.util, json, multiprocessing, os, py_compile, sys
 
 def one(group):
@@ -235,7 +242,7 @@ os.umask(0o022)
 with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
     for done in pool.imap_unordered(one, json.load(sys.stdin).items(), chunksize=32):
         pass
-'''
+"""
 """Compiles the first file of each group and links the result to the others; runs in the environment's interpreter."""
 
 
@@ -254,6 +261,7 @@ def share_out(paths: Iterable[str], identity: Callable[[str], Any] | None = None
     uv links a package's files from its cache into every environment, so that one file serves them all; its bytecode
     (which holds the source's time and size, and takes over the path at import) may serve them all too.
     """
+
     def inode(path: str) -> tuple[int, int]:
         status = os.stat(path)
         return status.st_dev, status.st_ino
@@ -279,8 +287,13 @@ def compile_all(built: Sequence[Environment]) -> None:
         items = [item for item in built if os.path.realpath(item.python) == python]
         groups = share_out(path for item in items for path in sources(item.path))
         done = subprocess.run(
-            [f"{items[0].path}/bin/python", "-I", "-c", COMPILE], input=json.dumps(groups), text=True, check=False,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/",
+            [f"{items[0].path}/bin/python", "-I", "-c", COMPILE],
+            input=json.dumps(groups),
+            text=True,
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
         )
         if done.returncode:
             raise BuildError(f"bytecode of {items[0].path}: {''.join(done.stderr.splitlines()[-1:])}")

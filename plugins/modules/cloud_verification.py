@@ -88,7 +88,7 @@ checks:
   description: Every check in the order of the run.
   type: list
   elements: dict
-  returned: always
+  returned: success
   contains:
     name: {description: Name of the check., type: str}
     outcome: {description: 'V(ok), V(FAILED) or V(not run).', type: str}
@@ -100,7 +100,7 @@ made:
   elements: str
   returned: always
 msg:
-  description: How many checks passed, and the names of the others.
+  description: How many checks passed, the names of those that failed, and how many were not run.
   type: str
   returned: always
   sample: '30 of 30 checks ok'

@@ -232,7 +232,7 @@ def diff(step: rollout.Step, texts: dict[str, str | None], state: rollout.State)
 
 def main() -> None:
     """Read all units, decide, then write, start and wait."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)  # type: ignore[no-untyped-call]  # ansible is untyped
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)  # type: ignore[no-untyped-call]
     systemd = rollout.Systemd()
     outcomes: list[rollout.Outcome] = []
     try:
@@ -244,7 +244,11 @@ def main() -> None:
         predicted = module.params["changed_files"] if module.check_mode else []
         steps = [
             rollout.decide(
-                unit, states[unit.name], read_marker(record_path(unit)), texts[unit.name], digests[unit.name],
+                unit,
+                states[unit.name],
+                read_marker(record_path(unit)),
+                texts[unit.name],
+                digests[unit.name],
                 changed_files=predicted,
             )
             for unit in planned

@@ -91,7 +91,8 @@ def _output(inventory_path: str, name: str, command: str) -> str:
     host = testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory_path)
     done = host.run(command)
     if not done.stdout.strip():
-        pytest.fail(f"{name}: `{command.split()[0]}` printed nothing, exit status {done.rc}: {done.stderr.strip()}")
+        program = command.split(maxsplit=1)[0]
+        pytest.fail(f"{name}: `{program}` printed nothing, exit status {done.rc}: {done.stderr.strip()}")
     return str(done.stdout)
 
 

@@ -1,0 +1,264 @@
+"""The modules that work on hosts: a dry run says what the run does, and a second run has nothing to do."""
+
+from __future__ import annotations
+
+import getpass
+import grp
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.brume.cloud.plugins.module_utils import apt, keystone_bootstrap, rollout, schema
+
+PACKAGE = "ansible_collections.brume.cloud.plugins.modules"
+ME = {"owner": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
+
+Call = Callable[..., dict[str, Any]]
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the modules change owners and users")
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(name: str, arguments: dict[str, Any], check: bool = False) -> dict[str, Any]:
+        module = importlib.import_module(f"{PACKAGE}.{name}")
+        with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit):
+            module.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert not result["invocation"], "arguments may hold secrets"
+        return result
+
+    return run
+
+
+def converges(call: Call, name: str, arguments: dict[str, Any]) -> list[str]:
+    """Return the actions after seeing that a dry run, the run and the next run agree."""
+    dry = call(name, arguments, check=True)
+    run = call(name, arguments)
+    assert not run.get("failed"), run
+    assert (dry["changed"], dry["actions"], dry["diff"]) == (run["changed"], run["actions"], run["diff"])
+    after = call(name, arguments)
+    assert (after["changed"], after["actions"], after["diff"]) == (False, [], [])
+    actions: list[str] = run["actions"]
+    return actions
+
+
+def program(path: Path, text: str) -> None:
+    """Write a shell script that stands in for a program of the host."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}")
+    path.chmod(0o755)
+
+
+def test_configuration_files(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("password = former\n")
+    arguments = {
+        "files": [
+            {"path": f"{tmp_path}/d/f", "content": "password = hunter2\n", **ME},
+            {"path": f"{tmp_path}/old", "state": "absent"},
+        ],
+        "directories": [{"path": f"{tmp_path}/d", "mode": "0750", **ME}],
+        "links": [{"path": f"{tmp_path}/l", "target": f"{tmp_path}/d"}],
+        "redactions": {"hunter2": "nova/keystone"},
+    }
+    dry = call("configuration_files", arguments, check=True)
+    assert not (tmp_path / "d").exists()
+    assert dry["changed_files"] == [f"{tmp_path}/d/f", f"{tmp_path}/l", f"{tmp_path}/old"]
+    assert "hunter2" not in json.dumps(dry)
+    assert "former" not in json.dumps(dry)
+    assert len(converges(call, "configuration_files", arguments)) == 4
+
+
+def test_configuration_files_on_a_host_without_users(call: Call, tmp_path: Path) -> None:
+    arguments = {"files": [{"path": f"{tmp_path}/f", "content": "", "group": "nova-of-tomorrow"}]}
+    assert call("configuration_files", arguments, check=True)["changed"]
+    run = call("configuration_files", arguments)
+    assert run["failed"]
+    assert "group nova-of-tomorrow does not exist" in run["msg"]
+    assert not (tmp_path / "f").exists()
+
+
+SYSTEMCTL = """
+state={root}/state; touch $state.log; echo "$*" >> $state.log
+case "$1" in
+    show)
+        shift 3
+        for unit; do
+            active=inactive; load=not-found; file=
+            [ -f {root}/units/$unit ] && load=loaded
+            [ -f $state.active.$unit ] && active=active
+            [ -f $state.enabled.$unit ] && file=enabled
+            printf 'LoadState=%s\\nActiveState=%s\\nSubState=x\\nUnitFileState=%s\\nNRestarts=0\\n\\n' $load $active "$file"
+        done ;;
+    enable) shift 3; for unit; do touch $state.enabled.$unit; done ;;
+    disable) shift 4; for unit; do rm -f $state.enabled.$unit $state.active.$unit; done ;;
+    start|restart|reload)
+        case "$3" in bad*) echo "Job for $3 failed." >&2; exit 1 ;; esac
+        touch $state.active.$3 ;;
+esac
+"""
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a service manager that only remembers in the place of the host's."""
+    program(tmp_path / "bin/systemctl", SYSTEMCTL.format(root=tmp_path))
+    program(tmp_path / "bin/journalctl", "echo the last line\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(rollout, "UNIT_DIRECTORY", f"{tmp_path}/units")
+    monkeypatch.setattr(rollout, "RECORDS", f"{tmp_path}/records")
+    monkeypatch.setattr(rollout, "SETTLED", 0.0)
+    return tmp_path
+
+
+def test_unit_rollout(call: Call, systemd: Path) -> None:
+    (systemd / "f").write_text("one")
+    arguments: dict[str, Any] = {
+        "units": [
+            {"name": "a.service", "content": "[Service]\n", "files": [f"{systemd}/f"], "health": {}},
+            {"name": "b.service", "content": "[Service]\n", "after": ["a.service"], "on_change": "none"},
+        ]
+    }
+    actions = converges(call, "unit_rollout", arguments)
+    assert actions[:3] == [f"write {systemd}/units/a.service", "enable a.service", "start a.service (is new)"]
+    log = (systemd / "state.log").read_text().splitlines()
+    assert log.count("daemon-reload") == 1
+    assert log[-1].startswith("show "), "without a change one process is enough"
+    assert (systemd / "records/a.service.json").stat().st_mode & 0o777 == 0o600
+    assert (systemd / "records").stat().st_mode & 0o777 == 0o700
+
+    predicted = call("unit_rollout", {**arguments, "changed_files": [f"{systemd}/f"]}, check=True)
+    assert predicted["actions"] == [f"restart a.service ({systemd}/f changed)"]
+    (systemd / "f").write_text("two")
+    assert converges(call, "unit_rollout", arguments) == [
+        "restart a.service (its files changed since it last started well)"
+    ]
+    gone = {"units": [{"name": "a.service", "state": "absent"}]}
+    assert converges(call, "unit_rollout", gone) == ["remove a.service"]
+    assert not (systemd / "units/a.service").exists()
+    assert not (systemd / "records/a.service.json").exists()
+
+
+def test_unit_rollout_records_what_is_well_when_another_fails(call: Call, systemd: Path) -> None:
+    arguments = {"units": [{"name": "bad.service", "content": "x"}, {"name": "good.service", "content": "x"}]}
+    run = call("unit_rollout", arguments)
+    assert run["failed"]
+    assert "bad.service: systemctl start: Job for bad.service failed." in run["msg"]
+    assert "    the last line" in run["msg"]
+    assert sorted(os.listdir(systemd / "records")) == ["good.service.json"]
+    assert call("unit_rollout", arguments, check=True)["actions"] == ["start bad.service (is inactive)"]
+
+
+def test_schema_sync(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "RECORDS", f"{tmp_path}/records")
+    item = {"name": "a", "user": "root", "environment": "/none", "digest": "1"}
+    good = {**item, "commands": [["sh", "-c", f"echo x >> {tmp_path}/log"]]}
+    assert len(converges(call, "schema_sync", {"services": [good]})) == 1
+    assert (tmp_path / "log").read_text() == "x\n"
+    run = call("schema_sync", {"services": [{**good, "digest": "2"}, {**item, "name": "b", "commands": [["false"]]}]})
+    assert "b: `false` (as root) exits with 1" in run["msg"]
+    assert (tmp_path / "log").read_text() == "x\nx\n"
+    assert os.listdir(tmp_path / "records") == ["a.json"]
+    assert converges(call, "schema_sync", {"services": [{"name": "a", "state": "absent"}]})
+
+
+def test_environments(call: Call, tmp_path: Path) -> None:
+    program(
+        tmp_path / "uv",
+        f"""
+        [ "$1" = venv ] && mkdir -p "$6/bin" && ln -s {sys.executable} "$6/bin/python"
+        case "$*" in *bad*) echo "error: no space left on device"; exit 2 ;; esac
+        exit 0
+        """,
+    )
+    item = {"service": "nova", "lock": "a==1\n", "python": sys.executable}
+    one = {**item, "path": f"{tmp_path}/nova/1", "current": f"{tmp_path}/nova/current"}
+    two = {**one, "path": f"{tmp_path}/nova/2"}
+    uv = f"{tmp_path}/uv"
+    assert len(converges(call, "environments", {"uv": uv, "environments": [one]})) == 2
+    assert os.readlink(tmp_path / "nova/current") == f"{tmp_path}/nova/1"
+    assert converges(call, "environments", {"uv": uv, "environments": [two]})[1].endswith(f"(was {tmp_path}/nova/1)")
+    kept = call("environments", {"uv": uv, "environments": [{**two, "state": "absent"}]})
+    assert "link another release first" in kept["msg"]
+    assert converges(call, "environments", {"uv": uv, "environments": [{**one, "state": "absent"}]})
+    bad = {**item, "service": "bad", "path": f"{tmp_path}/bad/1", "current": f"{tmp_path}/bad/current"}
+    new = {**one, "path": f"{tmp_path}/nova/3"}
+    run = call("environments", {"uv": uv, "environments": [bad, new]})
+    assert "bad: `venv --no-project`" in run["msg"]
+    assert "free space" in run["msg"]
+    assert not (tmp_path / "bad/current").exists()
+    assert os.readlink(tmp_path / "nova/current") == f"{tmp_path}/nova/2", "no link moves when a build fails"
+    again = call("environments", {"uv": uv, "environments": [new]}, check=True)
+    assert not any(action.startswith("build") for action in again["actions"]), "what was built stays"
+
+
+def test_keystone_keys(call: Call, tmp_path: Path) -> None:
+    keys = {"0": "A" * 43 + "=", "1": "B" * 43 + "="}
+    item = {"path": f"{tmp_path}/keys", **ME}
+    arguments = {"repositories": [{**item, "primary": 1, "keys": keys, "prune": True}]}
+    dry = call("keystone_keys", arguments, check=True)
+    assert keys["1"] not in json.dumps(dry)
+    assert not (tmp_path / "keys").exists()
+    assert len(converges(call, "keystone_keys", arguments)) == 3
+    read = call("keystone_keys", {"repositories": [item], "read": True})
+    assert read["repositories"] == [{"path": f"{tmp_path}/keys", "primary": 1, "indexes": [0, 1]}]
+    assert converges(call, "keystone_keys", {"repositories": [{**item, "state": "absent"}]})
+
+
+def test_keystone_bootstrap(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[keystone_bootstrap.Bootstrap] = []
+    monkeypatch.setattr(keystone_bootstrap, "RECORD", f"{tmp_path}/record.json")
+    monkeypatch.setattr(keystone_bootstrap, "ITERATIONS", 1)
+    monkeypatch.setattr(keystone_bootstrap, "run", lambda wanted, *_rest: ran.append(wanted))
+    arguments = {
+        "environment": "/env",
+        "admin_password": "hunter2",
+        "region": "R",
+        "public_url": "https://p",
+        "internal_url": "https://i",
+    }
+    assert len(converges(call, "keystone_bootstrap", arguments)) == 1
+    assert [one.admin_password for one in ran] == ["hunter2"]
+    assert "hunter2" not in (tmp_path / "record.json").read_text()
+    assert converges(call, "keystone_bootstrap", {**arguments, "admin_password": "hunter3"})
+    assert converges(call, "keystone_bootstrap", {"state": "absent"})
+
+
+APT = """
+echo "$0 $*" >> {root}/log
+case "$0 $*" in
+    *dpkg-query*) [ -f {root}/installed ] && printf 'haproxy\\tinstalled\\n'; printf 'nano\\tinstalled\\n' ;;
+    *dpkg*--audit*) ;;
+    *apt-get*-s*) echo "Inst haproxy (3.0 x)" ;;
+    *apt-get*install*) {policy} haproxy start; [ $? = 101 ] && touch {root}/installed ;;
+esac
+"""
+
+
+def test_host_packages(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tmp_path / "policy-rc.d"
+    for name in ("dpkg-query", "dpkg", "apt-get"):
+        program(tmp_path / f"bin/{name}", APT.format(root=tmp_path, policy=policy))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    held_back = apt.held_back
+    monkeypatch.setattr(apt, "held_back", lambda units: held_back(units, str(policy), str(tmp_path / "saved")))
+    monkeypatch.setattr(apt, "cache_age", lambda: 0.0)
+    arguments = {"packages": ["haproxy", "nano"], "hold_units": ["haproxy.service"]}
+    assert converges(call, "host_packages", arguments) == ["install package haproxy 3.0"]
+    assert not policy.exists()
+    assert (tmp_path / "log").read_text().splitlines()[-1].startswith(f"{tmp_path}/bin/dpkg-query"), "one process"
+    both = call("host_packages", {"packages": ["nano"], "absent": ["nano"]})
+    assert "both planned and to be removed" in both["msg"]
+
+
+def test_preflight(call: Call) -> None:
+    run = call("preflight", {"interfaces": [{"name": "no-such-one"}], "disk_bytes": {"/": 1}})
+    assert run["failed"]
+    assert [one["subject"] for one in run["findings"] if "no-such-one" in one["subject"]] == ["interface no-such-one"]
+    assert "brume_networks" in run["msg"]

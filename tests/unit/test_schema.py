@@ -1,0 +1,77 @@
+"""Schema commands run as the service's user, in order, only when needed, and fail without telling a secret."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.brume.cloud.plugins.module_utils import schema
+
+
+def service(*commands: list[str], **more: Any) -> schema.Service:
+    """Return a service whose user is whoever runs the tests."""
+    item = {"name": "nova", "user": getpass.getuser(), "environment": "/none", "digest": "2"}
+    return schema.parse([{**item, "commands": list(commands), **more}])[0]
+
+
+@pytest.mark.parametrize(
+    ("records", "names"),
+    [({}, ["nova"]), ({"nova": {"digest": "1"}}, ["nova"]), ({"nova": {"digest": "2"}}, []), ({"nova": {}}, ["nova"])],
+)
+def test_only_a_digest_that_differs_makes_work(records: dict[str, dict[str, str]], names: list[str]) -> None:
+    assert [one.name for one in schema.pending([service(["true"])], records)] == names
+
+
+def test_mistakes_are_reported_at_once() -> None:
+    item = {"name": "a", "user": "u", "environment": "/e", "digest": "1", "commands": [[]]}
+    with pytest.raises(schema.SchemaError, match="a: given more than once\na: holds an empty command"):
+        schema.parse([item, item])
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
+
+
+@needs_root
+def test_commands_run_in_order_in_the_environment_and_the_root_directory(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    tool = tmp_path / "bin/tool"
+    tool.write_text(f'#!/bin/sh\necho "$PWD $1 $EXTRA ${{SECRET_OF_THE_RUN:-none}}" >> {tmp_path}/log\n')
+    tool.chmod(0o755)
+    os.environ["SECRET_OF_THE_RUN"] = "leak"
+    try:
+        done = schema.run(
+            service(["tool", "one"], ["tool", "two"], environment=str(tmp_path), variables={"EXTRA": "x"}), {}
+        )
+    finally:
+        del os.environ["SECRET_OF_THE_RUN"]
+    assert (tmp_path / "log").read_text() == "/ one x none\n/ two x none\n"
+    assert [one["command"] for one in done] == ["tool one", "tool two"]
+
+
+@needs_root
+def test_a_failure_tells_command_code_and_output_without_secrets(tmp_path: Path) -> None:
+    script = "for i in $(seq 40); do echo line $i; done; echo mysql://nova:old@db hidden; exit 3"
+    with pytest.raises(schema.SchemaError) as caught:
+        schema.run(service(["sh", "-c", script], ["touch", f"{tmp_path}/second"]), {"hidden": "nova/x"})
+    text = str(caught.value)
+    assert "exits with 3" in text
+    assert "line 40\n    mysql://nova:<secret>@db <secret nova/x>" in text
+    assert "line 11\n" not in text
+    assert not (tmp_path / "second").exists(), "what comes after a failure is not begun"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("command", "more", "words"),
+    [
+        (["sleep", "9"], {"timeout": 0.2}, "did not end within"),
+        (["no-such-program"], {}, "cannot be run"),
+        (["true"], {"user": "nobody-of-tomorrow"}, "user nobody-of-tomorrow does not exist"),
+    ],
+)
+def test_other_failures_are_named(command: list[str], more: dict[str, Any], words: str) -> None:
+    with pytest.raises(schema.SchemaError, match=words):
+        schema.run(service(command, **more), {})

@@ -1,0 +1,761 @@
+"""Order, dependencies and table of the checks; the checks against a cloud that is not there; what probes understand."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import itertools
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import netaddr
+import pytest
+import yaml
+from ansible_collections.brume.cloud.plugins.action import cloud_verification
+from ansible_collections.brume.cloud.plugins.module_utils import cloud_checks, host_readings, probes, verification
+from ansible_collections.brume.cloud.plugins.module_utils.verification import Check, CheckFailed, Clock, NotYet, Result
+from openstack import exceptions
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "6a2d0a43-6d3c-4f0c-9f0b-f6f4c2a6f001"
+IDENTIFIERS = itertools.count()
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKey brume-verify"
+
+
+class Time:
+    """A clock on which only sleeping takes time."""
+
+    def __init__(self) -> None:
+        """Begin at nothing."""
+        self.at = 0.0
+
+    def clock(self) -> Clock:
+        """Return it as the checks take it."""
+        return Clock(lambda: self.at, self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.at += seconds
+
+
+def fine(_context: object) -> str:
+    return "fine"
+
+
+def broken(_context: object) -> str:
+    raise CheckFailed("it is\nnot so")
+
+
+def names(checks: list[Check[Any]]) -> list[str]:
+    return [check.name for check in checks]
+
+
+# order and choice
+
+
+def test_checks_come_after_their_needs_and_the_last_at_the_end() -> None:
+    checks = [Check("clean", fine, last=True), Check("b", fine, ("a",)), Check("c", fine), Check("a", fine)]
+    assert names(verification.ordered(checks)) == ["a", "b", "c", "clean"]
+
+
+@pytest.mark.parametrize(
+    ("checks", "message"),
+    [
+        ([Check("a", fine, ("b",))], "a needs b, which is no check"),
+        ([Check("a", fine, ("b",)), Check("b", fine, ("a",))], "circle: a > b > a"),
+        ([Check("a", fine), Check("a", fine)], "a is there twice"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(checks: list[Check[Any]], message: str) -> None:
+    with pytest.raises(verification.VerificationError, match=message):
+        verification.ordered(checks)
+
+
+def test_a_choice_brings_what_it_needs_and_the_clean_up() -> None:
+    checks = [
+        Check("a", fine),
+        Check("b", fine, ("a",)),
+        Check("c", fine),
+        Check("clean", fine, ("a",), last=True),
+    ]
+    assert names(verification.chosen(checks, ["b"])) == ["a", "b", "clean"]
+    assert names(verification.chosen(checks, ["c"])) == ["c"]
+    assert names(verification.chosen(checks, [])) == ["a", "b", "c", "clean"]
+    with pytest.raises(verification.VerificationError, match="no check d; there are a, b"):
+        verification.chosen(checks, ["d"])
+
+
+def test_the_table_of_a_cloud_makes_sense() -> None:
+    checks = verification.ordered(cloud_checks.CHECKS)
+    assert names(checks)[0] == "token"
+    assert names(checks)[-1] == "clean-up"
+    assert names(checks) == [check.name for check in cloud_checks.CHECKS], "the table is written in its own order"
+
+
+# running
+
+
+def test_a_failure_stops_what_depends_on_it_and_nothing_else() -> None:
+    needy = [Check("c", fine, ("b",)), Check("d", fine, ("c",))]
+    checks = [Check("a", fine), Check("b", broken), *needy, Check("e", fine)]
+    seen: list[Result] = []
+    results = verification.run_checks(checks, None, seen.append, clock=Time().clock())
+    assert seen == results
+    assert [(one.name, one.outcome, one.detail) for one in results] == [
+        ("a", "ok", "fine"),
+        ("b", "FAILED", "it is not so"),
+        ("c", "not run", "needs b"),
+        ("d", "not run", "needs c"),
+        ("e", "ok", "fine"),
+    ]
+    assert verification.summary(results) == "2 of 5 checks ok; failed: b; 2 not run"
+
+
+def test_a_check_that_breaks_has_failed() -> None:
+    def breaks(_context: object) -> str:
+        return str(next(iter([])))
+
+    (result,) = verification.run_checks([Check("a", breaks)], None, lambda _result: None)
+    assert (result.outcome, result.detail) == ("FAILED", "StopIteration:")
+
+
+def test_check_mode_runs_only_what_reads() -> None:
+    checks = [Check("a", fine, reads_only=True), Check("b", fine)]
+    results = verification.run_checks(checks, None, lambda _result: None, check_mode=True)
+    assert [one.outcome for one in results] == ["ok", "not run"]
+
+
+def test_rows_line_up_under_the_header() -> None:
+    checks = [Check("a-long-name", fine), Check("b", fine)]
+    lines = [
+        verification.header(checks),
+        verification.row(Result("a-long-name", "ok", 12.34, "ACTIVE"), checks),
+        verification.row(Result("b", "not run", 0.0, "needs a-long-name"), checks),
+    ]
+    assert lines == [
+        "check        result   seconds  detail",
+        "a-long-name  ok          12.3  ACTIVE",
+        "b            not run           needs a-long-name",
+    ]
+
+
+def test_waiting_ends_with_the_value_or_with_the_last_word() -> None:
+    time = Time()
+    assert verification.wait("it", 5, lambda: "here", time.clock()) == "here"
+    assert time.at == 0
+
+    def never() -> str:
+        raise NotYet(f"at {time.at:.0f}")
+
+    with pytest.raises(CheckFailed, match="it: not within 5 s; at 5"):
+        verification.wait("it", 5, never, time.clock())
+
+
+def test_the_console_says_which_address_the_guest_has() -> None:
+    console = "brume-test: address 10.0.0.5\n[ 1.0] eth0 10.9.9.9\nbrume-verify address    inet 10.0.0.6/24 brd x\n"
+    assert verification.console_address(console) == {"10.0.0.5", "10.0.0.6"}
+
+
+# the checks, against a cloud of plain objects
+
+
+class Objects:
+    """One kind of object in the cloud that is not there."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.all: dict[str, Any] = {}
+
+    def add(self, **attributes: Any) -> Any:
+        """Make one."""
+        attributes.setdefault("id", f"id-{next(IDENTIFIERS)}")
+        attributes.setdefault("name", "")
+        self.all[attributes["id"]] = SimpleNamespace(**attributes)
+        return self.all[attributes["id"]]
+
+    def list(self, **query: Any) -> Iterator[Any]:
+        """Give those that match."""
+        wanted = {key: value for key, value in query.items() if key in ("device_id", "network_id")}
+        exact = {"name": query["name"]} if "name" in query and not query["name"].startswith("^") else {}
+        for one in list(self.all.values()):
+            if all(getattr(one, key, None) == value for key, value in {**wanted, **exact}.items()):
+                yield one
+
+    def remove(self, identifier: str) -> None:
+        """Remove one, if it is there."""
+        self.all.pop(identifier, None)
+
+
+KINDS = (
+    "servers", "ips", "routers", "networks", "subnets", "ports", "groups", "rules", "keypairs", "flavors", "images",
+)
+
+
+class FakeCloud:
+    """As much of a connection as the checks use; attributes say how it misbehaves."""
+
+    current_project_id = "project"
+
+    def __init__(self) -> None:
+        """Make a good cloud."""
+        self.kinds = {kind: Objects() for kind in KINDS}
+        self.http_status = 200
+        self.busy = {"network": 2}
+        self.boot = 0
+        self.console = ""
+        self.fault: dict[str, str] | None = None
+        self.guest_name = "brume-verify"
+        self.wrong_token_accepted = False
+        self.firewall_open = False
+        self.session = SimpleNamespace(
+            verify=True,
+            auth=SimpleNamespace(
+                get_access=lambda _session: SimpleNamespace(
+                    service_catalog=SimpleNamespace(
+                        catalog=[{"type": "image", "endpoints": [{"interface": "public", "url": "https://api:9292"}]}]
+                    )
+                )
+            ),
+            get=lambda _url, **_arguments: SimpleNamespace(status_code=self.http_status, text="<html>"),
+        )
+        self.services = [
+            SimpleNamespace(binary=name, host="one", state="up", status="enabled")
+            for name in ("nova-scheduler", "nova-conductor", "nova-compute")
+        ]
+        self.agents = [
+            SimpleNamespace(binary=name, host="one", is_alive=True) for name in cloud_checks.NETWORK_AGENTS
+        ]
+        self.hypervisors = [SimpleNamespace(service_details={"host": "one"}, state="up", hypervisor_type="QEMU")]
+        kinds_ = self.kinds
+        self.compute = SimpleNamespace(
+            services=lambda: iter(self.services),
+            hypervisors=lambda details: iter(self.hypervisors),
+            servers=kinds_["servers"].list,
+            get_server=kinds_["servers"].all.__getitem__,
+            create_server=self._server,
+            delete_server=kinds_["servers"].remove,
+            stop_server=lambda one: setattr(one, "status", "SHUTOFF"),
+            start_server=self._boot,
+            reboot_server=lambda one, _kind: self._boot(one),
+            create_server_image=lambda _server, name: kinds_["images"].add(
+                name=name, status="active", size=2**20, disk_format="qcow2"
+            ),
+            get_server_console_output=lambda _server, length=None: {
+                "output": "\n".join(self.console.splitlines()[-length:] if length else self.console.splitlines())
+            },
+            create_console=lambda _server, **_kind: {"url": f"https://api:6080/vnc_auto.html?path=%3Ftoken%3D{TOKEN}"},
+            keypairs=kinds_["keypairs"].list,
+            create_keypair=kinds_["keypairs"].add,
+            delete_keypair=lambda name: kinds_["keypairs"].remove(
+                next(one.id for one in kinds_["keypairs"].list(name=name))
+            ),
+            flavors=kinds_["flavors"].list,
+            create_flavor=kinds_["flavors"].add,
+            delete_flavor=kinds_["flavors"].remove,
+        )
+        self.network = SimpleNamespace(
+            agents=lambda: iter(self.agents),
+            ips=kinds_["ips"].list,
+            get_ip=kinds_["ips"].all.__getitem__,
+            create_ip=lambda **a: kinds_["ips"].add(
+                **a, status="ACTIVE", floating_ip_address="203.0.113.9", fixed_ip_address="10.0.0.5"
+            ),
+            delete_ip=kinds_["ips"].remove,
+            routers=kinds_["routers"].list,
+            get_router=kinds_["routers"].all.__getitem__,
+            create_router=self._router,
+            add_interface_to_router=lambda router, subnet: kinds_["ports"].add(
+                device_id=router, network_id="other", device_owner="network:router_interface"
+            ),
+            remove_interface_from_router=lambda _router, _subnet, port: kinds_["ports"].remove(port),
+            delete_router=self._delete_router,
+            networks=kinds_["networks"].list,
+            find_network=lambda name, ignore_missing: next(kinds_["networks"].list(name=name), None),
+            create_network=lambda **a: kinds_["networks"].add(
+                **{"is_router_external": False, "provider_network_type": "vxlan", "mtu": 1450, **a}
+            ),
+            delete_network=self._delete_network,
+            subnets=kinds_["subnets"].list,
+            create_subnet=kinds_["subnets"].add,
+            ports=kinds_["ports"].list,
+            security_groups=kinds_["groups"].list,
+            create_security_group=kinds_["groups"].add,
+            delete_security_group=self._delete_group,
+            create_security_group_rule=kinds_["rules"].add,
+        )
+        self.image = SimpleNamespace(
+            images=kinds_["images"].list,
+            get_image=kinds_["images"].all.__getitem__,
+            create_image=lambda name, **_arguments: kinds_["images"].add(
+                name=name, status="active", size=18 * 2**20, disk_format="qcow2"
+            ),
+            delete_image=kinds_["images"].remove,
+        )
+
+    def _server(self, **attributes: Any) -> Any:
+        server = self.kinds["servers"].add(
+            **attributes, status="ACTIVE", task_state=None, compute_host="one", fault=self.fault,
+            addresses={"brume-verify": [{"addr": "10.0.0.5", "OS-EXT-IPS:type": "fixed"}]},
+        )
+        if self.fault:
+            server.status = "ERROR"
+        network = attributes["networks"][0]["uuid"]
+        self.kinds["ports"].add(device_id=server.id, network_id=network, device_owner="compute:nova")
+        script = base64.b64decode(attributes["user_data"]).decode()
+        marker = next(line for line in script.splitlines() if "marker" in line).split("'")[1]
+        self.console = f"boot\nmore\n{marker}\nbrume-verify key {KEY}\nbrume-test: address 10.0.0.5\n"
+        self.boot += 1
+        return server
+
+    def _boot(self, server: Any) -> None:
+        server.status = "ACTIVE"
+        self.boot += 1
+
+    def _router(self, **attributes: Any) -> Any:
+        attributes["external_gateway_info"]["external_fixed_ips"] = [{"ip_address": "203.0.113.2"}]
+        return self.kinds["routers"].add(**attributes)
+
+    def _delete_router(self, identifier: str) -> None:
+        if any(self.kinds["ports"].list(device_id=identifier)):
+            raise AssertionError("the router still has an interface")
+        self.kinds["routers"].remove(identifier)
+
+    def _delete_group(self, identifier: str) -> None:
+        self.kinds["groups"].remove(identifier)
+        self.kinds["rules"].all.clear()
+
+    def _delete_network(self, identifier: str) -> None:
+        if self.busy["network"]:
+            self.busy["network"] -= 1
+            raise exceptions.ConflictException("one or more ports have an IP allocation from this network")
+        self.kinds["networks"].remove(identifier)
+
+    def probes(self) -> cloud_checks.Probes:
+        """Return what can be seen of it from outside."""
+        def opened(address: str) -> bool:
+            return address == "203.0.113.2" or bool(self.kinds["rules"].all) or self.firewall_open
+
+        def ssh(_address: str, _user: str, _key: Path, command: str) -> str:
+            if "boot_id" in command:
+                return f"boot-{self.boot}\n"
+            if "meta_data.json" in command:
+                return json.dumps({"uuid": next(iter(self.kinds["servers"].all))})
+            return f"{self.guest_name}\n"
+
+        def greeting(url: str, _verify: bool | str) -> str:
+            if TOKEN not in url and not self.wrong_token_accepted:
+                raise probes.ProbeError("closed")
+            return "RFB 003.008"
+
+        return cloud_checks.Probes(
+            ping=opened,
+            connects=lambda address, _port: opened(address),
+            ssh=ssh,
+            make_key=lambda directory, _comment: (directory / "id_ed25519", KEY),
+            vnc_greeting=greeting,
+        )
+
+
+def defaults() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((ROOT / "roles/verify/defaults/main.yml").read_text(encoding="utf-8"))
+    return values
+
+
+def context(cloud: FakeCloud, tmp_path: Path) -> cloud_checks.Run:
+    image = tmp_path / "image.qcow2"
+    image.write_bytes(b"QFI")
+    return cloud_checks.Run(
+        cloud,
+        cloud_checks.Settings(
+            "brume-test", image, {"vcpus": 1, "ram": 192, "disk": 1}, "external", "external",
+            netaddr.IPNetwork("10.0.0.0/24"), "root", defaults()["verify_timeouts"],
+        ),
+        cloud_checks.Expected(
+            {"image": "https://api:9292"}, ("one",), ("one",), netaddr.IPNetwork("203.0.113.0/24"),
+            netaddr.IPAddress("203.0.113.1"), (netaddr.IPAddress("203.0.113.2"), netaddr.IPAddress("203.0.113.99")),
+        ),
+        tmp_path,
+        cloud.probes(),
+        Time().clock(),
+    )
+
+
+def outcomes(run: cloud_checks.Run) -> dict[str, Result]:
+    results = verification.run_checks(cloud_checks.CHECKS, run, lambda _result: None, clock=run.clock)
+    return {one.name: one for one in results}
+
+
+def test_a_good_cloud_passes_and_keeps_only_image_and_external_network(tmp_path: Path) -> None:
+    cloud = FakeCloud()
+    run = context(cloud, tmp_path)
+    results = outcomes(run)
+    assert {name: one.detail for name, one in results.items() if one.outcome != "ok"} == {}
+    assert [one.name for one in cloud.kinds["networks"].all.values()] == ["external"]
+    assert [one.name for one in cloud.kinds["images"].all.values()] == ["brume-test"]
+    for kind in ("servers", "ips", "routers", "groups", "keypairs", "flavors"):
+        assert cloud.kinds[kind].all == {}, kind
+    assert run.lasting == ["image brume-test", "network external", "subnet external"]
+    (subnet,) = [one for one in cloud.kinds["subnets"].all.values() if one.name == "external"]
+    assert (subnet.cidr, subnet.gateway_ip, subnet.is_dhcp_enabled) == ("203.0.113.0/24", "203.0.113.1", False)
+    assert subnet.allocation_pools == [{"start": "203.0.113.2", "end": "203.0.113.99"}]
+
+    again = context(cloud, tmp_path)
+    assert {one.outcome for one in outcomes(again).values()} == {"ok"}
+    assert again.lasting == []
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    cloud = FakeCloud()
+    cloud.kinds["flavors"].add(name="m1.small")
+    cloud.kinds["flavors"].add(name="brume-verify")
+    cloud.kinds["ips"].add(description="brume-verify", floating_ip_address="203.0.113.7")
+    cloud.kinds["ips"].add(description="mine", floating_ip_address="203.0.113.8")
+    cloud.kinds["images"].add(name="brume-verify-snapshot", status="active")
+    removed = cloud_checks.remove(context(cloud, tmp_path))
+    assert removed == ["floating IP 203.0.113.7", "flavor brume-verify", "image brume-verify-snapshot"]
+    assert [one.name for one in cloud.kinds["flavors"].all.values()] == ["m1.small"]
+    assert [one.description for one in cloud.kinds["ips"].all.values()] == ["mine"]
+
+
+def spoil(attribute: str, value: Any) -> Callable[[FakeCloud, cloud_checks.Run], None]:
+    return lambda cloud, _run: setattr(cloud, attribute, value)
+
+
+def spoil_probe(**replaced: Any) -> Callable[[FakeCloud, cloud_checks.Run], None]:
+    def apply(_cloud: FakeCloud, run: cloud_checks.Run) -> None:
+        run.probes = dataclasses.replace(run.probes, **replaced)
+
+    return apply
+
+
+def spoil_call(group: str, name: str, answer: Callable[..., Any]) -> Callable[[FakeCloud, cloud_checks.Run], None]:
+    return lambda cloud, _run: setattr(getattr(cloud, group), name, answer)
+
+
+def same_boot(_address: str, _user: str, _key: Path, command: str) -> str:
+    return "boot-1" if "boot_id" in command else "brume-verify"
+
+
+def no_ssh(*_arguments: Any) -> str:
+    raise probes.ProbeError("ssh: Permission denied (publickey)")
+
+
+def other_metadata(_address: str, _user: str, _key: Path, command: str) -> str:
+    return '{"uuid": "another"}' if "meta_data" in command else "brume-verify"
+
+
+def stays(_one: Any) -> None:
+    return None
+
+
+SPOILED = [
+    ("token", spoil("http_status", 503), "image: https://api:9292 answers 503"),
+    ("compute-services", spoil("services", []), "absent: nova-scheduler, nova-conductor, nova-compute on one"),
+    ("network-agents", spoil("agents", []), "absent: neutron-openvswitch-agent on one"),
+    ("hypervisors", spoil("hypervisors", []), "absent: one"),
+    ("image", lambda _cloud, run: run.settings.image_path.unlink(), "tools/guest_image.py"),
+    ("external-network", lambda cloud, _run: cloud.kinds["networks"].add(name="external", is_router_external=False),
+     "not external"),
+    ("router", spoil_probe(ping=lambda _address: False), "203.0.113.2 does not answer ping"),
+    ("server-active", spoil("fault", {"message": "No valid host was found"}), "No valid host was found"),
+    ("address", lambda _cloud, run: setattr(
+        run, "settings", dataclasses.replace(run.settings, tenant_cidr=netaddr.IPNetwork("10.1.0.0/24"))),
+     "none of 10.1.0.0/24"),
+    ("dhcp-lease", spoil_call("compute", "get_server_console_output", lambda *_a, **_k: {"output": "10.0.0.5"}),
+     "no line with 10.0.0.5"),
+    ("metadata", spoil_call("compute", "get_server_console_output", lambda *_a, **_k: {"output": ""}),
+     "user data, the public key"),
+    ("console-log", spoil_call("compute", "get_server_console_output",
+                               lambda *_a, **_k: {"output": "brume-test: address 10.0.0.5"}), "1 where 2"),
+    ("floating-ip", spoil_call("network", "create_ip", lambda **a: SimpleNamespace(id="x")), "KeyError"),
+    ("security-group-closed", spoil("firewall_open", True), "without a rule ping and TCP 22 reached 203.0.113.9"),
+    ("security-group-open", spoil_probe(connects=lambda _address, _port: False), "does not answer on TCP 22"),
+    ("ssh", spoil_probe(ssh=no_ssh), "Permission denied"),
+    ("ssh", spoil("guest_name", "localhost"), "called localhost, not brume-verify"),
+    ("metadata-inside", spoil_probe(ssh=other_metadata), "that of another"),
+    ("vnc-page", lambda cloud, _run: setattr(
+        cloud.session, "get", lambda url, **_k: SimpleNamespace(status_code=404 if "vnc" in url else 200, text="")),
+     "answers 404"),
+    ("vnc-socket", spoil("wrong_token_accepted", True), "a wrong token is accepted"),
+    ("stop", spoil_call("compute", "stop_server", stays), "status ACTIVE"),
+    ("start", spoil_call("compute", "start_server", stays), "status SHUTOFF"),
+    ("reboot-soft", spoil_call("compute", "reboot_server", lambda _one, _kind: None), "the boot before"),
+    ("reboot-hard", spoil_call("compute", "reboot_server", lambda _one, _kind: None), "the boot before"),
+    ("start", spoil_probe(ssh=same_boot), "the boot before"),
+    ("clean-up", lambda cloud, _run: cloud.busy.update(network=10**6), "network brume-verify is removed: not within"),
+    ("snapshot", lambda cloud, _run: setattr(cloud.compute, "create_server_image", lambda _server, name: (
+        cloud.kinds["images"].add(name=name, status="killed", size=0))), "brume-verify-snapshot is killed"),
+]
+
+
+@pytest.mark.parametrize(("check", "damage", "words"), SPOILED, ids=[name for name, *_ in SPOILED])
+def test_every_check_can_fail(
+    check: str, damage: Callable[[FakeCloud, cloud_checks.Run], None], words: str, tmp_path: Path
+) -> None:
+    cloud = FakeCloud()
+    run = context(cloud, tmp_path)
+    damage(cloud, run)
+    result = outcomes(run)[check]
+    assert result.outcome == "FAILED", result
+    assert words in result.detail
+
+
+def test_every_check_that_judges_is_seen_failing() -> None:
+    without_judgment = {"leftovers", "flavor", "tenant-network", "security-group", "key-pair"}  # the API fails them
+    assert {name for name, *_ in SPOILED} | without_judgment == {check.name for check in cloud_checks.CHECKS}
+
+
+def test_a_failure_is_explained_by_fault_and_console(tmp_path: Path) -> None:
+    cloud = FakeCloud()
+    run = context(cloud, tmp_path)
+    assert cloud_checks.diagnostics(run) == []
+    cloud.fault = {"message": "No valid host was found"}
+    explained: list[list[str]] = []
+    verification.run_checks(
+        [check for check in cloud_checks.CHECKS if not check.last],
+        run,
+        lambda one: explained.append(cloud_checks.diagnostics(run)) if one.name == "server-active" else None,
+        clock=run.clock,
+    )
+    assert explained[0][:3] == ["instance: status ERROR, host one", "fault: No valid host was found", "console:"]
+
+
+# probes
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        (f"https://api:6080/vnc_auto.html?path=%3Ftoken%3D{TOKEN}", ("https", "api", 6080, f"/?token={TOKEN}")),
+        (f"http://[2001:db8::1]:6080/vnc_auto.html?token={TOKEN}", ("http", "2001:db8::1", 6080, f"/?token={TOKEN}")),
+        ("https://api/vnc_lite.html?path=websockify%3Ftoken%3Dx", ("https", "api", 443, "/websockify?token=x")),
+    ],
+)
+def test_a_console_url_says_where_its_websocket_is(url: str, target: tuple[str, str, int, str]) -> None:
+    assert probes.websocket_target(url) == target
+
+
+def test_a_console_url_without_a_token_is_refused() -> None:
+    with pytest.raises(probes.ProbeError, match="neither `path` nor `token`"):
+        probes.websocket_target("https://api:6080/vnc_auto.html")
+
+
+@pytest.mark.parametrize("length", [0, 12, 125, 126, 70000])
+def test_frames_of_every_length_are_read(length: int) -> None:
+    content = b"x" * length
+    if length < 126:
+        head = bytes([0x82, length])
+    elif length < 65536:
+        head = bytes([0x82, 126]) + length.to_bytes(2, "big")
+    else:
+        head = bytes([0x82, 127]) + length.to_bytes(8, "big")
+    assert probes.first_frame(head + content + b"rest") == (2, content, b"rest")
+    assert probes.first_frame((head + content)[:-1]) is None
+
+
+def proxy(answer: Callable[[str], bytes]) -> Iterator[str]:
+    """Serve one WebSocket upgrade; `answer` gets the client's key."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        def serve() -> None:
+            peer, _address = listening.accept()
+            with peer:
+                request = peer.recv(65536).decode()
+                headers = dict(line.split(": ", 1) for line in request.split("\r\n")[1:] if ": " in line)
+                if headers["Origin"] != f"http://{headers['Host']}":
+                    return
+                peer.sendall(answer(headers["Sec-WebSocket-Key"]))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/vnc_auto.html?path=%3Ftoken%3D{TOKEN}"
+        thread.join(5)
+
+
+def accepted(key: str) -> bytes:
+    digest = hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()  # noqa: S324
+    accept = base64.b64encode(digest).decode()
+    return f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+
+
+def test_a_vnc_server_greets_through_the_websocket() -> None:
+    greeting = b"\x82\x04RFB " + b"\x89\x00" + b"\x82\x08003.008\n"
+    for url in proxy(lambda key: accepted(key) + greeting):
+        assert probes.vnc_greeting(url, False, 5) == "RFB 003.008"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda _key: b"HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"),
+        (lambda _key: accepted("other"), "wrong Sec-WebSocket-Accept"),
+        (lambda key: accepted(key) + b"\x88\x02\x03\xf3", "closed the WebSocket"),
+        (accepted, "hung up before"),
+        (lambda key: accepted(key) + b"\x82\x0cHTTP/1.1 200", "no greeting"),
+        (lambda _key: b"HTTP/1.1 1", "hung up after"),
+    ],
+)
+def test_everything_else_is_no_greeting(answer: Callable[[str], bytes], message: str) -> None:
+    for url in proxy(answer):
+        with pytest.raises(probes.ProbeError, match=message) as caught:
+            probes.vnc_greeting(url, False, 5)
+        assert TOKEN not in str(caught.value)
+
+
+def test_a_port_is_open_or_it_is_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert probes.connects("127.0.0.1", port)
+    assert not probes.connects("127.0.0.1", port)
+
+
+def test_the_checksum_is_that_of_rfc_1071() -> None:
+    assert probes.icmp_checksum(bytes.fromhex("0001f203f4f5f6f7")) == 0x220D
+    assert probes.icmp_checksum(b"\x01") == 0xFEFF
+
+
+def test_a_key_pair_is_readable_by_the_caller_alone(tmp_path: Path) -> None:
+    path, public = probes.make_key(tmp_path, "brume-verify")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert public.startswith("ssh-ed25519 ")
+    assert public.endswith(" brume-verify")
+
+
+# the role and the action
+
+
+def test_defaults_argument_specs_and_action_agree() -> None:
+    specs = yaml.safe_load((ROOT / "roles/verify/meta/argument_specs.yml").read_text(encoding="utf-8"))
+    options = specs["argument_specs"]["main"]["options"]
+    assert {name: option["default"] for name, option in options.items()} == defaults()
+    (task,) = yaml.safe_load((ROOT / "roles/verify/tasks/main.yml").read_text(encoding="utf-8"))
+    arguments = task["brume.cloud.cloud_verification"]
+    assert arguments == {name: f"{{{{ verify_{name} }}}}" for name in cloud_verification.SPEC}
+    timeouts = set(options["verify_timeouts"]["options"])
+    assert timeouts == set(defaults()["verify_timeouts"]) == set(cloud_verification.SPEC["timeouts"]["options"])
+
+
+def test_the_module_documents_every_option() -> None:
+    text = (ROOT / "plugins/modules/cloud_verification.py").read_text(encoding="utf-8")
+    documentation = yaml.safe_load(text.split('DOCUMENTATION = r"""')[1].split('"""')[0])
+    documented = {name: option["type"] for name, option in documentation["options"].items()}
+    assert documented == {name: option["type"] for name, option in cloud_verification.SPEC.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"image_name": "brume-verify-guest"}, "image_name"), ({"tenant_cidr": "ten"}, "`ten` is no network")],
+)
+def test_choices_that_make_no_sense_are_refused(change: dict[str, str], message: str) -> None:
+    args = {name.removeprefix("verify_"): value for name, value in defaults().items()}
+    assert cloud_verification.settings(args).tenant_cidr.version == 4
+    with pytest.raises(ValueError, match=message):
+        cloud_verification.settings({**args, **change})
+
+
+def test_connecting_reads_the_file_and_not_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OS_AUTH_URL", "https://elsewhere:5000")
+    clouds = tmp_path / "clouds.yaml"
+    with pytest.raises(ValueError, match="writes it at brume_clouds_file"):
+        cloud_verification.connect(str(clouds), "lab")
+    auth = {"auth_url": "https://api:5000/v3", "username": "admin", "password": "x", "project_name": "admin"}
+    clouds.write_text(yaml.safe_dump({"clouds": {"lab": {"auth": auth}}}), encoding="utf-8")
+    assert cloud_verification.connect(str(clouds), "lab").config.get_auth_args()["auth_url"] == "https://api:5000/v3"
+    with pytest.raises(ValueError, match="nowhere"):
+        cloud_verification.connect(str(clouds), "nowhere")
+
+
+# readings of hosts
+
+UNITS = """\
+Id=nova-api.service
+Names=nova-api.service
+ActiveState=active
+SubState=running
+UnitFileState=enabled
+NRestarts=0
+
+Id=mariadb.service
+Names=mysql.service mariadb.service
+ActiveState=activating
+SubState=auto-restart
+UnitFileState=disabled
+NRestarts=4
+"""
+
+
+def test_units_are_active_and_enabled_or_it_is_said_why_not() -> None:
+    found = host_readings.units(UNITS)
+    assert host_readings.unit_problem("nova-api.service", found) == ""
+    problem = "mysql.service is activating (auto-restart), restarts: 4 and disabled"
+    assert host_readings.unit_problem("mysql.service", found) == problem
+    assert host_readings.unit_problem("none.service", found) == "none.service is unknown to systemd"
+
+
+ANYWHERE = "0.0.0.0"  # noqa: S104  # compared with, never bound
+LISTENERS = """\
+tcp   LISTEN 0      128          0.0.0.0:22         0.0.0.0:*    users:(("sshd",pid=88,fd=3))
+tcp   LISTEN 0      128             [::]:22            [::]:*    users:(("sshd",pid=88,fd=4))
+tcp   LISTEN 0      100        127.0.0.1:18774      0.0.0.0:*    users:(("uwsgi",pid=99,fd=4),("uwsgi",pid=98,fd=4))
+tcp   LISTEN 0      100    [2001:db8::1]:8774          [::]:*    users:(("haproxy",pid=97,fd=4))
+tcp   LISTEN 0      100                *:11211            *:*    users:(("memcached",pid=96,fd=4))
+udp   UNCONN 0      0      127.0.0.53%lo:53         0.0.0.0:*    users:(("systemd-resolve",pid=95,fd=4))
+udp   UNCONN 0      0            0.0.0.0:4789       0.0.0.0:*
+"""
+
+
+def test_listeners_are_planned_or_allowed_or_named() -> None:
+    found = host_readings.listeners(LISTENERS)
+    assert str(found[5]) == "udp 127.0.0.53:53 (systemd-resolve)"
+    planned = [("127.0.0.1", 18774), ("2001:db8::1", 8774), ("127.0.0.1", 11211)]
+    assert [host_readings.is_open(*one, found) for one in planned] == [True, True, True]
+    assert not host_readings.is_open("192.0.2.1", 18774, found)
+    assert not host_readings.is_open("127.0.0.1", 53, found), "a datagram socket is no open TCP port"
+    assert [str(one) for one in host_readings.unplanned(found, planned)] == ["tcp *:11211 (memcached)"]
+    assert [str(one) for one in host_readings.unplanned(found, [(ANYWHERE, 11211), *planned[:2]])] == []
+    assert [str(one) for one in host_readings.unplanned(found[:1], planned, ())] == ["tcp 0.0.0.0:22 (sshd)"]
+
+
+def test_an_excuse_holds_for_its_process_and_its_place_only() -> None:
+    wrong = [
+        host_readings.Listener("tcp", ANYWHERE, 22, "netcat"),
+        host_readings.Listener("tcp", ANYWHERE, 6640, "ovsdb-server"),
+        host_readings.Listener("udp", ANYWHERE, 22, "sshd"),
+    ]
+    assert host_readings.unplanned(wrong, []) == wrong
+    assert host_readings.unplanned([host_readings.Listener("tcp", "127.0.0.1", 6640, "ovsdb-server")], []) == []
+
+
+def test_files_are_as_planned_or_it_is_said_how_they_differ(tmp_path: Path) -> None:
+    found = host_readings.files("/a\troot\tnova\t640\tregular file\n/b\tnova\tnova\t755\tdirectory\n")
+    assert host_readings.file_problem("/a", "root", "nova", "0640", "file", found) == ""
+    assert host_readings.file_problem("/b", "nova", "nova", "0755", "directory", found) == ""
+    assert host_readings.file_problem("/c", "root", "nova", "0640", "file", found) == "/c is missing"
+    problem = "/b is a directory and belongs to nova:nova, not to root:nova and has mode 0755, not 0640"
+    assert host_readings.file_problem("/b", "root", "nova", "0640", "file", found) == problem
+
+
+def shell(command: str) -> str:
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False).stdout
+
+
+def test_the_commands_give_what_their_parsers_read(tmp_path: Path) -> None:
+    one, link = tmp_path / "a file", tmp_path / "current"
+    one.write_text("", encoding="utf-8")
+    one.chmod(0o640)
+    link.symlink_to(one)
+    found = host_readings.files(shell(host_readings.files_command([str(one), str(tmp_path), "/nowhere"])))
+    assert {path: entry[2:] for path, entry in found.items()} == {
+        str(one): (0o640, "regular empty file"),
+        str(tmp_path): (tmp_path.stat().st_mode & 0o7777, "directory"),
+    }
+    found_links = host_readings.links(shell(host_readings.links_command([str(link), str(one)])))
+    assert found_links == {str(link): str(one), str(one): ""}
+    states = host_readings.packages("nova\tinstalled\nold\tconfig-files\n")
+    assert states == {"nova": "installed", "old": "config-files"}
