@@ -72,7 +72,7 @@ def units(text: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for block in text.strip().split("\n\n"):
         properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        for name in {properties.get("Id", ""), ""} - {""}:
+        for name in {properties.get("Id", ""), *properties.get("Names", "").split()} - {""}:
             found[name] = properties
     return found
 

@@ -585,7 +585,7 @@ def accepted(key: str) -> bytes:
 
 
 def test_a_vnc_server_greets_through_the_websocket() -> None:
-    greeting = b"\x82\x04RFB " + b"\x89\x00" + b"\x82\x08003.008\n"
+    greeting = b"\x82\x04RFB " + b"\x89\x03abc" + b"\x82\x08003.008\n"
     for url in proxy(lambda key: accepted(key) + greeting):
         assert probes.vnc_greeting(url, False, 5) == "RFB 003.008"
 
@@ -660,7 +660,9 @@ def test_choices_that_make_no_sense_are_refused(change: dict[str, str], message:
 
 
 def test_connecting_reads_the_file_and_not_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OS_AUTH_URL", "https://elsewhere:5000")
+    elsewhere = {"clouds": {"lab": {"auth": {"auth_url": "https://elsewhere:5000/v3"}}}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(elsewhere), encoding="utf-8")
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "other.yaml"))
     clouds = tmp_path / "clouds.yaml"
     with pytest.raises(ValueError, match="writes it at brume_clouds_file"):
         cloud_verification.connect(str(clouds), "lab")
@@ -716,7 +718,7 @@ def test_listeners_are_planned_or_allowed_or_named() -> None:
     planned = [("127.0.0.1", 18774), ("2001:db8::1", 8774), ("127.0.0.1", 11211)]
     assert [host_readings.is_open(*one, found) for one in planned] == [True, True, True]
     assert not host_readings.is_open("192.0.2.1", 18774, found)
-    assert not host_readings.is_open("127.0.0.1", 53, found), "a datagram socket is no open TCP port"
+    assert not host_readings.is_open("127.0.0.53", 53, found), "a datagram socket is no open TCP port"
     assert [str(one) for one in host_readings.unplanned(found, planned)] == ["tcp *:11211 (memcached)"]
     assert [str(one) for one in host_readings.unplanned(found, [(ANYWHERE, 11211), *planned[:2]])] == []
     assert [str(one) for one in host_readings.unplanned(found[:1], planned, ())] == ["tcp 0.0.0.0:22 (sshd)"]
