@@ -1,0 +1,166 @@
+"""Nova's cell mappings and host mappings, in one process of Nova's own Python.
+
+`nova-manage cell_v2` takes URLs with passwords as arguments and costs four seconds a call. Here one process reads and
+changes everything through Nova's objects (nova.objects.cell_mapping, host_mapping.discover_hosts at 2026.1), and takes
+the URLs from the cells' own configuration files. What to change is decided here, without Nova.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
+
+CELL0 = "00000000-0000-0000-0000-000000000000"
+"""nova.objects.CellMapping.CELL0_UUID: instances that were never scheduled."""
+
+PROGRAM = r"""
+import json, os, sys, time
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+request = json.loads(sys.stdin.readline())
+from oslo_config import cfg
+from oslo_utils import uuidutils
+from nova import config, context, objects
+from nova.objects import host_mapping
+config.parse_args(["nova", "--config-file", request["config_file"]], default_config_files=[])
+objects.register_all()
+ctx = context.get_admin_context()
+
+def urls(path):
+    found = cfg.ConfigOpts()
+    found.register_opts([cfg.StrOpt("transport_url")])
+    found.register_opts([cfg.StrOpt("connection")], group="database")
+    found(["--config-file", path], default_config_files=[], default_config_dirs=[])
+    return {"transport_url": found.transport_url, "database_connection": found.database.connection}
+
+def state():
+    cells = objects.CellMappingList.get_all(ctx)
+    hosts = objects.HostMappingList.get_all(ctx)
+    return {
+        "cells": [
+            {"uuid": one.uuid, "name": one.name, "transport_url": one.transport_url,
+             "database_connection": one.database_connection, "disabled": bool(one.disabled)}
+            for one in cells
+        ],
+        "hosts": [one.host for one in hosts],
+    }
+
+def do(order):
+    if order["do"] == "read":
+        return {**state(), "wanted": {name: urls(path) for name, path in request["cells"].items()}}
+    if order["do"] == "create":
+        objects.CellMapping(ctx, uuid=order["uuid"] or uuidutils.generate_uuid(), **order["values"]).create()
+    if order["do"] == "update":
+        one = objects.CellMapping.get_by_uuid(ctx, order["uuid"])
+        for name, value in order["values"].items():
+            setattr(one, name, value)
+        one.save()
+    if order["do"] == "discover":
+        end = time.monotonic() + order["timeout"]
+        while True:
+            host_mapping.discover_hosts(ctx)
+            missing = sorted(set(order["hosts"]) - set(state()["hosts"]))
+            if not missing or time.monotonic() > end:
+                return {"missing": missing}
+            time.sleep(1)
+    return {}
+
+for line in sys.stdin:
+    answers.write(json.dumps(do(json.loads(line))) + "\n")
+    answers.flush()
+"""
+
+
+class CellsError(RuntimeError):
+    """Nova's Python failed; the text holds the end of what it said, and the next step."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One cell mapping to create or update; `values` hold secrets and are never printed."""
+
+    verb: str
+    uuid: str
+    name: str
+    values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Return the change for people, without a URL's value."""
+        what = "" if self.verb == "create" else f" ({', '.join(sorted(self.values))})"
+        return f"{self.verb} cell mapping {self.name}{what}"
+
+    def diff(self) -> dict[str, str]:
+        """Return the change as a diff; values are secrets, so their names stand for them."""
+        after = "".join(f"{key}: <secret>\n" for key in sorted(self.values))
+        before = "".join(f"{key}: <another secret>\n" for key in sorted(self.values)) if self.verb == "update" else ""
+        return text_diff(f"cell mapping {self.name}", before, after)
+
+
+def compare(wanted: Mapping[str, Mapping[str, str]], present: Sequence[Mapping[str, Any]]) -> list[Change]:
+    """Return what makes `present` mappings hold every wanted cell; others are left alone.
+
+    `wanted` is name -> {transport_url, database_connection}; cell0 has no transport (`none:///`) and its own UUID.
+    """
+    changes = []
+    by_name = {one["name"]: one for one in present}
+    by_uuid = {one["uuid"]: one for one in present}
+    for name, urls in wanted.items():
+        uuid = CELL0 if name == "cell0" else ""
+        values = {**urls, "transport_url": "none:///"} if name == "cell0" else dict(urls)
+        found = by_uuid.get(uuid) if uuid else by_name.get(name)
+        if found is None:
+            changes.append(Change("create", uuid, name, {"name": name, "disabled": False, **values}))
+            continue
+        differing = {key: value for key, value in values.items() if found[key] != value}
+        if differing:
+            changes.append(Change("update", found["uuid"], name, differing))
+    return changes
+
+
+class NovaProcess:
+    """Nova's Python as a process that reads one order per line and answers each with one line."""
+
+    def __init__(self, environment: str, user: str, config_file: str, cells: Mapping[str, str]) -> None:
+        """Start it as `user`; `cells` is name -> configuration file with the cell's URLs."""
+        self.process = subprocess.Popen(
+            ["runuser", "-u", user, "--", f"{environment}/bin/python", "-c", PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            text=True,
+        )
+        self._send({"config_file": config_file, "cells": dict(cells)})
+
+    def _send(self, document: Mapping[str, Any]) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.write(json.dumps(document) + "\n")
+            self.process.stdin.flush()
+
+    def order(self, **document: Any) -> dict[str, Any]:
+        """Send an order and return its answer; raises CellsError when Nova's Python fails."""
+        try:
+            self._send(document)
+            line = self.process.stdout.readline() if self.process.stdout is not None else ""
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            _out, said = self.process.communicate()
+            end = "\n    ".join(said.strip().splitlines()[-12:])
+            raise CellsError(
+                f"Nova's cells could not be {document['do']}:\n    {end}\n"
+                "  next: check that the database answers and that its schema is up to date, then run again"
+            )
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait(timeout=30)

@@ -1,0 +1,102 @@
+#!/usr/bin/python
+"""Nova's cell mappings and the mapping of compute hosts to cells."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nova_cells
+short_description: Maps Nova's cells and compute hosts, in one process
+description:
+  - Makes or updates the mapping of every given cell, cell0 included, from the URLs in the cell's configuration file.
+    No URL is ever an argument.
+  - With O(hosts), maps compute hosts that have reported to their cell, and waits for those that have not.
+  - Mappings that are not named are left alone.
+options:
+  environment: {description: Nova's virtual environment., type: path, required: true}
+  config_file: {description: A configuration file with the API database., type: path, required: true}
+  user: {description: System user of Nova., type: str, default: nova}
+  cells: {description: 'Name of each cell and the configuration file that holds its URLs.', type: dict, default: {}}
+  hosts: {description: Compute hosts that have to be mapped., type: list, elements: str, default: []}
+  timeout: {description: Seconds to wait for compute hosts that have not reported., type: int, default: 120}
+attributes:
+  check_mode: {support: full, description: Reports the mappings that a run would make.}
+  diff_mode: {support: full, description: 'Names only, since URLs hold passwords.'}
+author: [Brume contributors]
+"""
+
+EXAMPLES = r"""
+- name: Map the cells
+  brume.cloud.nova_cells:
+    environment: /opt/brume/nova/current
+    config_file: /etc/nova/nova.conf
+    cells: {cell0: /etc/nova/nova.conf, cell1: /etc/nova/nova-cell-cell1.conf}
+    hosts: [compute1]
+"""
+
+RETURN = r"""
+actions:
+  description: One sentence for each change.
+  type: list
+  elements: str
+  returned: success
+  sample: [create cell mapping cell1, map compute host compute1]
+"""
+
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
+from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CellsError, NovaProcess, compare
+
+SPEC: dict[str, Any] = {
+    "environment": {"type": "path", "required": True},
+    "config_file": {"type": "path", "required": True},
+    "user": {"type": "str", "default": "nova"},
+    "cells": {"type": "dict", "default": {}},
+    "hosts": {"type": "list", "elements": "str", "default": []},
+    "timeout": {"type": "int", "default": 120},
+}
+
+
+def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Map cells and hosts; return what was (or would be) changed. Raises CellsError."""
+    nova = NovaProcess(params["environment"], params["user"], params["config_file"], params["cells"])
+    try:
+        found = nova.order(do="read")
+        changes = compare(found["wanted"], found["cells"])
+        unmapped = sorted(set(params["hosts"]) - set(found["hosts"]))
+        if not check_mode:
+            for change in changes:
+                nova.order(do=change.verb, uuid=change.uuid, values=dict(change.values))
+            answer = nova.order(do="discover", hosts=params["hosts"], timeout=params["timeout"]) if unmapped else {}
+            if answer.get("missing"):
+                raise CellsError(
+                    f"compute hosts have not reported within {params['timeout']} s: {', '.join(answer['missing'])}\n"
+                    "  next: read `journalctl -u nova-compute` on them, then run again"
+                )
+    finally:
+        nova.close()
+    return {
+        "changed": bool(changes or unmapped),
+        "actions": [*(str(one) for one in changes), *(f"map compute host {name}" for name in unmapped)],
+        "diff": [one.diff() for one in changes]
+        + [text_diff(f"host mapping {name}", "", f"host: {name}\n") for name in unmapped],
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)  # type: ignore[no-untyped-call]
+    if module.check_mode and not os.path.exists(module.params["config_file"]):
+        actions = [f"create cell mapping {name}" for name in module.params["cells"]]
+        actions += [f"map compute host {name}" for name in module.params["hosts"]]
+        module.exit_json(changed=bool(actions), actions=actions, diff=[])
+    try:
+        module.exit_json(**converge(module.params, module.check_mode))
+    except CellsError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
