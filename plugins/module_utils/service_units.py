@@ -24,7 +24,7 @@ SANDBOX: Mapping[str, Mapping[str, Any]] = {
         "ProtectKernelModules": "true",
         "ProtectKernelTunables": "true",
         "ProtectSystem": "strict",
-        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6",
+        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",  # clients list interfaces to see whether IPv6 is there
         "RestrictNamespaces": "true",
         "RestrictRealtime": "true",
         "RestrictSUIDSGID": "true",

@@ -7,7 +7,6 @@ It is built in its final place, because the scripts of an environment hold its p
 from __future__ import annotations
 
 import configparser
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write, read_marker, write_marker
 
 MARKER = ".brume-environment.json"
@@ -43,7 +43,7 @@ class Environment:
     @property
     def digest(self) -> str:
         """Return the digest of the lock's text."""
-        return hashlib.sha256(self.lock.encode()).hexdigest()
+        return lock_digest(self.lock)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,171 @@
+"""Prints the options that the services and libraries of this environment know, as JSON.
+
+Runs with the Python of a service's environment, which knows nothing of Brume; `tools/schemas.py` calls it. Options come
+from the entry points `oslo.config.opts` (docs.openstack.org/oslo.config: oslo-config-generator, Defining Option
+Discovery Entry Points), and from what is registered only at run time: the log-in options of keystoneauth and the
+sections of privsep contexts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import re
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+TYPES = {
+    "Boolean": "boolean",
+    "Port": "port",
+    "Integer": "integer",
+    "Float": "float",
+    "List": "list",
+    "Dict": "dict",
+    "IPAddress": "ipaddress",
+    "HostDomain": "hostdomain",
+    "HostAddress": "hostaddress",
+    "Hostname": "hostname",
+    "URI": "uri",
+    "Range": "range",
+    "String": "string",
+    "bool": "boolean",
+    "int": "integer",
+    "float": "float",
+    "str": "string",
+}
+"""Classes of oslo_config.types, and Python's own that keystoneauth uses, by the schema's names."""
+
+AUTH_PLUGINS = ("password", "v3password", "v3applicationcredential")
+"""keystoneauth's ways to log in whose options a section with `auth_type` may hold."""
+
+NAMED_SECTIONS = (
+    ("DEFAULT", "enabled_backends", "glance_store", ("os_glance_staging_store", "os_glance_tasks_store")),
+    ("DEFAULT", "enabled_backends", "backend_defaults", ()),
+)
+"""Sections named by an option: its section and name, the section whose options they hold, and names that the service
+reserves itself (docs.openstack.org: Glance, Multi Store Support; Cinder, Multiple-Storage Back Ends)."""
+
+
+def described(kind: Any) -> dict[str, Any]:
+    """Return the schema of an oslo.config type."""
+    classes = kind.__mro__ if isinstance(kind, type) else type(kind).__mro__
+    result: dict[str, Any] = {"type": next((TYPES[one.__name__] for one in classes if one.__name__ in TYPES), "any")}
+    if getattr(kind, "choices", None):
+        result["choices"] = list(kind.choices)
+        if getattr(kind, "ignore_case", False):
+            result["ignore_case"] = True
+    for bound in ("min", "max"):
+        if getattr(kind, bound, None) is not None:
+            result[bound] = getattr(kind, bound)
+    if result["type"] in ("list", "dict"):
+        items = described(getattr(kind, "item_type", None) or getattr(kind, "value_type", None) or str)
+        if items != {"type": "string"}:
+            result["items"] = items
+        if kind.bounds:
+            result["bounds"] = True
+        if getattr(kind, "key_value_separator", ":") != ":":
+            result["separator"] = kind.key_value_separator
+    return result
+
+
+def option(found: Any) -> dict[str, Any]:
+    """Return the schema of an option."""
+    result = described(found.type)
+    if found.multi:
+        result = {"type": "multi"} | ({} if result == {"type": "string"} else {"items": result})
+    if found.secret:
+        result["secret"] = True
+    if found.deprecated_for_removal:
+        result["deprecated"] = True
+    return result
+
+
+def section_name(group: Any) -> str:
+    """Return a section's name as oslo.config compares it: DEFAULT, else lower case."""
+    name = str(getattr(group, "name", group) or "DEFAULT")
+    return name if name == "DEFAULT" else name.lower()
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return what both of two schemas of an option allow; two services of one environment may differ."""
+    if one["type"] != other["type"]:
+        return {"type": "any"}
+    return {key: value for key, value in one.items() if other.get(key) == value}
+
+
+def entries() -> Iterator[tuple[str, Any]]:
+    """Yield section and option of every namespace. Raises SystemExit, with the name, when one cannot be loaded."""
+    for point in sorted(importlib.metadata.entry_points(group="oslo.config.opts")):
+        try:
+            groups = point.load()()
+        except Exception as error:
+            raise SystemExit(f"namespace {point.name}: {type(error).__name__}: {error}") from error
+        for group, options in groups:
+            for found in options:
+                yield section_name(group), found
+
+
+def login_options() -> Iterable[Any]:
+    """Return keystoneauth's options of sections that log in."""
+    loading = importlib.import_module("keystoneauth1.loading")
+    for plugin in AUTH_PLUGINS:
+        yield from loading.get_auth_plugin_conf_options(plugin)
+    yield from loading.get_session_conf_options()
+
+
+def privileged_sections(folder: Path) -> set[str]:
+    """Return the sections of the privsep contexts that the modules below a folder define."""
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        text = path.read_text("utf-8", errors="replace")
+        if "PrivContext(" in text and "tests" not in path.parts:
+            names |= set(re.findall(r"""cfg_section\s*=\s*["'](\w+)["']""", text))
+    return names
+
+
+def collect() -> dict[str, Any]:
+    """Return options by section and name, and the sections that options name."""
+    sections: dict[str, dict[str, dict[str, Any]]] = {}
+    renamed: list[tuple[str, str, str, dict[str, Any]]] = []
+
+    def add(section: str, found: Any) -> None:
+        if type(found).__name__ in ("_ConfigFileOpt", "_ConfigDirOpt", "SubCommandOpt"):
+            return
+        known = sections.setdefault(section, {})
+        schema = option(found)
+        known[found.dest] = merged(known[found.dest], schema) if found.dest in known else schema
+        for old in found.deprecated_opts:
+            place = section_name(old.group) if old.group else section
+            name = (old.name or found.dest).replace("-", "_")
+            if (place, name) != (section, found.dest):
+                renamed.append((place, name, f"[{section}] {found.dest}", schema))
+
+    for section, found in entries():
+        add(section, found)
+    for section in [name for name, known in sections.items() if "auth_type" in known]:
+        for found in login_options():
+            if found.dest not in sections[section]:
+                add(section, found)
+    if "privsep" in sections:
+        for section in privileged_sections(Path(sysconfig.get_paths()["purelib"])):
+            sections.setdefault(section, dict(sections["privsep"]))
+    for section, name, new, schema in renamed:
+        sections.setdefault(section, {}).setdefault(name, {**schema, "deprecated": True, "use": new})
+    return {"options": sections, "named_sections": list(named_sections(sections))}
+
+
+def named_sections(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the options that name sections, of those that this environment has."""
+    for section, name, model, reserved in NAMED_SECTIONS:
+        if model in sections and name in sections.get(section, {}):
+            yield {"section": section, "option": name, "model": model, "reserved": list(reserved)}
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    json.dump(collect(), sys.stdout)
