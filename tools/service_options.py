@@ -59,6 +59,9 @@ def described(kind: Any) -> dict[str, Any]:
         result["choices"] = list(kind.choices)
         if getattr(kind, "ignore_case", False):
             result["ignore_case"] = True
+    regex = getattr(kind, "regex", None)
+    if regex is not None and regex.flags == re.UNICODE:
+        result["regex"] = regex.pattern
     for bound in ("min", "max"):
         if getattr(kind, bound, None) is not None:
             result[bound] = getattr(kind, bound)

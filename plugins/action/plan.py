@@ -42,6 +42,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                     json.dumps(plan_text.data(plan, renderer), indent=1) + "\n", encoding="utf-8"
                 )
                 result["lines"] = [f"written: {self._task.args['path']}"]
+            for warning in plan.warnings:
+                self._display.warning(warning)
         except PlanError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**result, "changed": False}

@@ -22,6 +22,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.description import (
     Service,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
+from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema, check
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, Variable
 
@@ -259,6 +260,7 @@ class Plan:
 
     cloud: Cloud
     hosts: Mapping[str, Host]
+    warnings: tuple[str, ...] = ()
 
 
 def account_name(base: str, generation: int) -> str:
@@ -292,6 +294,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     services = _services(first, where, sources, problems)
     release = first["brume_release"]
     _locks(services, sources, release, where("brume_release"), problems)
+    warnings = _overrides(inventory, names, services, sources, release, problems)
     if problems:
         raise PlanError(problems)
 
@@ -341,7 +344,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     }
     if problems:
         raise PlanError(problems)
-    return Plan(cloud, hosts)
+    return Plan(cloud, hosts, tuple(warnings))
 
 
 def _where(layers: tuple[Layer, ...], key: str) -> str:
@@ -674,6 +677,58 @@ def _locks(
         for one in python
         if release not in sources.locks.get(one.name, {})
     )
+
+
+def _overrides(
+    inventory: Inventory,
+    names: list[str],
+    services: Mapping[str, Service],
+    sources: Sources,
+    release: str,
+    problems: list[Problem],
+) -> list[str]:
+    """Check every brume_config once, against the release's own options; return what is odd but allowed."""
+    warnings: list[str] = []
+    layers = {id(layer): layer for name in names for layer in inventory.hosts[name] if "brume_config" in layer.variables}
+    for layer in layers.values():
+        where = f"{layer.where('brume_config')}: brume_config"
+        config = layer.variables["brume_config"]
+        if not isinstance(config, Mapping):
+            continue  # _variables has said it
+        for service, files in config.items():
+            if service not in services:
+                problems.append(
+                    Problem(f"{where}.{service}", "is no service of this cloud", "use one of " + ", ".join(sorted(services)))
+                )
+                continue
+            if not isinstance(files, Mapping):
+                problems.append(Problem(f"{where}.{service}", "is no mapping", "write file names below it"))
+                continue
+            known = [name for name, file in services[service].files.items() if file.settings]
+            schema = sources.schemas.get(service, {}).get(release)
+            for file, tree in files.items():
+                place = f"{where}.{service}.{file}"
+                if file not in known:
+                    problems.append(Problem(place, "is no file of the service", "use one of " + ", ".join(known)))
+                elif not isinstance(tree, Mapping) or not all(isinstance(keys, Mapping) for keys in tree.values()):
+                    problems.append(Problem(place, "is no tree", "write sections below it, and `option: value` below those"))
+                elif schema is not None:
+                    _options(schema, tree, place, problems, warnings)
+    return warnings
+
+
+def _options(
+    schema: Schema, tree: Mapping[str, Any], place: str, problems: list[Problem], warnings: list[str]
+) -> None:
+    fixed = {
+        section: {key: value for key, value in keys.items() if "{{" not in str(value)} for section, keys in tree.items()
+    }
+    for finding in check(schema, fixed):
+        if finding.level == "error":
+            shown = f"`{finding.value}` does not fit"
+            problems.append(Problem(f"{place}.{finding.section}.{finding.key}", shown, finding.expected))
+        else:
+            warnings.append(f"{place}.{finding.section}.{finding.key}: {finding.expected}")
 
 
 def _endpoint_host(

@@ -192,6 +192,8 @@ class Renderer:
             "region_name": cloud.region,
             "cafile": CA_FILE,
         }
+        if section == "service_user":
+            del options["region_name"]  # it only makes tokens, so it chooses no endpoint
         if section == "keystone_authtoken":
             options |= {
                 "www_authenticate_uri": self._url("keystone", "public"),
@@ -276,7 +278,7 @@ class Renderer:
             )
             return Rendered(entry, text)
         tree, layers = self.tree(host, service, file, entry.cell)
-        schema = _schema(self.sources, service.name, self.plan.cloud.release)
+        schema = self.sources.schemas.get(service.name, {}).get(self.plan.cloud.release)
         return Rendered(entry, ini(tree, schema), layers)
 
     def files(self, host: Host, services: list[str]) -> list[Rendered]:
@@ -330,16 +332,7 @@ def _inet6(address: str) -> str:
     return "inet6:" if ":" in address else ""
 
 
-@functools.cache
-def _schema_cached(root: str, service: str, release: str) -> Any:
-    return option_schema.load(f"{root}/roles/{service}/files/schemas/{release}.json")
-
-
-def _schema(sources: Sources, service: str, release: str) -> Any:
-    return _schema_cached(str(sources.root), service, release)
-
-
-def ini(tree: Mapping[str, Mapping[str, Any]], schema: Any = None) -> str:
+def ini(tree: Mapping[str, Mapping[str, Any]], schema: option_schema.Schema | None = None) -> str:
     """Return a tree as oslo.config reads it: [DEFAULT] first, lists repeated for MultiOpt and joined otherwise."""
     lines = [HEADER]
     for section in sorted(tree, key=lambda name: (name != "DEFAULT", name)):

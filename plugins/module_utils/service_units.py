@@ -91,7 +91,8 @@ def uwsgi_path(service: Service, component: Component) -> str:
 def uwsgi_text(component: Component, instance: Instance, environment: str) -> str:
     """Return the uWSGI file of an API: one master, `processes` workers, plain HTTP behind the load balancer.
 
-    The application is loaded before the start is reported (no lazy-apps), so that a broken one fails to start.
+    Each worker loads the application itself (lazy-apps, as upstream runs them): Nova makes thread pools while it loads, and
+    threads do not survive a fork. A broken application is found by the roll-out's probe.
     """
     listen = instance.listen
     options: dict[str, Any] = {
@@ -103,6 +104,7 @@ def uwsgi_text(component: Component, instance: Instance, environment: str) -> st
         "threads": component.threads,
         "enable-threads": True,
         "thunder-lock": True,
+        "lazy-apps": True,
         "need-app": True,
         "die-on-term": True,
         "buffer-size": 65535,

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem, Service, read_service
 from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
+from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema
+from ansible_collections.brume.cloud.plugins.module_utils.option_schema import load as load_schema
 
 COLLECTION = Path(__file__).resolve().parent.parent.parent
 """The collection's folder: the checkout, or where Galaxy put it."""
@@ -64,6 +66,7 @@ class Sources:
     problems: tuple[Problem, ...] = ()
     root: Path = COLLECTION
     templates: Mapping[str, str] = field(default_factory=dict)
+    schemas: Mapping[str, Mapping[str, Schema | None]] = field(default_factory=dict)
 
 
 @functools.cache
@@ -81,6 +84,7 @@ def load(root: Path = COLLECTION) -> Sources:
     variables: dict[str, Variable] = {}
     templates: dict[str, str] = {}
     packages: dict[str, Any] = {}
+    schemas: dict[str, dict[str, Schema | None]] = {}
 
     def parsed(path: Path) -> Any:
         try:
@@ -108,6 +112,7 @@ def load(root: Path = COLLECTION) -> Sources:
         locks[role.name] = {
             path.stem: lock_digest(path.read_text(encoding="utf-8")) for path in role.glob("files/locks/*.txt")
         }
+        schemas[role.name] = {path.stem: load_schema(path) for path in role.glob("files/schemas/*.json")}
         for path in sorted(role.glob("tasks/*.yml")):
             if path.stem != "main":
                 hooks.setdefault(path.stem, []).append(role.name)
@@ -123,6 +128,7 @@ def load(root: Path = COLLECTION) -> Sources:
         tuple(problems),
         root,
         templates,
+        schemas,
     )
 
 

@@ -8,7 +8,7 @@ module: unit_rollout
 short_description: Writes, enables and (re)starts all planned units of a host, and waits until they are well
 description:
   - Compares the digest of each unit's file, of the files it reads and of its revision with the digest that was recorded
-    when the unit last started well. Only a unit that differs or does not run is touched: no run loses a restart.
+    when the unit last started well. Only a unit that differs or does not run is touched, so no run loses a restart.
   - Units are started side by side; one that names others in O(units[].after) waits until these are well.
   - One C(systemctl show) reads all units; when nothing differs, this is the only process.
   - When units fail, those that are well are recorded all the same.

@@ -76,12 +76,13 @@ def test_configuration_files(call: Call, tmp_path: Path) -> None:
 
 
 def test_configuration_files_on_a_host_without_users(call: Call, tmp_path: Path) -> None:
-    arguments = {"files": [{"path": f"{tmp_path}/f", "content": "", "group": "nova-of-tomorrow"}]}
+    first = {"path": f"{tmp_path}/a", "content": ""}
+    arguments = {"files": [first, {"path": f"{tmp_path}/f", "content": "", "group": "nova-of-tomorrow"}]}
     assert call("configuration_files", arguments, check=True)["changed"]
     run = call("configuration_files", arguments)
     assert run["failed"]
     assert "group nova-of-tomorrow does not exist" in run["msg"]
-    assert not (tmp_path / "f").exists()
+    assert list(tmp_path.iterdir()) == [], "nothing is written before everything was found possible"
 
 
 SYSTEMCTL = """

@@ -10,6 +10,7 @@ from typing import Any
 import netaddr
 import pytest
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.option_schema import check
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
@@ -187,6 +188,10 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "host without an address": ({}, {"hosts": {"aio": {}}}),
     "bad host name": ({}, {"hosts": {"Häuschen": {"brume_addresses": {"management": "192.0.2.11"}}}}),
     "long host name": ({}, {"hosts": {"a" * 63 + ".example": {"brume_addresses": {"management": "192.0.2.11"}}}}),
+    "override of an unknown service": ({"brume_config": {"novva": {"nova.conf": {}}}}, {}),
+    "override of an unknown file": ({"brume_config": {"nova": {"nova.cfg": {}}}}, {}),
+    "override that is no tree": ({"brume_config": {"nova": {"nova.conf": {"DEFAULT": "debug"}}}}, {}),
+    "override of a wrong type": ({"brume_config": {"nova": {"nova.conf": {"DEFAULT": {"debug": "perhaps"}}}}}, {}),
     "missing group": ({}, {"groups": {"compute": []}}),
 }
 
@@ -209,3 +214,24 @@ def test_all_mistakes_are_reported_at_once() -> None:
     text = messages(variables, {"hosts": {"aio": {"brume_addresses": {"management": "10.0.0.1"}}}})
     for part in ("novva", "brume_relase", "brume_region", "10.0.0.1", "mistakes"):
         assert part in text
+
+
+def test_an_unknown_option_is_a_warning_that_names_it() -> None:
+    found = planned(AIO | {"brume_config": {"nova": {"nova.conf": {"DEFAULT": {"a_drivers_own": 1}}}}})
+    assert len(found.warnings) == 1
+    assert "group_vars/all.yml: brume_config.nova.nova.conf.DEFAULT.a_drivers_own" in found.warnings[0]
+
+
+def test_settings_fit_the_release() -> None:
+    found = planned(AIO)
+    project = sources.load()
+    host = found.hosts["aio"]
+    odd = []
+    for entry in host.files:
+        schema = project.schemas.get(entry.service, {}).get("2026.1")
+        service = project.services[entry.service]
+        if schema is None or not service.files[entry.name].settings:
+            continue
+        tree, _layers = renderer(found).tree(host, service, service.files[entry.name], entry.cell)
+        odd += [f"{entry.path}: {finding}" for finding in check(schema, tree)]
+    assert odd == []

@@ -96,6 +96,7 @@ def test_every_finding_has_its_cause(
     [
         (ALL, "10.0.0.1", True),
         ("10.0.0.1", ALL, True),
+        ("10.0.0.1", "10.0.0.1", True),
         ("10.0.0.1", "10.0.0.2", False),
         (ALL, "2001:db8::1", False),
         ("::", "10.0.0.1", True),

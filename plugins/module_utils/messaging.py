@@ -1,0 +1,288 @@
+"""RabbitMQ's virtual hosts and accounts: what is wanted against the broker's exported definitions, as changes.
+
+`compare` is pure. Everything that is made or altered goes into one import, what goes is removed by commands afterwards.
+Passwords travel as salted hashes in a file that only the broker's user can read, never as arguments.
+Sources: https://www.rabbitmq.com/docs/definitions, https://www.rabbitmq.com/docs/passwords (hashes),
+rabbitmqctl(8). Seen with 4.0.5: an import takes a virtual host's queue type from its metadata only, and
+`import_definitions` without a file waits for its standard input without end.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+import pwd
+import re
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
+    Action,
+    ConvergenceError,
+    atomic_write,
+    duplicates,
+)
+
+Run = Callable[[Sequence[str]], str]
+"""Runs rabbitmqctl with arguments and returns its standard output. Raises MessagingError."""
+
+SECRET = "<secret>"  # noqa: S105 - the words that stand for one
+ANOTHER = "<another secret>"
+ALGORITHM = "rabbit_password_hashing_sha256"
+HASHES = {ALGORITHM: "sha256", "rabbit_password_hashing_sha512": "sha512"}
+SALT_BYTES = 4
+"""Salt in front of the hash, in bytes, as RabbitMQ has it."""
+
+RIGHTS = ("configure", "write", "read")
+
+_NAME = re.compile(r"(?!-)[\w./@:+-]+")
+"""Names that are safe as arguments: Debian's rabbitmqctl hands them to a shell."""
+
+CLEAR_STEP, DELETE_USER_STEP, DELETE_VHOST_STEP = 1, 2, 3
+
+
+class MessagingError(Exception):
+    """rabbitmqctl failed; the message holds what it said, without password hashes."""
+
+
+@dataclass
+class Changes:
+    """What has to happen: all actions in their order, and the definitions to import for those of step 0."""
+
+    actions: list[Action] = field(default_factory=list)
+    definitions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def define(self, action: Action, section: str, definition: dict[str, Any]) -> None:
+        """Add an action that the import makes."""
+        self.actions.append(action)
+        self.definitions.setdefault(section, []).append(definition)
+
+
+@dataclass
+class Wanted:
+    """One account as it is wanted: password, tags, and its rights by virtual host."""
+
+    password: str = field(repr=False)
+    tags: tuple[str, ...]
+    rights: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def password_hash(password: str, salt: bytes, algorithm: str = ALGORITHM) -> str:
+    """Return the salted hash of a password as RabbitMQ keeps it: base64 of the salt and of hash(salt + password)."""
+    return base64.b64encode(salt + hashlib.new(HASHES[algorithm], salt + password.encode()).digest()).decode()
+
+
+def matches(password: str, user: Mapping[str, Any]) -> bool:
+    """Whether a password is that of a user in exported definitions."""
+    algorithm = str(user.get("hashing_algorithm", ALGORITHM))
+    try:
+        salt = base64.b64decode(str(user.get("password_hash", "")), validate=True)[:SALT_BYTES]
+    except binascii.Error:
+        return False
+    return algorithm in HASHES and password_hash(password, salt, algorithm) == user.get("password_hash")
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    """Return tags in order; releases before 3.9 export them as one text with commas."""
+    return tuple(sorted(filter(None, value.split(",") if isinstance(value, str) else value or ())))
+
+
+def _present(item: Mapping[str, Any]) -> bool:
+    return bool(item.get("state", "present") != "absent")
+
+
+def compare(
+    vhosts: Sequence[Mapping[str, Any]],
+    absent_accounts: Iterable[str],
+    exported: Mapping[str, Any],
+    run: Run,
+    salt: Callable[[int], bytes] = secrets.token_bytes,
+) -> Changes:
+    """Return what turns the exported definitions into what is wanted.
+
+    An account reaches the virtual hosts it is named with and no other. It is deleted when it is in `absent_accounts`,
+    or when no virtual host wants it and one names it as absent, or is absent itself.
+    Raises ConvergenceError with every mistake of the wanted state.
+    """
+    wanted, dropped = _wanted_accounts(vhosts, absent_accounts)
+    users = {user["name"]: user for user in exported.get("users") or ()}
+    changes = Changes()
+    for item in vhosts:
+        _compare_vhost(item, {v["name"]: v for v in exported.get("vhosts") or ()}.get(item["name"]), changes, run)
+    for name, want in wanted.items():
+        _compare_user(name, want, users.get(name), changes, salt)
+    held: dict[str, dict[str, dict[str, str]]] = {}
+    for entry in exported.get("permissions") or ():
+        held.setdefault(entry["user"], {})[entry["vhost"]] = {right: entry[right] for right in RIGHTS}
+    going = {str(item["name"]) for item in vhosts if not _present(item)}
+    for name, want in wanted.items():
+        _compare_rights(name, want, {v: r for v, r in held.get(name, {}).items() if v not in going}, changes, run)
+    for name in dropped:
+        if name in users:
+            before = {"tags": ", ".join(_tags(users[name].get("tags"))), "password": SECRET}
+            change = partial(run, ["delete_user", name])
+            changes.actions.append(Action("account", "delete", name, before, {}, change, DELETE_USER_STEP))
+    changes.actions.sort(key=lambda action: action.step)
+    return changes
+
+
+def _wanted_accounts(
+    vhosts: Sequence[Mapping[str, Any]], absent_accounts: Iterable[str]
+) -> tuple[dict[str, Wanted], list[str]]:
+    """Return the accounts that are to exist, and those that are to go. Raises ConvergenceError."""
+    problems = [
+        f"vhost {name}: named more than once; one entry may stay"
+        for name in duplicates(str(item["name"]) for item in vhosts)
+    ]
+    named_absent = [str(name) for name in absent_accounts]
+    wanted: dict[str, Wanted] = {}
+    absent = dict.fromkeys(named_absent)
+    for vhost in vhosts:
+        items = vhost.get("accounts") or ()
+        problems += [
+            f"vhost {vhost['name']}: account {name} is named more than once; one entry may stay"
+            for name in duplicates(str(item["name"]) for item in items)
+        ]
+        for item in items:
+            name, where = str(item["name"]), f"vhost {vhost['name']}: account {item['name']}"
+            if not (_present(item) and _present(vhost)):
+                absent[name] = None
+                continue
+            if not item.get("password"):
+                problems.append(f"{where}: no password; give one, or `state: absent`")
+                continue
+            if name in named_absent:
+                problems.append(f"{where}: is in absent_accounts too")
+            want = wanted.setdefault(name, Wanted(item["password"], _tags(item.get("tags"))))
+            if (want.password, want.tags) != (item["password"], _tags(item.get("tags"))):
+                problems.append(f"{where}: password or tags differ from its entry at another vhost")
+            want.rights[str(vhost["name"])] = {
+                right: ".*" if item.get(right) is None else str(item[right]) for right in RIGHTS
+            }
+    problems += [
+        f"name {name!r}: only letters, digits and ./@:+-_ can be used, and no hyphen first"
+        for name in dict.fromkeys([*(str(item["name"]) for item in vhosts), *wanted, *absent])
+        if not _NAME.fullmatch(name)
+    ]
+    if problems:
+        raise ConvergenceError("\n".join(problems))
+    return wanted, [name for name in absent if name not in wanted]
+
+
+def _compare_vhost(item: Mapping[str, Any], found: Mapping[str, Any] | None, changes: Changes, run: Run) -> None:
+    name = str(item["name"])
+    metadata = dict((found or {}).get("metadata") or {})
+    kept = metadata.get("default_queue_type") or (found or {}).get("default_queue_type") or "classic"
+    before = {"default_queue_type": kept}
+    if not _present(item):
+        if found is not None:
+            change = partial(run, ["delete_vhost", name])
+            changes.actions.append(Action("vhost", "delete", name, before, {}, change, DELETE_VHOST_STEP))
+        return
+    after = {"default_queue_type": item.get("default_queue_type") or "quorum"}
+    if found is None or before != after:
+        action = (
+            Action("vhost", "create", name, {}, after) if found is None else
+            Action("vhost", "update", name, before, after)
+        )  # fmt: skip
+        changes.define(action, "vhosts", {"name": name, "metadata": metadata | after})
+
+
+def _compare_user(
+    name: str, want: Wanted, found: Mapping[str, Any] | None, changes: Changes, salt: Callable[[int], bytes]
+) -> None:
+    after = {"password": SECRET, "tags": ", ".join(want.tags)}
+    before = {} if found is None else {
+        "password": SECRET if matches(want.password, found) else ANOTHER, "tags": ", ".join(_tags(found.get("tags")))
+    }  # fmt: skip
+    if before == after:
+        return
+    definition = {
+        "name": name,
+        "password_hash": password_hash(want.password, salt(SALT_BYTES)),
+        "hashing_algorithm": ALGORITHM,
+        "tags": list(want.tags),
+    }
+    changes.define(Action("account", "update" if before else "create", name, before, after), "users", definition)
+
+
+def _compare_rights(
+    name: str, want: Wanted, held: Mapping[str, Mapping[str, str]], changes: Changes, run: Run
+) -> None:
+    for vhost in sorted({*want.rights, *held}):
+        before, after = held.get(vhost, {}), want.rights.get(vhost, {})
+        label = f"of {name} on {vhost}"
+        if after and before != after:
+            action = Action("permission", "update" if before else "create", label, before, after)
+            changes.define(action, "permissions", {"user": name, "vhost": vhost, **after})
+        elif not after:
+            if not _NAME.fullmatch(vhost):
+                raise ConvergenceError(f"permission {label}: the name is not safe as an argument; clear it by hand")
+            change = partial(run, ["clear_permissions", "-p", vhost, name])
+            changes.actions.append(Action("permission", "delete", label, before, {}, change, CLEAR_STEP))
+
+
+# --- talking ----------------------------------------------------------------------------------------------------------
+
+
+def export_definitions(run: Run) -> dict[str, Any]:
+    """Return the broker's definitions. Raises MessagingError."""
+    text = run(["export_definitions", "-"])
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise MessagingError(f"rabbitmqctl export_definitions: not JSON: {error}") from error
+
+
+def import_definitions(definitions: Mapping[str, Any], run: Run, owner: str, directory: str = "/run") -> None:
+    """Import definitions from a file that only `owner`, as whom rabbitmqctl runs, can read. Raises MessagingError.
+
+    `directory` should lie in memory. The file is gone afterwards, whatever happens.
+    """
+    try:
+        entry = pwd.getpwnam(owner)
+    except KeyError:
+        raise MessagingError(f"user {owner} does not exist on this host; is RabbitMQ installed?") from None
+    folder = tempfile.mkdtemp(prefix="brume-", dir=directory)
+    try:
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+        path = os.path.join(folder, "definitions.json")
+        atomic_write(path, json.dumps(definitions), mode=0o600, uid=entry.pw_uid, gid=entry.pw_gid)
+        run(["import_definitions", path])
+    finally:
+        shutil.rmtree(folder)
+
+
+def connect(command: str = "rabbitmqctl", timeout: int = 60) -> Run:
+    """Return what runs rabbitmqctl; `timeout` is in seconds for each command."""
+
+    def run(arguments: Sequence[str]) -> str:
+        what = f"rabbitmqctl {arguments[0]}"
+        try:
+            done = subprocess.run(
+                [command, "-q", *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise MessagingError(f"{what}: {command} is not there; is RabbitMQ installed?") from None
+        except subprocess.TimeoutExpired:
+            raise MessagingError(f"{what}: no answer in {timeout} s; look at the broker's log") from None
+        if done.returncode != 0:
+            said = re.sub(r"[A-Za-z0-9+/]{40,}={0,2}", SECRET, done.stderr.strip() or done.stdout.strip())
+            raise MessagingError(f"{what}: {said} (exit status {done.returncode})")
+        return done.stdout
+
+    return run
