@@ -213,16 +213,16 @@ def _items_fit(option: Option, text: str) -> bool:
             return False
         text = text[1:-1]
     items = option.get("items", {"type": "string"})
-    pending = ""
+    pending: str | None = None
     for part in text.rstrip(",").split(",") if text.strip(", ") else []:
-        pending = f"{pending},{part}" if pending else part
+        pending = part if pending is None else f"{pending},{part}"
         item, found = pending.strip(), True
         if option["type"] == "dict":
             key, found_separator, item = item.partition(option.get("separator", ":"))
             found, item = bool(found_separator and key.strip()), item.strip()
         if found and _text_fits(items, item):
-            pending = ""
-    return not pending
+            pending = None
+    return pending is None
 
 
 def _number(option: Option, text: str) -> bool:

@@ -337,8 +337,11 @@ while time.monotonic() < end:
                 while time.monotonic() < end:
                     channel = connection.channel()
                     try:
-                        channel.queue_declare(queue=name, passive=True)
-                        sys.exit(0)
+                        # A durable queue outlives its daemon, so somebody has to be listening too.
+                        if channel.queue_declare(queue=name, passive=True).consumer_count:
+                            sys.exit(0)
+                        problem = f"nobody listens on the queue {name} yet"
+                        time.sleep(0.3)
                     except amqp.exceptions.NotFound:
                         problem = f"the queue {name} does not exist yet"
                         time.sleep(0.3)

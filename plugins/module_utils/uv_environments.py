@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write, read_marker, write_marker
+from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
 
 MARKER = ".brume-environment.json"
 LOCK = "requirements.lock"

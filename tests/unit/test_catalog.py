@@ -187,7 +187,8 @@ def test_a_list_that_ends_early_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("change", "action", "sent"),
     [
-        ({"services": [{"name": "placement", "type": "resources"}]}, "update service placement (type)",
+        ({"services": [{"name": "placement", "type": "resources", "description": "Placement", "enabled": None}]},
+         "update service placement (type)",
          {"service": {"type": "resources"}}),
         ({"endpoints": [{"service": "placement", "interface": "public", "region": "RegionOne", "url": "https://new"}]},
          "update endpoint placement public RegionOne (url)", {"endpoint": {"url": "https://new"}}),
@@ -244,7 +245,8 @@ def test_the_callers_own_password_is_known_and_changes_last() -> None:
     assert converge(keystone, {"users": [own]}) == []
     assert keystone.logins == []
     own["password"] = "new"
-    desired = {"users": [own], "domains": [{"name": "gone"}, {"name": "late"}]}
+    assignment = {"role": "service", "user": "admin", "user_domain": "Default", "domain": "Default"}
+    desired = {"users": [own], "assignments": [assignment]}
     assert converge(keystone, desired)[-1] == "update user Default/admin (password)"
 
 
@@ -287,6 +289,8 @@ def test_objects_of_a_domain_that_is_still_to_be_made_are_predicted() -> None:
         "users": [{"name": "u", "domain": "heat", "password": "x"}],
         "roles": [{"name": "r", "domain": "heat"}, {"name": "admin"}],
         "regions": [{"id": "Child", "parent_region_id": "Parent"}, {"id": "Parent"}],
+        "services": [{"name": "s", "type": "s"}],
+        "endpoints": [{"service": "s", "interface": "public", "region": "Child", "url": "https://s"}],
         "assignments": [
             {"role": "admin", "user": "u", "user_domain": "heat", "domain": "heat"},
             {"role": "admin", "user": "u", "user_domain": "heat", "system": "all"},
@@ -294,7 +298,7 @@ def test_objects_of_a_domain_that_is_still_to_be_made_are_predicted() -> None:
     }
     actions = converge(keystone, desired)
     assert actions.index("create region Parent") < actions.index("create region Child")
-    assert len(actions) == 9
+    assert len(actions) == 11
 
 
 def test_doubles_of_an_endpoint_go_and_the_one_that_fits_stays() -> None:

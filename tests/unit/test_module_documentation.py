@@ -14,7 +14,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if "AnsibleModule(" in 
 """The rest only documents an action that runs on the deploy host."""
 
 
-class Captured(Exception):  # noqa: N818 (it carries the arguments out of main, it is no error)
+class Captured(Exception):
     """What a module hands to AnsibleModule."""
 
 

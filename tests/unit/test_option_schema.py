@@ -62,7 +62,7 @@ SMALL = Schema(
         (
             {"type": "list", "items": {**STRING, "regex": "^tcp:"}},
             ["tcp:a", "tcp:a,", ["tcp:a", "tcp:b"]],
-            ["x:a", "a,tcp:b"],
+            ["x:a", "a,tcp:b", "tcp:a,,x"],
         ),
         ({**STRING, "regex": "^(hour|day)$"}, ["hour"], ["week", "hourly"]),
         ({"type": "list", "items": {"type": "integer"}}, ["1,2", [1, 2], 3, "", "1,2,"], ["1,x", [1, "x"], "1,,x"]),
