@@ -19,10 +19,12 @@ import lzma
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -63,7 +65,7 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /run /var/run
 mount -t devpts devpts /dev/pts
 while read -r module; do insmod "/modules/$module" || echo "brume-test: $module was not loaded"; done </modules/order
-acpid
+acpid -l /dev/null
 ip link set lo up
 ip link set eth0 up
 dropbear -R -s
@@ -145,7 +147,8 @@ INITTAB = """::sysinit:/etc/rc
 
 POWER_BUTTON = """#!/bin/sh
 echo "brume-test: power button" >/dev/console
-poweroff
+sync
+poweroff -f
 """
 
 
@@ -262,7 +265,7 @@ def packages() -> list[str]:
     if not kernels:
         raise ImageError(f"{KERNEL}: not in this machine's package lists; run apt-get update (amd64 only)")
     options = ("--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces")
-    needed = re.findall(r"^(lib[\w.+-]+)$", run(["apt-cache", "depends", *options, "--no-enhances", *PROGRAMS]), re.MULTILINE)
+    needed = re.findall(r"^(z?lib[\w.+-]+)$", run(["apt-cache", "depends", *options, "--no-enhances", *PROGRAMS]), re.MULTILINE)
     return sorted({kernels[0], *PROGRAMS, *LOADER, *needed})
 
 
@@ -312,7 +315,7 @@ def initramfs(root: Path) -> list[Entry]:
     loader = one_file(root, "**/x86_64-linux-gnu/ld-linux-x86-64.so.2")
     return [
         *(folder(name) for name in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "etc/dropbear", "lib", "lib64")),
-        *(folder(name) for name in ("modules", "proc", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var", "run")),
+        *(folder(name) for name in ("modules", "proc", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var", "var/log", "run")),
         folder("tmp", 0o1777),
         folder("root", 0o700),
         folder("root/.ssh", 0o700),
@@ -374,48 +377,92 @@ def build(target: Path = IMAGE) -> bool:
     return True
 
 
-def boot(image: Path, seconds: float = 60) -> str:
-    """Boot the image under emulation with QEMU's own DHCP, press its power button, and return what its console said."""
+METADATA_SERVER = """import sys
+answers = {key}
+path = sys.stdin.readline().split()[1].removeprefix("/latest/")
+while sys.stdin.readline().strip():
+    pass
+text = answers.get(path)
+print("HTTP/1.0", "404 Not Found" if text is None else "200 OK", end="\\r\\n\\r\\n")
+print(text or "", end="")
+"""
+"""A metadata service of one answer, which QEMU starts for each connection."""
+
+
+def boot(image: Path, seconds: float = 60) -> None:
+    """Boot the image under emulation and go through all that it does; prints its console, raises ImageError.
+
+    QEMU's own network serves DHCP, in the metadata service's subnet, so that the guest reaches that address.
+    """
     with tempfile.TemporaryDirectory(prefix="brume-guest-") as name:
-        monitor = Path(name) / "monitor"
+        work = Path(name)
+        key, monitor, server = work / "key", work / "monitor", work / "metadata.py"
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
+        answers = {
+            "meta-data/instance-id": "i-1",
+            "meta-data/hostname": "guest.example.org",
+            "meta-data/public-keys/0/openssh-key": key.with_suffix(".pub").read_text(encoding="ascii"),
+            "user-data": "#!/bin/sh\necho user data of $(hostname)\n",
+        }
+        server.write_text(METADATA_SERVER.format(key=repr(answers)), encoding="ascii")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
         command = [
             *("qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", "192", "-display", "none", "-snapshot"),
-            *("-drive", f"file={image},if=virtio", "-nic", "user,model=virtio-net-pci"),
-            *("-serial", "stdio", "-monitor", f"unix:{monitor},server,nowait"),
+            *("-drive", f"file={image},if=virtio", "-serial", "stdio", "-monitor", f"unix:{monitor},server,nowait"),
+            "-nic",
+            "user,model=virtio-net-pci,net=169.254.169.0/24,dhcpstart=169.254.169.15,"
+            f"hostfwd=tcp:127.0.0.1:{port}-:22,guestfwd=tcp:169.254.169.254:80-cmd:{sys.executable} {server}",
         ]
-        begin = time.monotonic()
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
             )
         except FileNotFoundError:
             raise ImageError("qemu-system-x86_64 is missing; install qemu-system-x86 to boot the image here") from None
-        lines: list[str] = []
+        begin = time.monotonic()
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        text = ""
         try:
             for line in process.stdout or ():
-                lines.append(line)
-                print(f"{time.monotonic() - begin:6.1f} {line}", end="")
-                if "brume-test: address" in line:
+                text += line
+                print(f"{time.monotonic() - begin:6.1f} {line}", end="", flush=True)
+                if "brume-test: ready" in line:
+                    text += _log_in(key, port)
                     _press_power_button(monitor)
-                if time.monotonic() - begin > seconds:
-                    break
         finally:
+            timer.cancel()
             process.kill()
             process.wait()
-    text = "".join(lines)
-    for mark in ("brume-test: address 10.0.2.15", "brume-test: power button"):
+    for mark in (
+        "brume-test: address 169.254.169.15",
+        "key installed",
+        "user data of guest",
+        "logged in on guest as 0",
+        "brume-test: power button",
+    ):
         if mark not in text:
-            raise ImageError(f"the guest's console does not say {mark!r}")
-    return text
+            raise ImageError(f"within {seconds:g} s the guest did not get as far as {mark!r}")
+    if process.returncode:
+        raise ImageError("the guest did not power off when its button was pressed")
+
+
+def _log_in(key: Path, port: int) -> str:
+    options = ("-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oBatchMode=yes", "-oLogLevel=ERROR")
+    return run(["ssh", *options, "-i", str(key), "-p", str(port), "root@127.0.0.1", "echo logged in on $(hostname) as $(id -u)"])
 
 
 def _press_power_button(monitor: Path) -> None:
-    import socket  # noqa: PLC0415  # only a trial boot needs it
-
     with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
         connection.connect(str(monitor))
-        connection.sendall(b"system_powerdown\n")
-        connection.recv(4096)
+        for command in (b"", b"system_powerdown\n"):
+            connection.sendall(command)
+            answer = b""
+            while b"(qemu) " not in answer:  # a monitor that is left before it has answered does nothing
+                answer += connection.recv(4096)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -217,10 +217,6 @@ def _database_actions(item: Mapping[str, Any], found: Mapping[str, str] | None, 
     if found is None:
         change = partial(run, f"CREATE DATABASE {identifier(name)}{settings}", ())
         yield Action("database", "create", name, {}, want, change, CREATE_STEP)
-    elif any(found[option] != value for option, value in want.items()):
-        change = partial(run, f"ALTER DATABASE {identifier(name)}{settings}", ())
-        before = {option: found[option] for option in want}
-        yield Action("database", "update", name, before, want, change, CREATE_STEP)
 
 
 def _shown(record: Mapping[str, Any], want: Wanted | None) -> dict[str, Any]:

@@ -28,8 +28,11 @@ options:
     required: true
     suboptions:
       name: {description: Name., type: str, required: true}
-      character_set: {description: Default character set of new tables., type: str, default: utf8mb4}
-      collation: {description: "Default collation of new tables; left to the server unless given.", type: str}
+      character_set:
+        description: Default character set when the database is made. Later it is its schema's matter, since migrations set it.
+        type: str
+        default: utf8mb4
+      collation: {description: "Default collation when the database is made; the server's unless given.", type: str}
       accounts:
         description: Accounts that reach the database. The same account may stand at several.
         type: list

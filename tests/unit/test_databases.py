@@ -135,11 +135,15 @@ def test_an_account_reaches_its_own_databases_only(grants: Any, privileges: list
     assert [text.partition(" TO ")[0].partition(" FROM ")[0] for text, _parameters in server.statements] == statements
 
 
-def test_character_set_and_collation() -> None:
+def test_character_set_and_collation_are_set_when_the_database_is_made() -> None:
     server = existing()
-    result = run(server, database(collation="utf8mb4_bin"))
-    assert result["actions"] == ["update database nova_api (collation)"]
-    assert server.statements == [("ALTER DATABASE `nova_api` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", ())]
+    run(server, database("glance", collation="utf8mb4_bin", accounts=[]))
+    assert server.statements == [("CREATE DATABASE `glance` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", ())]
+
+
+def test_what_a_migration_made_of_the_character_set_stays() -> None:
+    server = existing()
+    assert run(server, database(character_set="utf8mb3", collation="utf8mb3_bin"))["actions"] == []
 
 
 def test_nothing_is_dropped_unless_it_says_so() -> None:

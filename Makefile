@@ -1,0 +1,39 @@
+# Everything by name: `make help`. Deeper levels are playbooks (docs/operations.md) and tools/*.py --help.
+INVENTORY ?= inventories/aio
+SCENARIO ?= default
+PYTHON := .venv/bin/python
+BIN := $(abspath .venv/bin)
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help venv cloud destroy clean test lint unit molecule lock
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@echo; echo "INVENTORY=$(INVENTORY)  SCENARIO=$(SCENARIO)"
+
+venv:  ## install what this machine needs, and the tools into .venv
+	@tools/setup.sh
+
+cloud: venv  ## start the hosts of INVENTORY as containers, deploy the cloud on them and verify it
+	@$(PYTHON) tools/cloud.py $(INVENTORY)
+
+destroy: venv  ## remove the hosts of INVENTORY without a trace; downloads stay in .cache/
+	@$(PYTHON) tools/lab.py destroy $(INVENTORY)
+
+clean: venv  ## remove .cache/: images and downloads
+	@$(PYTHON) tools/lab.py clean
+
+test: venv  ## lint, unit tests, and the scenario default: a whole cloud
+	@$(PYTHON) tools/check.py lint unit molecule
+
+lint: venv  ## ansible-lint, ruff and mypy
+	@$(PYTHON) tools/check.py lint
+
+unit: venv  ## the unit tests
+	@$(PYTHON) tools/check.py unit
+
+molecule: venv  ## the molecule scenario SCENARIO
+	@$(PYTHON) tools/check.py molecule --scenario $(SCENARIO)
+
+lock: venv  ## make the services' hash locks of RELEASE anew, from CONSTRAINTS (a path or a URL)
+	@$(PYTHON) tools/locks.py $(RELEASE) --constraints $(CONSTRAINTS)

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Runs the checks of `make test` (lint, unit tests, molecule) and ends with how many passed and failed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+LINTERS = (
+    ("ruff", ("ruff", "check", "--quiet", ".")),
+    ("mypy", ("mypy", "--strict", "plugins", "tools")),
+    ("ansible-lint", ("ansible-lint", "--offline", "--profile", "production", "--quiet")),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check came to: numbers of tests, or 1 for a tool that does not count."""
+
+    name: str
+    passed: int
+    failed: int
+    seconds: float
+
+
+def counts(output: str, code: int) -> tuple[int, int]:
+    """Return how many tests passed and failed by pytest's own last lines, all that were printed added up."""
+    passed = failed = 0
+    for line in re.findall(r"^(?:=+ )?((?:\d+ \w+,? ?)+in [\d.]+s.*)$", output, re.MULTILINE):
+        for number, word in re.findall(r"(\d+) (\w+)", line):
+            passed += int(number) if word == "passed" else 0
+            failed += int(number) if word in ("failed", "error", "errors") else 0
+    if not passed + failed:
+        return int(code == 0), int(code != 0)
+    return passed, failed or int(code != 0)
+
+
+def run(name: str, command: Sequence[str], **variables: str) -> Outcome:
+    """Run a check with its output shown as it comes."""
+    print(f"\n--- {name}: {' '.join(command)}", flush=True)
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **variables}
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    text = ""
+    for line in process.stdout or ():
+        text += line
+        print(line, end="", flush=True)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", text)
+    passed, failed = counts(plain, process.wait())
+    return Outcome(name, passed, failed, time.monotonic() - begin)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the named parts; returns the exit code. A cloud is not made where cheaper checks have failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="+", choices=("lint", "unit", "molecule"))
+    parser.add_argument("--scenario", default="default")
+    options = parser.parse_args(arguments)
+    outcomes: list[Outcome] = []
+    skipped = ""
+    for part in options.parts:
+        if part == "lint":
+            outcomes += [run(name, command) for name, command in LINTERS]
+        elif part == "unit":
+            outcomes.append(run("unit", ["pytest", "-n", "auto", "tests/unit"]))
+        elif any(one.failed for one in outcomes):
+            skipped = f"molecule {options.scenario}: not run, because of the failures above"
+        else:
+            outcomes.append(run(f"molecule {options.scenario}", ["molecule", "test", "-s", options.scenario]))
+    print()
+    for one in outcomes:
+        print(f"{one.name:<20} {one.passed:5} passed {one.failed:4} failed {one.seconds:7.1f} s")
+    if skipped:
+        print(skipped)
+    failed = sum(one.failed for one in outcomes)
+    print(f"{sum(one.passed for one in outcomes)} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
