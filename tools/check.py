@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 LINTERS = (
     ("ruff", ("ruff", "check", "--quiet", ".")),
     ("mypy", ("mypy", "--strict", "plugins", "tools")),
-    ("ansible-lint", ("ansible-lint", "--offline", "--profile", "production", "--quiet")),
+    ("ansible-lint", ("ansible-lint", "--offline", "--profile", "production", "-q")),
 )
 
 
@@ -50,7 +50,13 @@ def run(name: str, command: Sequence[str], **variables: str) -> Outcome:
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **variables}
     begin = time.monotonic()
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     )
     text = ""
     for line in process.stdout or ():

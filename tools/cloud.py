@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""From nothing to a verified cloud: the hosts of an inventory as containers, `site.yml`, `verify.yml`, and a summary."""
+"""From nothing to a verified cloud: an inventory's hosts as containers, `site.yml`, `verify.yml`, and a summary."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import json
 import lzma
 import os
 import re
@@ -26,13 +27,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".cache"
-IMAGE = CACHE / "brume-test.qcow2"
+IMAGE = ROOT / ".cache/brume-test.qcow2"
 
 KERNEL = "linux-image-cloud-amd64"
 """A package without files that depends on the newest kernel for virtual machines."""
@@ -47,15 +48,35 @@ PARTITION_START = 2048
 """First sector of the partition, where partitioning tools put it."""
 
 FAT16_LBA = 0x0E
+DIRECTORY = 0o040000
+SHT_DYNAMIC = 6
+DT_NEEDED = 1
+APT_LISTS = Path("/var/lib/apt/lists")
+"""What apt knows of packages: while nothing in it has changed, no package can be newer."""
+
+TOOLS = {
+    "apt-cache": "apt",
+    "apt-get": "apt",
+    "dpkg": "dpkg",
+    "mcopy": "mtools",
+    "mformat": "mtools",
+    "qemu-img": "qemu-utils",
+    "syslinux": "syslinux",
+}
+"""Programs that the build runs, with the packages that have them."""
+
 SLACK = 2 << 20
 """Free bytes of the partition beyond its files, for the file system's own structures."""
 
-COMMAND_LINE = "console=tty0 console=ttyS0,115200 loglevel=4 panic=10 no_timer_check net.ifnames=0"
+COMMAND_LINE = "console=tty0 console=ttyS0,115200 edd=off loglevel=4 panic=10 no_timer_check net.ifnames=0"
 APPLETS = (
-    "acpid awk cat chmod cp cut date df dmesg echo env false free grep halt head hostname id ifconfig init insmod ip kill "
-    "ls mkdir mktemp mount mv nc nslookup ping poweroff printf ps pwd readlink reboot rm route sed seq setsid sh sleep "
-    "sort stty sync tail tar tee test timeout top touch tr traceroute true udhcpc umount uname uptime vi wc wget xargs"
-).split()
+    "acpid", "awk", "blockdev", "cat", "chmod", "cp", "cut", "date", "dd", "df", "dmesg", "echo", "env", "false",
+    "free", "grep", "halt", "head", "hostname", "id", "ifconfig", "init", "insmod", "ip", "kill", "ls", "lsmod",
+    "md5sum", "mkdir", "mktemp", "mount", "mv", "nc", "nslookup", "od", "pidof", "ping", "poweroff", "printf", "ps",
+    "pwd", "readlink", "reboot", "rm", "route", "sed", "seq", "setsid", "sh", "sha256sum", "sleep", "sort", "stty",
+    "sync", "tail", "tar", "tee", "test", "timeout", "top", "touch", "tr", "traceroute", "true", "udhcpc", "umount",
+    "uname", "uptime", "vi", "wc", "wget", "which", "xargs",
+)  # fmt: skip
 """busybox's commands that the guest has; links, because busybox is never run here to install its own."""
 
 RC = """#!/bin/sh
@@ -110,32 +131,42 @@ esac
 METADATA = r"""#!/bin/sh
 # Key pair, host name and user data. `timeout` in place of `wget -T`, on which busybox 1.35 crashes.
 url=http://169.254.169.254/latest
-fetch() { timeout 20 wget -q -O - "$url/$1" 2>/dev/null; }
+fetch() { timeout 20 wget -q -O "/run/$2" "$url/$1" 2>/run/wget.log; }
+# What the instance does not have is answered with 404; anything else may be a service that is still starting.
+insist() {
+    for try in 1 2 3 4 5; do
+        fetch "$1" "$2" && return 0
+        grep -q " 404 " /run/wget.log && break
+        sleep 2
+    done
+    rm -f "/run/$2"
+    return 1
+}
 tries=0
-until id=$(fetch meta-data/instance-id) && [ -n "$id" ]; do
+until fetch meta-data/instance-id instance-id && [ -s /run/instance-id ]; do
     tries=$((tries + 1))
     if [ $tries -ge 60 ]; then
         echo "brume-test: no metadata" >/dev/console
+        echo "brume-test: ready" >/dev/console
         exit 1
     fi
     sleep 1
 done
-name=$(fetch meta-data/hostname)
-[ -n "$name" ] && hostname "${name%%.*}"
-key=$(fetch meta-data/public-keys/0/openssh-key)
-if [ -n "$key" ]; then
-    echo "$key" >/root/.ssh/authorized_keys.new
-    mv /root/.ssh/authorized_keys.new /root/.ssh/authorized_keys
+if insist meta-data/hostname hostname; then
+    name=$(cat /run/hostname)
+    hostname "${name%%.*}"
 fi
-echo "brume-test: instance $id, host $(hostname), key ${key:+installed}" >/dev/console
-if fetch user-data >/run/user-data && [ -s /run/user-data ]; then
-    if [ "$(head -c 2 /run/user-data)" = "#!" ]; then
-        chmod 700 /run/user-data
-        /run/user-data >/dev/console 2>&1 </dev/null
-    else
-        echo "brume-test: user data" >/dev/console
-        cat /run/user-data >/dev/console
-    fi
+key=none
+if insist meta-data/public-keys/0/openssh-key key; then
+    chmod 600 /run/key
+    mv /run/key /root/.ssh/authorized_keys
+    key=installed
+fi
+echo "brume-test: instance $(cat /run/instance-id), host $(hostname), key $key" >/dev/console
+if insist user-data user-data && [ "$(head -c 2 /run/user-data)" = "#!" ]; then
+    chmod 700 /run/user-data
+    echo "brume-test: user data" >/dev/console
+    /run/user-data >/dev/console 2>&1 </dev/null
 fi
 echo "brume-test: ready" >/dev/console
 """
@@ -168,7 +199,7 @@ class Entry:
 
 def folder(path: str, mode: int = 0o755) -> Entry:
     """Return a directory."""
-    return Entry(path, 0o040000 | mode)
+    return Entry(path, DIRECTORY | mode)
 
 
 def plain(path: str, content: bytes, mode: int = 0o644) -> Entry:
@@ -182,12 +213,12 @@ def link(path: str, target: str) -> Entry:
 
 
 def cpio(entries: Iterable[Entry]) -> bytes:
-    """Return an initramfs archive (newc, see the kernel's early-userspace/buffer-format.rst); all is root's, dated 0."""
+    """Return an initramfs archive (newc, see the kernel's early-userspace/buffer-format.rst); all is root's."""
     blocks = []
     trailer = Entry("TRAILER!!!", 0)
     for number, entry in enumerate([*entries, trailer], 1):
         name = entry.path.encode() + b"\0"
-        links = 2 if entry.mode & 0o170000 == 0o040000 else 1
+        links = 2 if entry.mode & 0o170000 == DIRECTORY else 1
         inode = 0 if entry is trailer else number
         fields = (inode, entry.mode, 0, 0, links, 0, len(entry.content), 0, 0, *entry.device, len(name), 0)
         header = b"070701" + b"".join(b"%08X" % value for value in fields) + name
@@ -212,13 +243,15 @@ def dependencies(module: bytes) -> list[str]:
     return [name.replace("-", "_") for name in match[1].decode().split(",") if name] if match else []
 
 
-def load_order(wanted: Iterable[str], modules: dict[str, bytes]) -> list[str]:
-    """Return modules with all they need, each after what it needs; names of built-in ones are left out."""
+def load_order(wanted: Iterable[str], modules: Mapping[str, bytes], builtin: Container[str]) -> list[str]:
+    """Return modules with all they need, each after what it needs, without built-in ones; raises ImageError."""
     order: list[str] = []
 
     def visit(name: str) -> None:
-        if name in order or name not in modules:
+        if name in order or name in builtin:
             return
+        if name not in modules:
+            raise ImageError(f"the kernel module {name} is not in the package")
         for needed in dependencies(modules[name]):
             visit(needed)
         order.append(name)
@@ -228,15 +261,33 @@ def load_order(wanted: Iterable[str], modules: dict[str, bytes]) -> list[str]:
     return order
 
 
-def libraries(program: bytes, known: dict[str, Path]) -> dict[str, Path]:
-    """Return the shared libraries that a program names, and those that they name, out of the known ones."""
+def needed_libraries(content: bytes) -> list[str]:
+    """Return the names of the shared libraries that a 64-bit ELF file asks for (its DT_NEEDED entries)."""
+    (offset,), (size, count) = struct.unpack_from("<Q", content, 0x28), struct.unpack_from("<HH", content, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", content, offset + size * number) for number in range(count)]
+    found = []
+    for _name, kind, _flags, _address, start, length, link_number, *_rest in sections:
+        if kind != SHT_DYNAMIC:
+            continue
+        strings = sections[link_number][4]
+        for tag, value in struct.iter_unpack("<QQ", content[start : start + length]):
+            if tag == DT_NEEDED:
+                found.append(content[strings + value : content.index(b"\0", strings + value)].decode("ascii"))
+    return found
+
+
+def libraries(program: bytes, known: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the shared libraries that a program needs, and those that they need; raises ImageError for an unknown."""
     found: dict[str, Path] = {}
-    todo = [program]
+    todo = needed_libraries(program)
     while todo:
-        for name in {match.decode() for match in re.findall(rb"lib[\w.+-]+\.so[.\d]*(?=\0)", todo.pop())}:
-            if name in known and name not in found:
-                found[name] = known[name]
-                todo.append(known[name].read_bytes())
+        name = todo.pop()
+        if name in found:
+            continue
+        if name not in known:
+            raise ImageError(f"the library {name} is not in the packages")
+        found[name] = known[name]
+        todo += needed_libraries(known[name].read_bytes())
     return found
 
 
@@ -247,10 +298,22 @@ def partition_table(sectors: int, code: bytes) -> bytes:
     return code[:440].ljust(440, b"\0") + b"BRUM" + b"\0\0" + entry + bytes(48) + b"\x55\xaa"
 
 
+def require(tools: Mapping[str, str], which: Callable[[str], str | None] = shutil.which) -> None:
+    """Raise ImageError naming every missing program and the packages that have them."""
+    missing = [name for name in sorted(tools) if which(name) is None]
+    if missing:
+        wanted = " ".join(sorted({tools[name] for name in missing}))
+        raise ImageError(
+            f"{', '.join(missing)} missing; `make venv` or `apt-get install {wanted}` installs what is needed"
+        )
+
+
 def run(command: Sequence[str], directory: Path | None = None) -> str:
     """Run a command and return its output; raises ImageError with its last lines."""
+    # mtools refuses a size that is no multiple of a track; what apt says is read below, so it must not be translated
+    variables = {**os.environ, "LC_ALL": "C", "MTOOLS_SKIP_CHECK": "1"}
     try:
-        result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise ImageError(f"{command[0]} is missing; `make venv` installs what the machine needs") from None
     if result.returncode:
@@ -264,16 +327,54 @@ def packages() -> list[str]:
     kernels = re.findall(r"^\s*Depends: (linux-image-\S+)", run(["apt-cache", "depends", KERNEL]), re.MULTILINE)
     if not kernels:
         raise ImageError(f"{KERNEL}: not in this machine's package lists; run apt-get update (amd64 only)")
-    options = ("--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces")
-    needed = re.findall(r"^(z?lib[\w.+-]+)$", run(["apt-cache", "depends", *options, "--no-enhances", *PROGRAMS]), re.MULTILINE)
-    return sorted({kernels[0], *PROGRAMS, *LOADER, *needed})
+    kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+    command = ["apt-cache", "depends", "--recurse", "--important", *(f"--no-{kind}" for kind in kinds), *PROGRAMS]
+    needed = re.findall(r"^[a-z0-9][a-z0-9.+-]*$", run(command), re.MULTILINE)
+    return sorted({KERNEL, kernels[0], *PROGRAMS, *LOADER, *needed})
 
 
-def digest(names: Sequence[str]) -> str:
-    """Return a digest of the packages' versions and of this file."""
-    text = run(["apt-get", "--print-uris", "download", *names]) + Path(__file__).read_text(encoding="utf-8")
+def versions(text: str) -> dict[str, str]:
+    """Return hashes by file name (which has the version) of what `apt-get --print-uris download` printed."""
     # addresses differ between mirrors, what they serve does not
-    return hashlib.sha256(re.sub(r"(?m)^'[^']*' ", "", text).encode()).hexdigest()
+    return dict(re.findall(r"(?m)^'[^']*' (\S+\.deb) \d+ (\S+)$", text))
+
+
+def candidates(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions that apt would fetch now; reads its lists only. Raises ImageError."""
+    with tempfile.TemporaryDirectory(prefix="brume-guest-") as name:  # apt leaves out files that lie there already
+        return versions(run(["apt-get", "--quiet=2", "--print-uris", "download", *sorted(names)], Path(name)))
+
+
+def file_digest(path: Path) -> str:
+    """Return the digest of a file, empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return what an image was made from, nothing where that is not known."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def usable(note: Mapping[str, Any], recipe: str, image: str) -> bool:
+    """Tell whether the image of this digest is the one that this recipe made, be its packages the newest or not."""
+    return bool(image) and (note.get("recipe"), note.get("image")) == (recipe, image)
+
+
+def current(note: Mapping[str, Any], note_path: Path) -> bool:
+    """Tell whether apt has nothing newer than a usable image; true where apt cannot be asked."""
+    try:
+        if APT_LISTS.stat().st_mtime < note_path.stat().st_mtime:  # asking apt takes half a second
+            return True
+        same = bool(candidates(note["names"]) == note["packages"])
+        if same:
+            note_path.touch()
+        return same
+    except (ImageError, OSError):
+        return True
 
 
 def download(names: Sequence[str], directory: Path) -> Path:
@@ -304,18 +405,21 @@ def one_file(root: Path, *patterns: str) -> Path:
 def initramfs(root: Path) -> list[Entry]:
     """Return everything that the guest has in memory."""
     files = {module_name(path): path for path in root.glob("**/lib/modules/**/*.ko*")}
-    modules = {name: module_content(path) for name, path in files.items() if re.match(r"virtio|.*failover|button|evdev", name)}
-    order = load_order(MODULES, modules)
-    missing = set(MODULES) - set(order)
-    if missing - {"button", "evdev", "virtio_rng"}:
-        raise ImageError(f"kernel modules {', '.join(sorted(missing))} are not in the package")
+    kept = re.compile(r"virtio|.*failover|button|evdev")
+    modules = {name: module_content(path) for name, path in files.items() if kept.match(name)}
+    # Debian 13 has virtio_pci in the kernel itself
+    builtin = one_file(root, "**/lib/modules/*/modules.builtin").read_text("ascii").splitlines()
+    order = load_order(MODULES, modules, {module_name(Path(line)) for line in builtin})
     dropbear = one_file(root, "usr/sbin/dropbear").read_bytes()
-    known = {path.name: path.resolve() for path in root.glob("**/x86_64-linux-gnu/lib*.so*") if path.is_file()}
+    known = {path.name: path.resolve() for path in root.glob("**/x86_64-linux-gnu/*.so*") if path.is_file()}
     shared = libraries(dropbear, known)
     loader = one_file(root, "**/x86_64-linux-gnu/ld-linux-x86-64.so.2")
     return [
         *(folder(name) for name in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "etc/dropbear", "lib", "lib64")),
-        *(folder(name) for name in ("modules", "proc", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var", "var/log", "run")),
+        *(
+            folder(name)
+            for name in ("modules", "proc", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var", "var/log", "run")
+        ),
         folder("tmp", 0o1777),
         folder("root", 0o700),
         folder("root/.ssh", 0o700),
@@ -343,37 +447,59 @@ def initramfs(root: Path) -> list[Entry]:
     ]
 
 
+def disk_image(root: Path, work: Path) -> Path:
+    """Return a qcow2 disk of the guest, made from unpacked packages; raises ImageError."""
+    initrd, configuration, disk = work / "initrd", work / "syslinux.cfg", work / "disk"
+    initrd.write_bytes(gzip.compress(cpio(initramfs(root)), mtime=0))
+    lines = (
+        "DEFAULT brume",
+        "PROMPT 0",
+        "LABEL brume",
+        "KERNEL vmlinuz",
+        "INITRD initrd",
+        f"APPEND {COMMAND_LINE}",
+        "",
+    )
+    configuration.write_text("\n".join(lines), encoding="ascii")
+    contents = {"vmlinuz": one_file(root, "boot/vmlinuz-*"), "initrd": initrd, "syslinux.cfg": configuration}
+    sectors = (sum(path.stat().st_size for path in contents.values()) + SLACK) // SECTOR
+    code = one_file(root, "usr/lib/syslinux/mbr/mbr.bin", "usr/lib/SYSLINUX/mbr.bin").read_bytes()
+    start = str(PARTITION_START)
+    with disk.open("wb") as handle:
+        handle.write(partition_table(sectors, code))
+        handle.truncate((PARTITION_START + sectors) * SECTOR)
+    place = f"{disk}@@{PARTITION_START * SECTOR}"
+    run(["mformat", "-i", place, "-v", "BRUME", "-T", str(sectors), "-h", "255", "-s", "63", "-H", start, "::"])
+    for file, path in contents.items():
+        run(["mcopy", "-i", place, str(path), f"::{file}"])
+    run(["syslinux", "--install", "--offset", str(PARTITION_START * SECTOR), str(disk)])
+    image = work / "image.qcow2"
+    run(["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", str(disk), str(image)])
+    return image
+
+
 def build(target: Path = IMAGE) -> bool:
     """Make the image unless it is there, made from the same packages; tells whether it was made, raises ImageError."""
-    names = packages()
-    wanted = digest(names)
-    note = target.with_suffix(".digest")
-    if target.exists() and note.exists() and note.read_text(encoding="ascii") == wanted:
+    note_path = target.with_suffix(".digest")
+    note, recipe = read_note(note_path), file_digest(Path(__file__))
+    old = usable(note, recipe, file_digest(target))
+    if old and current(note, note_path):
         return False
+    require(TOOLS)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="brume-guest-") as name:
-        work = Path(name)
-        root = download(names, work)
-        initrd, configuration, disk = work / "initrd", work / "syslinux.cfg", work / "disk"
-        initrd.write_bytes(gzip.compress(cpio(initramfs(root)), mtime=0))
-        configuration.write_text(
-            f"DEFAULT brume\nPROMPT 0\nLABEL brume\nKERNEL vmlinuz\nINITRD initrd\nAPPEND {COMMAND_LINE}\n", encoding="ascii"
-        )
-        kernel = one_file(root, "boot/vmlinuz-*")
-        contents = {"vmlinuz": kernel, "initrd": initrd, "syslinux.cfg": configuration}
-        sectors = (sum(path.stat().st_size for path in contents.values()) + SLACK) // SECTOR
-        with disk.open("wb") as handle:
-            handle.write(partition_table(sectors, one_file(root, "usr/lib/syslinux/mbr/mbr.bin", "usr/lib/SYSLINUX/mbr.bin").read_bytes()))
-            handle.truncate((PARTITION_START + sectors) * SECTOR)
-        place = f"{disk}@@{PARTITION_START * SECTOR}"
-        run(["mformat", "-i", place, "-v", "BRUME", "-T", str(sectors), "-h", "255", "-s", "63", "-H", str(PARTITION_START), "::"])
-        for file, path in contents.items():
-            run(["mcopy", "-i", place, str(path), f"::{file}"])
-        run(["syslinux", "--install", "--offset", str(PARTITION_START * SECTOR), str(disk)])
-        unfinished = work / "image.qcow2"
-        run(["qemu-img", "convert", "-c", "-O", "qcow2", str(disk), str(unfinished)])
-        shutil.move(unfinished, target)
-    note.write_text(wanted, encoding="ascii")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".brume-guest-", dir=target.parent) as name:
+            work = Path(name)
+            names = packages()
+            image = disk_image(download(names, work), work)
+            note = {"recipe": recipe, "image": file_digest(image), "names": names, "packages": candidates(names)}
+            image.replace(target)
+    except ImageError as error:
+        if not old:
+            raise
+        print(f"guest image: stays as it is, newer packages cannot be used: {error}", file=sys.stderr)
+        return False
+    note_path.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     return True
 
 
@@ -394,6 +520,7 @@ def boot(image: Path, seconds: float = 60) -> None:
 
     QEMU's own network serves DHCP, in the metadata service's subnet, so that the guest reaches that address.
     """
+    require({"qemu-system-x86_64": "qemu-system-x86", "ssh": "openssh-client", "ssh-keygen": "openssh-client"})
     with tempfile.TemporaryDirectory(prefix="brume-guest-") as name:
         work = Path(name)
         key, monitor, server = work / "key", work / "monitor", work / "metadata.py"
@@ -415,12 +542,14 @@ def boot(image: Path, seconds: float = 60) -> None:
             "user,model=virtio-net-pci,net=169.254.169.0/24,dhcpstart=169.254.169.15,"
             f"hostfwd=tcp:127.0.0.1:{port}-:22,guestfwd=tcp:169.254.169.254:80-cmd:{sys.executable} {server}",
         ]
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-            )
-        except FileNotFoundError:
-            raise ImageError("qemu-system-x86_64 is missing; install qemu-system-x86 to boot the image here") from None
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         begin = time.monotonic()
         timer = threading.Timer(seconds, process.kill)
         timer.start()
@@ -451,7 +580,8 @@ def boot(image: Path, seconds: float = 60) -> None:
 
 def _log_in(key: Path, port: int) -> str:
     options = ("-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oBatchMode=yes", "-oLogLevel=ERROR")
-    return run(["ssh", *options, "-i", str(key), "-p", str(port), "root@127.0.0.1", "echo logged in on $(hostname) as $(id -u)"])
+    command = "echo logged in on $(hostname) as $(id -u)"
+    return run(["ssh", *options, "-i", str(key), "-p", str(port), "root@127.0.0.1", command])
 
 
 def _press_power_button(monitor: Path) -> None:
@@ -469,15 +599,17 @@ def main(arguments: Sequence[str]) -> int:
     """Make the image, and boot it where asked to; returns the exit code."""
     parser = argparse.ArgumentParser(description="Makes the small image that instances boot in tests.")
     parser.add_argument("--boot", action="store_true", help="also boot it under emulation and show its console")
+    parser.add_argument("--output", type=Path, default=IMAGE, help="the qcow2 file (default: .cache/brume-test.qcow2)")
     options = parser.parse_args(arguments)
     try:
         begin = time.monotonic()
-        made = build()
-        size = IMAGE.stat().st_size / (1 << 20)
-        print(f"{IMAGE.relative_to(ROOT)}: {size:.1f} MiB, {f'made in {time.monotonic() - begin:.1f} s' if made else 'up to date'}")
+        made = build(options.output)
+        size = options.output.stat().st_size / (1 << 20)
+        how = f"made in {time.monotonic() - begin:.1f} s" if made else "up to date"
+        print(f"{options.output.name}: {size:.1f} MiB, {how}")
         if options.boot:
-            boot(IMAGE)
-    except ImageError as error:
+            boot(options.output)
+    except (ImageError, OSError) as error:
         print(f"guest image: {error}", file=sys.stderr)
         return 1
     return 0

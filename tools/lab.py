@@ -38,7 +38,9 @@ def as_root(arguments: Sequence[str]) -> None:
         raise LabError("a lab needs root: run as root, or install sudo")
     kept = [name for name in os.environ if name.startswith(("PIP_", "UV_", "SSL_CERT_", "ANSIBLE_"))]
     kept += [name for name in os.environ if name.lower() in handed_down.PROXIES]
-    os.execvp("sudo", ["sudo", f"--preserve-env={','.join(kept)}", sys.executable, str(Path(__file__).resolve()), *arguments])
+    os.execvp(  # noqa: S606  # this process becomes sudo
+        "sudo", ["sudo", f"--preserve-env={','.join(kept)}", sys.executable, str(Path(__file__).resolve()), *arguments]
+    )
 
 
 def give_to_caller(path: Path) -> None:
@@ -58,18 +60,14 @@ def write_private(path: Path, text: str) -> None:
 def gathered(lab: Lab) -> dict[str, handed_down.Settings]:
     """Return what each host is given by this machine."""
     addresses = [str(port.address) for host in lab.hosts for port in host.ports if port.address]
-    by_suite = {
-        suite: handed_down.gather(suite, addresses, os.environ) for suite in {host.suite for host in lab.hosts}
-    }
+    by_suite = {suite: handed_down.gather(suite, addresses, os.environ) for suite in {host.suite for host in lab.hosts}}
     return {host.name: by_suite[host.suite] for host in lab.hosts}
 
 
 def make_images(lab: Lab) -> dict[str, Path]:
     """Make the images that the hosts need; returns host -> tar file."""
     settings = gathered(lab)
-    return {
-        host.name: image.build(host.suite, host.packages, settings[host.name], os.environ) for host in lab.hosts
-    }
+    return {host.name: image.build(host.suite, host.packages, settings[host.name], os.environ) for host in lab.hosts}
 
 
 def create(inventory: Path) -> None:
@@ -95,8 +93,10 @@ def create(inventory: Path) -> None:
     seconds = time.monotonic() - made
     for host in lab.hosts:
         print(f"{host.name:<20} {host.address:<16} {'started' if host.name in started else 'running'}")
-    print(f"lab {lab.name}: {len(started)} of {len(lab.hosts)} hosts started in {seconds:.1f} s"
-          f" (image: {made - begin:.1f} s); {directory.relative_to(ROOT)} has keys and addresses")
+    print(
+        f"lab {lab.name}: {len(started)} of {len(lab.hosts)} hosts started in {seconds:.1f} s"
+        f" (image: {made - begin:.1f} s); {directory.relative_to(ROOT)} has keys and addresses"
+    )
 
 
 def record(lab: Lab, directory: Path, started: Sequence[str]) -> None:
@@ -145,7 +145,8 @@ def status() -> None:
         checkout = note.read_text(encoding="utf-8") if note.exists() else "?"
         for host in sorted((folder / "hosts").glob("*")):
             number = containers.container_init(host / "root")
-            print(f"{folder.name:<16} {host.name:<20} {f'running, pid {number}' if number else 'not running':<20} {checkout}")
+            state = f"running, pid {number}" if number else "not running"
+            print(f"{folder.name:<16} {host.name:<20} {state:<20} {checkout}")
 
 
 def ssh(inventory: Path, host: str, command: Sequence[str]) -> None:
@@ -156,7 +157,8 @@ def ssh(inventory: Path, host: str, command: Sequence[str]) -> None:
     if host not in known:
         raise LabError(f"{host}: no such host in {path}; `tools/lab.py create {inventory}` makes it")
     options = [f"-oUserKnownHostsFile={directory}/known_hosts", "-oGlobalKnownHostsFile=/dev/null"]
-    os.execvp("ssh", ["ssh", *options, "-i", str(directory / "ssh_key"), f"root@{known[host]['address']}", *command])
+    os.execvp(  # noqa: S606  # this process becomes ssh
+        "ssh", ["ssh", *options, "-i", str(directory / "ssh_key"), f"root@{known[host]['address']}", *command])
 
 
 def clean() -> None:

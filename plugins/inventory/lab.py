@@ -37,7 +37,7 @@ plugin: brume.cloud.lab
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # ansible has no types
+class InventoryModule(BaseInventoryPlugin):
     """See DOCUMENTATION."""
 
     NAME = "brume.cloud.lab"
@@ -64,9 +64,14 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # ansible has
         for host, values in variables.items():
             inventory.add_host(host)
             for key, value in values.items():
-                inventory.set_variable(host, key, value)
+                inventory.set_variable(host, key, trusted(value))
         for key, value in cloud(directory).items():
-            inventory.set_variable("all", key, value)
+            inventory.set_variable("all", key, trusted(value))
+
+
+def trusted(value: Any) -> Any:
+    """Return a value as if it stood in an inventory file: others are exported as `{"__ansible_unsafe": ...}`."""
+    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def connection(directory: Path, name: str, host: str, record: dict[str, str]) -> dict[str, Any]:
@@ -90,6 +95,6 @@ def cloud(directory: Path) -> dict[str, Any]:
     """Return the variables of the whole cloud."""
     path = str(directory / "master_key").replace("'", "''")
     return {
-        "brume_master_key": trust_as_template("{{ lookup('ansible.builtin.file', '" + path + "') }}"),
+        "brume_master_key": "{{ lookup('ansible.builtin.file', '" + path + "') }}",
         "brume_clouds_file": str(directory / "clouds.yaml"),
     }

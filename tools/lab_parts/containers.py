@@ -13,6 +13,8 @@ import json
 import os
 import re
 import resource
+import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -50,7 +52,11 @@ SKIPPED = frozenset({"lock", "partial", ".lock"})
 
 
 def run(
-    command: Sequence[str], *, check: bool = True, timeout: float | None = PODMAN_TIMEOUT, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    check: bool = True,
+    timeout: float | None = PODMAN_TIMEOUT,
+    environment: Mapping[str, str] | None = None,
 ) -> str:
     """Run a command and return its output; raises LabError with its last lines."""
     try:
@@ -184,7 +190,16 @@ def limits() -> list[str]:
     return [f"--ulimit=nofile={files}:{files}", f"--ulimit=nproc={tasks}:{tasks}"]
 
 
-def network_command(network: Network) -> list[str]:
+def network_name(lab: str, network: str, run_id: str) -> str:
+    """Return podman's name of a network, which no other lab has and no earlier run of this one had.
+
+    netavark names its firewall chains after it, and would flush another lab's with its own. podman keeps the
+    addresses given away by it, in one place for all its stores, where a killed run's would stay taken.
+    """
+    return f"{lab}-{network}-{run_id}"
+
+
+def network_command(lab: str, network: Network, run_id: str) -> list[str]:
     """Return podman's command that makes a network."""
     return [
         "network",
@@ -194,14 +209,15 @@ def network_command(network: Network) -> list[str]:
         f"--subnet={network.cidr.cidr}",
         f"--gateway={network.gateway}",
         *([f"--opt=mtu={network.mtu}"] if network.mtu else []),
-        network.name,
+        network_name(lab, network.name, run_id),
     ]
 
 
-def container_command(lab: str, host: Host, ulimits: Sequence[str]) -> list[str]:
+def container_command(lab: str, host: Host, ulimits: Sequence[str], run_id: str) -> list[str]:
     """Return podman's command that starts a host."""
     networks = [
-        f"--network={port.network}:interface_name={port.interface}" + (f",ip={port.address}" if port.address else "")
+        f"--network={network_name(lab, port.network, run_id)}:interface_name={port.interface}"
+        + (f",ip={port.address}" if port.address else "")
         for port in host.ports
     ]
     return [
@@ -374,12 +390,19 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+def run_id(lab: str) -> str:
+    """Return what tells this run of a lab's hosts from earlier ones, which may have been killed."""
+    return (runtime(lab) / "run").read_text(encoding="ascii")
+
+
 def _start_runtime(lab: str) -> None:
     """Make podman's configuration and, where needed, the mount namespace in which it works."""
     for name, text in podman_files(lab).items():
         (data(lab) / name).write_text(text, encoding="utf-8")
     runtime(lab).mkdir(mode=0o700, parents=True, exist_ok=True)
     (runtime(lab) / "boot").write_text(_boot(), encoding="ascii")
+    if not (runtime(lab) / "run").exists():
+        (runtime(lab) / "run").write_text(secrets.token_hex(3), encoding="ascii")
     if needs_namespace() and not enter(lab):
         place = _namespace(lab)
         place.parent.mkdir(mode=0o700, exist_ok=True)
@@ -407,7 +430,9 @@ def start(lab: Lab, archives: Mapping[str, Path], settings: Mapping[str, Setting
             raise LabError(f"{folder.name}: runs, but is no longer in the inventory; `make destroy` first")
         if note.exists() and note.read_text(encoding="ascii") != wanted.get(folder.name):
             if running:
-                raise LabError(f"{folder.name}: its networks or suite differ from the inventory's; `make destroy` first")
+                raise LabError(
+                    f"{folder.name}: its networks or suite differ from the inventory's; `make destroy` first"
+                )
             remove_tree(folder)
     missing = [host for host in lab.hosts if container_init(root_of(lab.name, host.name)) is None]
     if not missing:
@@ -417,7 +442,10 @@ def start(lab: Lab, archives: Mapping[str, Path], settings: Mapping[str, Setting
     _start_runtime(lab.name)
     with ThreadPoolExecutor() as pool:
         fresh = [host for host in missing if not (root_of(lab.name, host.name).parent / "specification").exists()]
-        jobs = [pool.submit(prepare_root, lab.name, host, archives[host.name], settings[host.name], public_key) for host in fresh]
+        jobs = [
+            pool.submit(prepare_root, lab.name, host, archives[host.name], settings[host.name], public_key)
+            for host in fresh
+        ]
         for job in jobs:
             job.result()
     for host in fresh:
@@ -426,10 +454,15 @@ def start(lab: Lab, archives: Mapping[str, Path], settings: Mapping[str, Setting
     _start_networks(lab)
     for host in missing:
         podman(lab.name, "rm", "--force", "--time=0", host.name, check=False)
-        podman(lab.name, *container_command(lab.name, host, limits()))
+        podman(lab.name, *container_command(lab.name, host, limits(), run_id(lab.name)))
+        sandbox = podman(lab.name, "inspect", "--format={{.NetworkSettings.SandboxKey}}", host.name).strip()
+        with (data(lab.name) / "sandboxes").open("a", encoding="utf-8") as notes:
+            notes.write(f"{sandbox}\n")
         number = container_init(root_of(lab.name, host.name))
         if number is None:
-            raise LabError(f"{host.name}: its init ended at once: {podman(lab.name, 'logs', host.name, check=False)[-500:]}")
+            raise LabError(
+                f"{host.name}: its init ended at once: {podman(lab.name, 'logs', host.name, check=False)[-500:]}"
+            )
         for command in link_commands(host, ["nsenter", f"--target={number}", "--net"]):
             run(command)
     for host in missing:
@@ -440,8 +473,8 @@ def start(lab: Lab, archives: Mapping[str, Path], settings: Mapping[str, Setting
 def _start_networks(lab: Lab) -> None:
     known = {one["name"]: one for one in json.loads(podman(lab.name, "network", "ls", "--format=json") or "[]")}
     for network in lab.networks:
-        if network.name not in known:
-            podman(lab.name, *network_command(network))
+        if network_name(lab.name, network.name, run_id(lab.name)) not in known:
+            podman(lab.name, *network_command(lab.name, network, run_id(lab.name)))
     notes = [[str(network.cidr.cidr), str(network.gateway)] for network in lab.networks]
     (data(lab.name) / "networks.json").write_text(json.dumps(notes), encoding="utf-8")
 
@@ -459,30 +492,35 @@ def _await_ssh(host: Host) -> None:
         time.sleep(0.05)
 
 
+def _usable(lab: str) -> bool:
+    """Tell whether podman's records are of this boot and of the namespace that is still there."""
+    boot = runtime(lab) / "boot"
+    known = boot.exists() and (data(lab) / "containers.conf").exists() and boot.read_text(encoding="ascii") == _boot()
+    return known and (bool(enter(lab)) or not needs_namespace())
+
+
 def stop_runtime(lab: str) -> None:
     """End whatever of a lab is alive and remove everything that lives no longer than it, by podman or without."""
-    podman_usable = (data(lab) / "containers.conf").exists() and (runtime(lab) / "boot").exists()
-    if podman_usable and (runtime(lab) / "boot").read_text(encoding="ascii") == _boot() and (enter(lab) or not needs_namespace()):
-        sandboxes = re.findall(r"/run/netns/[\w-]+", podman(lab, "ps", "--all", "--format={{.ID}}", check=False) and podman(
-            lab, "inspect", "--format={{.NetworkSettings.SandboxKey}}", *podman(lab, "ps", "--all", "--quiet", check=False).split(), check=False))
+    if _usable(lab):
         podman(lab, "rm", "--all", "--force", "--time=0", check=False)
         podman(lab, "network", "prune", "--force", check=False)
-    else:
-        sandboxes = []
     _kill(lab)
     _remove_links(lab)
     for place in (runtime(lab), data(lab)):
         for point in mounts_below(place):
             run(["umount", "--lazy", point], check=False)
-    for path in map(Path, sandboxes):
-        with contextlib.suppress(OSError):
-            path.unlink()
+    note = data(lab) / "sandboxes"
+    for path in note.read_text(encoding="utf-8").splitlines() if note.exists() else ():
+        run(["umount", "--lazy", path], check=False)
+        Path(path).unlink(missing_ok=True)
+    note.unlink(missing_ok=True)
     remove_tree(runtime(lab))
     remove_tree(data(lab) / "podman")
 
 
 def _kill(lab: str) -> None:
     """Kill every process of the lab's hosts, and the monitors that watched them."""
+
     def numbers() -> list[int]:
         inside = [number for root in (data(lab) / "hosts").glob("*/root") for number in processes(root)]
         return inside + _monitors(lab)
@@ -521,26 +559,49 @@ def _remove_links(lab: str) -> None:
 
 
 def _remove_rules(cidr: str) -> None:
-    """Remove netavark's rules for a network from the tables of iptables."""
+    """Remove netavark's rules for a network, whichever of the two tools it used."""
     tool = "ip6tables" if ":" in cidr else "iptables"
-    if shutil.which(tool) is None:
-        return
-    for table in ("nat", "filter"):
-        chains = set()
-        for rule in run([tool, "-t", table, "-S"], check=False).splitlines():
-            words = rule.split()
-            if words[0] == "-A" and cidr in words and words[1] in ("POSTROUTING", "NETAVARK_FORWARD"):
-                chains |= {word for word in words if re.fullmatch(r"NETAVARK-[0-9A-F]+", word)}
-                run([tool, "-t", table, "-D", *_unquoted(rule)[1:]], check=False)
-        for chain in chains:
-            run([tool, "-t", table, "-F", chain], check=False)
-            run([tool, "-t", table, "-X", chain], check=False)
+    for table in ("nat", "filter") if shutil.which(tool) else ():
+        for command in stale_rules(run([tool, "-t", table, "-S"], check=False), cidr):
+            run([tool, "-t", table, *command], check=False)
+    if shutil.which("nft"):
+        for command in stale_nft_rules(
+            run(["nft", "--handle", "list", "table", "inet", "netavark"], check=False), cidr
+        ):
+            run(["nft", *command], check=False)
 
 
-def _unquoted(rule: str) -> list[str]:
-    import shlex  # noqa: PLC0415  # rules quote comments as a shell does
+def stale_rules(listing: str, cidr: str) -> list[list[str]]:
+    """Return the arguments to iptables that remove a network's rules, and chains to which no other rule leads."""
+    rules = [shlex.split(line) for line in listing.splitlines() if line.startswith("-A ")]
+    mine = [words for words in rules if cidr in words and words[1] in ("POSTROUTING", "NETAVARK_FORWARD")]
+    chains = {word for words in mine for word in words if re.fullmatch(r"NETAVARK-[0-9A-F]+", word)}
+    shared = {word for words in rules if words not in mine for word in words[2:]}
+    commands = [["-D", *words[1:]] for words in mine]
+    for chain in sorted(chains - shared):
+        commands += [["-F", chain], ["-X", chain]]
+    return commands
 
-    return shlex.split(rule)
+
+def stale_nft_rules(listing: str, cidr: str) -> list[list[str]]:
+    """Return the arguments to nft that remove a network's rules, and chains to which no other rule leads."""
+    chain, commands = "", []
+    mine: set[str] = set()
+    shared: set[str] = set()
+    for line in listing.splitlines():
+        begin = re.match(r"\s*chain (\S+) \{", line)
+        chain = begin[1] if begin else chain
+        handle, target = re.search(r"# handle (\d+)", line), re.search(r"jump (nv_\S+)", line)
+        if begin or not handle:
+            continue
+        ours = cidr in line.split() and not chain.startswith("nv_")
+        if target:
+            (mine if ours else shared).add(target[1])
+        if ours:
+            commands.append(["delete", "rule", "inet", "netavark", chain, "handle", handle[1]])
+    for name in sorted(mine - shared):
+        commands += [["flush", "chain", "inet", "netavark", name], ["delete", "chain", "inet", "netavark", name]]
+    return commands
 
 
 def dismantle(lab: str) -> None:

@@ -16,14 +16,16 @@ import netaddr
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 
-DEFAULT_SUITE = "trixie"
-SUITES = ("bookworm", "trixie")
+SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
+"""Values of `brume_operating_system`, and the releases as Debian's archive calls them."""
+
+DEFAULT_SYSTEM = "debian-13"
 MANAGEMENT = "management"
 EXTERNAL = "external"
 LAYER2_GROUPS = frozenset({"network", "compute"})
 """Groups whose hosts have a port in the external network, with or without an address there."""
 
-SETTINGS = {"suite": str, "cpus": (int, float), "memory": str, "packages": list}
+SETTINGS = {"cpus": (int, float), "memory": str, "packages": list}
 """Keys of `brume_lab` and their types."""
 
 
@@ -57,7 +59,7 @@ class Host:
 
     name: str
     ports: tuple[Port, ...]
-    suite: str = DEFAULT_SUITE
+    suite: str = SUITES[DEFAULT_SYSTEM]
     cpus: float | None = None
     memory: str | None = None
     packages: tuple[str, ...] = ()
@@ -86,6 +88,8 @@ class HostVariables:
     networks: Mapping[str, Mapping[str, Any]]
     addresses: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+    system: str = DEFAULT_SYSTEM
 
 
 def state_directory(name: str) -> Path:
@@ -123,11 +127,13 @@ def read(inventory: Path) -> Lab:
     for host in manager.get_hosts("all"):
         known = variables.get_vars(host=host)
         templar = Templar(loader=loader, variables=known)
-        chosen = {key: templar.template(known.get(key) or {}) for key in ("brume_networks", "brume_addresses", "brume_lab")}
+        mappings = [
+            templar.template(known.get(key) or {})
+            for key in ("brume_networks", "brume_addresses", "brume_lab", "brume_interfaces")
+        ]
         groups = frozenset(group.name for group in host.get_groups())
-        hosts.append(
-            HostVariables(host.name, groups, chosen["brume_networks"], chosen["brume_addresses"], chosen["brume_lab"])
-        )
+        system = str(known.get("brume_operating_system", DEFAULT_SYSTEM))
+        hosts.append(HostVariables(host.name, groups, *mappings, system=system))
     return layout(name, hosts)
 
 
@@ -186,9 +192,10 @@ def _host(host: HostVariables, networks: Mapping[str, Network], problems: list[s
     ports = []
     for name, network in networks.items():
         given = host.addresses.get(name)
+        interface = host.interfaces.get(name, network.interface)
         if given is None:
             if name == EXTERNAL and host.groups & LAYER2_GROUPS:
-                ports.append(Port(name, network.interface, None))
+                ports.append(Port(name, interface, None))
             continue
         try:
             address = netaddr.IPAddress(str(given))
@@ -197,7 +204,7 @@ def _host(host: HostVariables, networks: Mapping[str, Network], problems: list[s
             continue
         if address not in network.cidr:
             problems.append(f"{host.name}: brume_addresses.{name}: {address} is not in {network.cidr}")
-        ports.append(Port(name, network.interface, address))
+        ports.append(Port(name, interface, address))
     if not any(port.network == MANAGEMENT and port.address for port in ports):
         problems.append(
             f"{host.name}: needs brume_addresses.{MANAGEMENT}, and brume_networks.{MANAGEMENT} cidr and interface"
@@ -207,13 +214,12 @@ def _host(host: HostVariables, networks: Mapping[str, Network], problems: list[s
             problems.append(f"{host.name}: brume_lab.{key}: unknown; known: {', '.join(SETTINGS)}")
         elif not isinstance(value, SETTINGS[key]):  # type: ignore[arg-type]  # a mapping of types loses theirs
             problems.append(f"{host.name}: brume_lab.{key}: {value!r} is of the wrong type")
-    suite = str(host.settings.get("suite", DEFAULT_SUITE))
-    if suite not in SUITES:
-        problems.append(f"{host.name}: brume_lab.suite: {suite}; choose from {', '.join(SUITES)}")
+    if host.system not in SUITES:
+        problems.append(f"{host.name}: brume_operating_system: {host.system}; choose from {', '.join(SUITES)}")
     return Host(
         host.name,
         tuple(ports),
-        suite,
+        SUITES.get(host.system, ""),
         host.settings.get("cpus"),
         host.settings.get("memory"),
         tuple(host.settings.get("packages", ())),

@@ -93,7 +93,9 @@ def parse_list(text: str) -> list[Source]:
     """Return the one-line entries of a `sources.list` (sources.list(5)) that hold binary packages."""
     found = []
     for line in text.splitlines():
-        match = re.match(r"\s*deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<rest>[^#]*)", line)
+        match = re.match(
+            r"\s*deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<rest>[^#]*)", line
+        )
         if not match:
             continue
         pairs = (word.partition("=") for word in (match["options"] or "").split())
@@ -146,15 +148,18 @@ def apt_settings(dump: str) -> str:
 
 
 def pip_settings(files: Iterable[str], environment: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return where pip takes packages from: later files over earlier ones, PIP_* variables over all files."""
-    found: dict[str, list[str]] = {}
+    """Return where pip takes packages from; `files` lowest first, [install] of any over [global], PIP_* over all."""
+    parsers = []
     for text in files:
         parser = configparser.RawConfigParser(strict=False)
         try:
             parser.read_string(text)
         except configparser.Error as error:
             raise LabError(f"pip's configuration on this machine cannot be read: {error}") from None
-        for section in ("global", "install"):
+        parsers.append(parser)
+    found: dict[str, list[str]] = {}
+    for section in ("global", "install"):
+        for parser in parsers:
             for key, value in parser.items(section) if parser.has_section(section) else ():
                 found[key.replace("_", "-")] = value.split()
     for name, value in environment.items():
@@ -165,15 +170,19 @@ def pip_settings(files: Iterable[str], environment: Mapping[str, str]) -> dict[s
 
 def reachable(settings: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Return the settings without folders of this machine, which a host cannot see."""
-    kept = {key: [value for value in values if not value.startswith(("/", "file:", "~", "."))]
-            for key, values in settings.items()}
+    kept = {
+        key: [value for value in values if not value.startswith(("/", "file:", "~", "."))]
+        for key, values in settings.items()
+    }
     return {key: values for key, values in kept.items() if values}
 
 
 def pip_text(settings: Mapping[str, Sequence[str]]) -> str:
     """Return a `pip.conf`."""
-    lines = [f"{key} ={' ' if len(values) == 1 else ''}{'' if len(values) == 1 else INDENT}{INDENT.join(values)}"
-             for key, values in settings.items()]
+    lines = [
+        f"{key} ={' ' if len(values) == 1 else ''}{'' if len(values) == 1 else INDENT}{INDENT.join(values)}"
+        for key, values in settings.items()
+    ]
     return "\n".join(["[global]", *lines, ""]) if lines else ""
 
 
@@ -212,9 +221,7 @@ def _read(path: str | Path) -> str:
 
 def machine_codename() -> str:
     """Return the codename of this machine's Debian release; raises LabError on other systems."""
-    release = dict(
-        line.split("=", 1) for line in _read("/etc/os-release").splitlines() if "=" in line
-    )
+    release = dict(line.split("=", 1) for line in _read("/etc/os-release").splitlines() if "=" in line)
     name, system = (release.get(key, "").strip('"') for key in ("VERSION_CODENAME", "ID"))
     if system != "debian" or not name:
         raise LabError("a lab needs Debian 12 or 13 on this machine: its hosts take packages from the same archive")
@@ -252,7 +259,9 @@ def gather(suite: str, lab_addresses: Sequence[str], environment: Mapping[str, s
     pip = reachable(pip_settings(pip_files, environment))
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     uv = _read(home / ".config/uv/uv.toml") or _read("/etc/uv/uv.toml")
-    bundle = _read(environment.get("SSL_CERT_FILE") or next((path for path in BUNDLES if Path(path).exists()), BUNDLES[0]))
+    bundle = _read(
+        environment.get("SSL_CERT_FILE") or next((path for path in BUNDLES if Path(path).exists()), BUNDLES[0])
+    )
     distribution = [path.read_text(encoding="ascii") for path in sorted(DISTRIBUTION_TRUST.glob("*.crt"))]
     auth = {"/etc/apt/auth.conf": _read("/etc/apt/auth.conf")}
     folder = Path("/etc/apt/auth.conf.d")
@@ -272,4 +281,3 @@ def gather(suite: str, lab_addresses: Sequence[str], environment: Mapping[str, s
         tuple((path, text) for path, text in private.items() if text),
         tuple(extra_certificates(bundle, distribution)),
     )
-
