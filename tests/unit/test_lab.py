@@ -402,6 +402,20 @@ def test_processes_are_found_by_their_root() -> None:
     assert containers.container_init(Path("/proc")) is None
 
 
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("Name:\tsystemd\nNSpid:\t4711\t1\n", True),
+        ("Name:\tsshd\nNSpid:\t4712\t77\n", False),
+        ("Name:\tinit\nNSpid:\t1\n", False),
+        ("Name:\tnested\nNSpid:\t4713\t80\t1\n", False),
+        ("Name:\told\n", False),
+    ],
+)
+def test_a_hosts_init_is_number_one_inside(status: str, expected: bool) -> None:
+    assert containers.is_init(status) is expected
+
+
 def test_a_started_host_has_a_new_incarnation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "host_key", lambda lab, host: f"ssh-ed25519 {lab}{host}")
     two = replace(HOST, name="two", ports=(Port("management", "eth0", netaddr.IPAddress("192.0.2.12")),))

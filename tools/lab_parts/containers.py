@@ -167,13 +167,17 @@ def processes(root: Path) -> list[int]:
     return sorted(found)
 
 
+def is_init(status: str) -> bool:
+    """Tell from `/proc/<pid>/status` whether a process is number 1 of a PID namespace right below this one."""
+    inner = re.search(r"^NSpid:\s*(.*)$", status, re.MULTILINE)
+    return bool(inner) and inner[1].split()[1:] == ["1"]  # type: ignore[index]
+
+
 def container_init(root: Path) -> int | None:
     """Return the process that is number 1 inside a host, or None when the host does not run."""
     for number in processes(root):
         with contextlib.suppress(OSError):
-            status = Path(f"/proc/{number}/status").read_text(encoding="utf-8")
-            inner = re.search(r"^NSpid:\s*(.*)$", status, re.MULTILINE)
-            if inner and inner[1].split()[1:] == ["1"]:
+            if is_init(Path(f"/proc/{number}/status").read_text(encoding="utf-8")):
                 return number
     return None
 

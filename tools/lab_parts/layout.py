@@ -127,13 +127,13 @@ def read(inventory: Path) -> Lab:
     for host in manager.get_hosts("all"):
         known = variables.get_vars(host=host)
         templar = Templar(loader=loader, variables=known)
-        mappings = [
+        networks, addresses, chosen, interfaces = (
             templar.template(known.get(key) or {})
             for key in ("brume_networks", "brume_addresses", "brume_lab", "brume_interfaces")
-        ]
+        )
         groups = frozenset(group.name for group in host.get_groups())
         system = str(known.get("brume_operating_system", DEFAULT_SYSTEM))
-        hosts.append(HostVariables(host.name, groups, *mappings, system=system))
+        hosts.append(HostVariables(host.name, groups, networks, addresses, chosen, interfaces, system))
     return layout(name, hosts)
 
 
