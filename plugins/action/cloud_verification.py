@@ -37,8 +37,17 @@ SPEC: dict[str, Any] = {
         "options": {
             name: {"type": "float", "required": True}
             for name in (
-                "services", "image", "router", "active", "console", "security_group", "ssh",
-                "stop", "reboot", "snapshot", "delete",
+                "services",
+                "image",
+                "router",
+                "active",
+                "console",
+                "security_group",
+                "ssh",
+                "stop",
+                "reboot",
+                "snapshot",
+                "delete",
             )
         },
     },
@@ -108,7 +117,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the checks; fails by name."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(SPEC)  # type: ignore[no-untyped-call]
+        _validation, args = self.validate_argument_spec(SPEC)
         try:
             plan = run.current(task_vars or {})
             checks = verification.chosen(cloud_checks.CHECKS, args["checks"])

@@ -13,7 +13,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
+class ActionModule(ActionBase):
     """Takes `show`: nothing (check only), `summary`, `explain`, `render` or `json`; `path` for the last."""
 
     TRANSFERS_FILES = False
@@ -35,7 +35,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 count, size = plan_text.render_all(plan, renderer)
                 seconds = time.monotonic() - start
                 result["lines"] = [
-                    f"{len(plan.hosts)} hosts, {count} files and units, {size / 1024**2:.1f} MiB rendered in {seconds:.1f} s"
+                    f"{len(plan.hosts)} hosts, {count} files and units, {size / 1024**2:.1f} MiB, rendered in "
+                    f"{seconds:.1f} s"
                 ]
             elif show == "json":
                 Path(self._task.args["path"]).write_text(

@@ -9,7 +9,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Pla
 
 GIB = 1024**3
 DISK = {"control": 10 * GIB, "compute": 10 * GIB, "network": 4 * GIB}
-"""Free bytes below /var and /opt that a group needs: environments take 2 GiB, databases, images and instances the rest."""
+"""Free bytes below /var and /opt that a group needs: environments take 2 GiB, data the rest."""
 
 MEMORY_MIB = {"control": 4096, "network": 2048, "compute": 2048}
 
@@ -23,7 +23,7 @@ class ActionModule(PlanAction):
         """Return what the plan needs of this host."""
         host = piece.host
         disk = max(DISK.get(group, GIB) for group in host.groups)
-        interfaces = {host.interfaces[role]: [] for role in self._roles(piece)}
+        interfaces: dict[str, list[str]] = {host.interfaces[role]: [] for role in self._roles(piece)}
         for role in self._roles(piece):
             if role in host.addresses:
                 interfaces[host.interfaces[role]].append(str(host.addresses[role]))

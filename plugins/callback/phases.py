@@ -24,7 +24,7 @@ requirements:
 """
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no types
+class CallbackModule(CallbackBase):
     """See DOCUMENTATION."""
 
     CALLBACK_VERSION = 2.0

@@ -44,7 +44,7 @@ class InventoryModule(BaseInventoryPlugin):
 
     def verify_file(self, path: str) -> bool:
         """Accept `lab.yml` alone: every other file of an inventory is another plugin's."""
-        return bool(super().verify_file(path)) and Path(path).name in ("lab.yml", "lab.yaml")
+        return bool(super().verify_file(path)) and Path(path).name in ("lab.yml", "lab.yaml")  # type: ignore[no-untyped-call]
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         """Add the hosts of the lab; raises AnsibleParserError when its files cannot be read."""

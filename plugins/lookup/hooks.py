@@ -20,7 +20,7 @@ options:
 """
 
 
-class LookupModule(LookupBase):  # type: ignore[misc]  # ansible has no types
+class LookupModule(LookupBase):
     """See DOCUMENTATION."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:

@@ -689,7 +689,9 @@ def _overrides(
 ) -> list[str]:
     """Check every brume_config once, against the release's own options; return what is odd but allowed."""
     warnings: list[str] = []
-    layers = {id(layer): layer for name in names for layer in inventory.hosts[name] if "brume_config" in layer.variables}
+    layers = {
+        id(layer): layer for name in names for layer in inventory.hosts[name] if "brume_config" in layer.variables
+    }
     for layer in layers.values():
         where = f"{layer.where('brume_config')}: brume_config"
         config = layer.variables["brume_config"]
@@ -698,7 +700,9 @@ def _overrides(
         for service, files in config.items():
             if service not in services:
                 problems.append(
-                    Problem(f"{where}.{service}", "is no service of this cloud", "use one of " + ", ".join(sorted(services)))
+                    Problem(
+                        f"{where}.{service}", "is no service of this cloud", "use one of " + ", ".join(sorted(services))
+                    )
                 )
                 continue
             if not isinstance(files, Mapping):
@@ -711,15 +715,15 @@ def _overrides(
                 if file not in known:
                     problems.append(Problem(place, "is no file of the service", "use one of " + ", ".join(known)))
                 elif not isinstance(tree, Mapping) or not all(isinstance(keys, Mapping) for keys in tree.values()):
-                    problems.append(Problem(place, "is no tree", "write sections below it, and `option: value` below those"))
+                    problems.append(
+                        Problem(place, "is no tree", "write sections below it, and `option: value` below those")
+                    )
                 elif schema is not None:
                     _options(schema, tree, place, problems, warnings)
     return warnings
 
 
-def _options(
-    schema: Schema, tree: Mapping[str, Any], place: str, problems: list[Problem], warnings: list[str]
-) -> None:
+def _options(schema: Schema, tree: Mapping[str, Any], place: str, problems: list[Problem], warnings: list[str]) -> None:
     fixed = {
         section: {key: value for key, value in keys.items() if "{{" not in str(value)} for section, keys in tree.items()
     }
@@ -744,7 +748,7 @@ def _listen_address(
     addresses: Mapping[str, Mapping[str, netaddr.IPAddress]],
     host: str,
 ) -> str:
-    """Return where a process behind the load balancer listens: loopback where the only load balancer is its own host."""
+    """Return where a process behind the load balancer listens: loopback if that is on its own host alone."""
     runs = {name for group in component.groups for name in members[group]}
     return "127.0.0.1" if runs == set(members["loadbalancer"]) == {host} else str(addresses[host]["management"])
 

@@ -36,7 +36,7 @@ class Slice:
         return [name for name in names if not only or name == only]
 
 
-class PlanAction(ActionBase):  # type: ignore[misc]  # ansible has no types
+class PlanAction(ActionBase):
     """An action whose arguments come from the plan; subclasses give `module` and `arguments`."""
 
     module = ""

@@ -6,6 +6,7 @@ description names, brume_config of `all`, groups, host. `explain` keeps which la
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     FileEntry,
     Host,
     Instance,
+    Listen,
     Plan,
     PlanError,
     account_name,
@@ -26,15 +28,19 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     bridge,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
-from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
 from ansible_collections.brume.cloud.plugins.module_utils.service_units import unit_text, uwsgi_path, uwsgi_text
+from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
 
 CA_FILE = "/etc/brume/ca.crt"
 HEADER = "# Written by Brume; a change here is overwritten. Options are set in the inventory's brume_config."
 
-_environment = jinja2.Environment(
-    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
-)  # no HTML
+_environment = jinja2.Environment(  # configuration is no HTML
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701  # configuration is no HTML
+)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -158,10 +164,7 @@ class Renderer:
             "config": f"/etc/{service.name}",
             "cell": cell,
             "workers": lambda component: instances[component].processes if component in instances else 1,
-            "listen": lambda component: {
-                "host": instances[component].listen.address,
-                "port": instances[component].listen.port,
-            },
+            "listen": lambda component: dataclasses.asdict(_listen(instances[component])),
             "frontends": [
                 {
                     "name": one.name,
@@ -322,6 +325,12 @@ class Renderer:
                 paths.append(uwsgi_path(service, component))
             result.append(UnitEntry(instance, component, content, tuple(paths), environment))
         return result
+
+
+def _listen(instance: Instance) -> Listen:
+    if instance.listen is None:
+        raise KeyError(f"{instance.unit} listens nowhere")
+    return instance.listen
 
 
 def _path(host: Host, service: str) -> str:

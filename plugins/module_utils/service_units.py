@@ -24,7 +24,8 @@ SANDBOX: Mapping[str, Mapping[str, Any]] = {
         "ProtectKernelModules": "true",
         "ProtectKernelTunables": "true",
         "ProtectSystem": "strict",
-        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",  # clients list interfaces to see whether IPv6 is there
+        # netlink: clients list the interfaces to see whether IPv6 is there
+        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
         "RestrictNamespaces": "true",
         "RestrictRealtime": "true",
         "RestrictSUIDSGID": "true",
@@ -91,8 +92,8 @@ def uwsgi_path(service: Service, component: Component) -> str:
 def uwsgi_text(component: Component, instance: Instance, environment: str) -> str:
     """Return the uWSGI file of an API: one master, `processes` workers, plain HTTP behind the load balancer.
 
-    Each worker loads the application itself (lazy-apps, as upstream runs them): Nova makes thread pools while it loads, and
-    threads do not survive a fork. A broken application is found by the roll-out's probe.
+    Each worker loads the application itself (lazy-apps, as upstream runs them): Nova makes thread pools while it
+    loads, and threads do not survive a fork. A broken application is found by the roll-out's probe.
     """
     listen = instance.listen
     options: dict[str, Any] = {

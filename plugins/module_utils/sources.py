@@ -1,4 +1,4 @@
-"""What the project itself brings into a plan: descriptions, settings, templates, locks, hooks. Read once per process."""
+"""What the project brings into a plan: descriptions, settings, templates, locks, hooks. Read once per process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _value in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key `{key}` stands here a second time", key_node.start_mark

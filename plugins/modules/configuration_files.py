@@ -116,7 +116,7 @@ def options(mode: str | None, **more: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Read, compare, write what differs, report."""
-    module = AnsibleModule(  # type: ignore[no-untyped-call]
+    module = AnsibleModule(
         argument_spec={
             "files": options("0640", content={"type": "str"}),
             "directories": options("0755"),

@@ -138,7 +138,7 @@ def remove(gone: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Read the markers, build what is missing side by side, write bytecode, swap the links."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)  # type: ignore[no-untyped-call]
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     params = module.params
     wheelhouse = ["--no-index", "--find-links", params["wheelhouse"]] if params["wheelhouse"] else []
     seconds: dict[str, float] = {}

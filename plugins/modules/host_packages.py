@@ -132,7 +132,7 @@ def transaction(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Run the transaction and report."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)  # type: ignore[no-untyped-call]
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
         result = transaction(module.params, module.check_mode)
     except (apt.AptError, OSError) as error:

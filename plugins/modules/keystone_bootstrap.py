@@ -103,7 +103,7 @@ def wanted_from(params: dict[str, Any]) -> keystone.Bootstrap:
 
 def main() -> None:
     """Compare with the record, bootstrap if it differs, record."""
-    module = AnsibleModule(  # type: ignore[no-untyped-call]
+    module = AnsibleModule(
         argument_spec=SPEC, required_if=[("state", "present", NEEDED)], supports_check_mode=True, no_log=True
     )
     params = module.params

@@ -98,7 +98,7 @@ def remove(path: str) -> None:
 
 def main() -> None:
     """Read, decide, write, report."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True, no_log=True)  # type: ignore[no-untyped-call]
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True, no_log=True)
     items = module.params["repositories"]
     try:
         found = {item["path"]: fernet.read(item["path"], item["owner"], item["group"]) for item in items}

@@ -143,12 +143,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Export, compare, import and delete unless in check mode, and exit without the arguments."""
-    module = AnsibleModule(  # type: ignore[no-untyped-call]
+    module = AnsibleModule(
         argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
     )
     given = module.params
     try:
-        command = module.get_bin_path("rabbitmqctl", required=True)  # type: ignore[no-untyped-call]
+        command = module.get_bin_path("rabbitmqctl", required=True)
         run = messaging.connect(command, given["timeout"])
         exported = messaging.export_definitions(run)
         changes = messaging.compare(given["vhosts"], given["absent_accounts"], exported, run)

@@ -87,7 +87,7 @@ def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)  # type: ignore[no-untyped-call]
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     if module.check_mode and not os.path.exists(module.params["config_file"]):
         actions = [f"create cell mapping {name}" for name in module.params["cells"]]
         actions += [f"map compute host {name}" for name in module.params["hosts"]]

@@ -97,7 +97,7 @@ SPEC: dict[str, Any] = {
 
 def main() -> None:
     """Read, judge, report."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)  # type: ignore[no-untyped-call]
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
         needs = preflight.requirements(module.params)
         findings = preflight.judge(preflight.gather(needs), needs)

@@ -111,7 +111,7 @@ def converge(service: schema.Service, redactions: dict[str, str]) -> list[dict[s
 
 def main() -> None:
     """Compare digests, run what is pending side by side, report."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True, no_log=True)  # type: ignore[no-untyped-call]
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True, no_log=True)
     redactions = {str(value): str(name) for value, name in module.params["redactions"].items()}
     outcomes: dict[str, convergence.Outcome] = {}
     try:

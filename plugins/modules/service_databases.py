@@ -29,7 +29,7 @@ options:
     suboptions:
       name: {description: Name., type: str, required: true}
       character_set:
-        description: Default character set when the database is made. Later it is its schema's matter, since migrations set it.
+        description: Default character set when the database is made; later it is the migrations' matter.
         type: str
         default: utf8mb4
       collation: {description: "Default collation when the database is made; the server's unless given.", type: str}
@@ -132,7 +132,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Fetch, compare, apply unless in check mode, and exit without the arguments, which hold passwords."""
-    module = AnsibleModule(  # type: ignore[no-untyped-call]
+    module = AnsibleModule(
         argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
     )
     desired = module.params["databases"]

@@ -232,7 +232,7 @@ def diff(step: rollout.Step, texts: dict[str, str | None], state: rollout.State)
 
 def main() -> None:
     """Read all units, decide, then write, start and wait."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)  # type: ignore[no-untyped-call]
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     systemd = rollout.Systemd()
     outcomes: list[rollout.Outcome] = []
     try:

@@ -329,6 +329,8 @@ class Connection:
         Connection.count += 1
         if Connection.count < 3 or queue == "never":
             raise NotFound(queue)
+        self.consumer_count = 0 if queue == "unheard" or Connection.count < 4 else 1
+        return self
 """
 
 

@@ -12,14 +12,13 @@ from ansible_collections.brume.cloud.plugins.module_utils.secrets import (
     parse_master_key,
     password,
 )
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY = bytes(range(32))
 
 
 def test_derivation_is_hkdf_sha256() -> None:
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
     for length in (16, 32, 48, 100):
         expected = HKDF(SHA256(), length, None, b"brume/nova/database/3").derive(KEY)
         assert derive(KEY, "nova/database", 3, length) == expected
