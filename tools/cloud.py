@@ -75,7 +75,8 @@ def main(arguments: Sequence[str]) -> int:
         run([playbook, "-i", inventory, "playbooks/plan.yml", "--tags", "json", "-e", f"plan_file={plan_file}"])
         for name in ("site.yml", "verify.yml"):
             run([playbook, "-i", inventory, f"playbooks/{name}"], BRUME_PHASES_FILE=str(record))
-        run([sys.executable, lab, "keep", inventory])
+            # at once, so that what was downloaded serves the next lab even if the verification fails
+            run([sys.executable, lab, "keep", inventory])
     except StepError as error:
         print(f"cloud: {error}", file=sys.stderr)
         return 1
