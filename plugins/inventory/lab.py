@@ -44,15 +44,15 @@ class InventoryModule(BaseInventoryPlugin):
 
     def verify_file(self, path: str) -> bool:
         """Accept `lab.yml` alone: every other file of an inventory is another plugin's."""
-        accepted = super().verify_file(path)  # type: ignore[no-untyped-call]  # ansible is partly typed
-        return bool(accepted) and Path(path).name in ("lab.yml", "lab.yaml")  # type: ignore[no-untyped-call]
+        accepted = super().verify_file(path)
+        return bool(accepted) and Path(path).name in ("lab.yml", "lab.yaml")
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         """Add the hosts of the lab; raises AnsibleParserError when its files cannot be read."""
         super().parse(inventory, loader, path, cache)
-        self._read_config_data(path)  # type: ignore[no-untyped-call]
+        self._read_config_data(path)
         name = Path(path).resolve().parent.name
-        given = self.get_option("directory")  # type: ignore[no-untyped-call]
+        given = self.get_option("directory")
         directory = Path(given) if given else CHECKOUT / ".lab" / name
         hosts_file = directory / "hosts.json"
         if not hosts_file.exists():

@@ -78,13 +78,16 @@ def units(text: str) -> dict[str, dict[str, str]]:
 
 
 def unit_problem(name: str, found: Mapping[str, Mapping[str, str]]) -> str:
-    """Return why a unit is not active and enabled, or nothing."""
+    """Return why a unit is not active and enabled, or nothing.
+
+    A static one counts as enabled, as for `systemctl is-enabled`: it has no [Install], other units start it.
+    """
     if name not in found:
         return f"{name} is unknown to systemd"
     unit = found[name]
     state, enabled = unit.get("ActiveState", ""), unit.get("UnitFileState", "")
     problems = [] if state == "active" else [f"{state} ({unit.get('SubState')}), restarts: {unit.get('NRestarts')}"]
-    problems += [] if enabled == "enabled" else [enabled or "no unit file"]
+    problems += [] if enabled in ("enabled", "static") else [enabled or "no unit file"]
     return f"{name} is {' and '.join(problems)}" if problems else ""
 
 

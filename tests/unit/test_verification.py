@@ -689,12 +689,20 @@ ActiveState=activating
 SubState=auto-restart
 UnitFileState=disabled
 NRestarts=4
+
+Id=ovs-vswitchd.service
+Names=ovs-vswitchd.service
+ActiveState=active
+SubState=running
+UnitFileState=static
+NRestarts=0
 """
 
 
 def test_units_are_active_and_enabled_or_it_is_said_why_not() -> None:
     found = host_readings.units(UNITS)
     assert host_readings.unit_problem("nova-api.service", found) == ""
+    assert host_readings.unit_problem("ovs-vswitchd.service", found) == ""
     problem = "mysql.service is activating (auto-restart), restarts: 4 and disabled"
     assert host_readings.unit_problem("mysql.service", found) == problem
     assert host_readings.unit_problem("none.service", found) == "none.service is unknown to systemd"
