@@ -14,12 +14,15 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 
 
 class ActionModule(ActionBase):
-    """Takes `show`: nothing (check only), `summary`, `explain`, `render` or `json`; `path` for the last."""
+    """Takes `show`: nothing (check only), `summary`, `explain`, `render` or `json`; `path` for the last.
+
+    What is shown goes straight to the screen: as a result it would be JSON.
+    """
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return what was asked for in `lines`; fails with every mistake of the inventory."""
+        """Show what was asked for; fails with every mistake of the inventory."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         show = self._task.args.get("show", "")
         try:
@@ -43,6 +46,8 @@ class ActionModule(ActionBase):
                     json.dumps(plan_text.data(plan, renderer), indent=1) + "\n", encoding="utf-8"
                 )
                 result["lines"] = [f"written: {self._task.args['path']}"]
+            if "lines" in result:
+                self._display.display("\n".join(result.pop("lines")))
             for warning in plan.warnings:
                 self._display.warning(warning)
         except PlanError as error:
