@@ -121,6 +121,10 @@ def destroy(inventory: Path) -> None:
     """Remove every trace of a lab; what it has downloaded stays in `.cache/`."""
     name = inventory_name(inventory)
     with containers.exclusive(name):
+        note = containers.data(name) / "checkout"
+        owner = note.read_text(encoding="utf-8") if note.exists() else ""
+        if owner not in ("", str(state_directory(name))):
+            print(f"lab {name}: was made by another checkout, for {owner}; it is removed all the same")
         try:
             containers.keep_caches(read(inventory))
         except LabError as error:
