@@ -35,5 +35,6 @@ unit: venv  ## the unit tests
 molecule: venv  ## the molecule scenario SCENARIO
 	@$(PYTHON) tools/check.py molecule --scenario $(SCENARIO)
 
-lock: venv  ## make the services' hash locks of RELEASE anew, from CONSTRAINTS (a path or a URL)
+lock: venv  ## make the hash locks and option schemas of RELEASE anew, from CONSTRAINTS (a path or a URL)
 	@$(PYTHON) tools/locks.py $(RELEASE) --constraints $(CONSTRAINTS)
+	@$(PYTHON) tools/schemas.py $(RELEASE)
