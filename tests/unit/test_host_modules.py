@@ -31,7 +31,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
         with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit):
             module.main()
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
-        assert not result["invocation"], "arguments may hold secrets"
+        assert not result.get("invocation"), "arguments may hold secrets"  # ansible-core 2.21 leaves an empty one out
         return result
 
     return run
