@@ -6,7 +6,7 @@ Every mistake is collected, with the file, the key and the remedy; nothing is gu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -367,6 +367,3 @@ def _file(problems: list[Problem], file: str, name: str, data: Any) -> File:
         reader.problem("components", "is missing", "name the components that read the file")
     reader.done()
     return result
-
-
-Check = Callable[[Any], str | None]

@@ -27,7 +27,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.secrets import generat
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, Variable
 
 NETWORK_FALLBACKS = {"tunnel": "management", "api": "management", "storage": "management", "replication": "management"}
-NETWORKS = ("management", "external", *NETWORK_FALLBACKS)
 BACKEND_OFFSET = 10000
 """An API process listens on its public port plus this; HAProxy has the public port."""
 
@@ -305,7 +304,6 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     public = networks["api"].fqdn or _endpoint_host(networks["api"], addresses, balancers)
     ordered = sorted(services.values(), key=lambda one: WAVES.index(one.wave))
     runs = {name: [group for group in GROUPS if name in members[group]] for name in names}
-    member_sets = {group: set(hosts) for group, hosts in members.items()}
     frontends = _frontends(ordered, members, addresses)
     cloud = Cloud(
         release=release,
@@ -335,7 +333,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
         ),
         generations=generations,
     )
-    shared = _Shared(ordered, cloud, members, member_sets, addresses, sources)
+    shared = _Shared(ordered, cloud, members, addresses, sources)
     hosts = {
         name: _host(
             name, runs[name], resolved[name], inventory.hosts[name], addresses[name], networks, shared, problems
@@ -821,7 +819,6 @@ class _Shared:
     services: list[Service]
     cloud: Cloud
     members: Mapping[str, tuple[str, ...]]
-    member_sets: Mapping[str, set[str]]
     addresses: Mapping[str, Mapping[str, netaddr.IPAddress]]
     sources: Sources
 

@@ -40,7 +40,6 @@ class PlanAction(ActionBase):
     """An action whose arguments come from the plan; subclasses give `module` and `arguments`."""
 
     module = ""
-    supports_check_mode = True
     TRANSFERS_FILES = False
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:

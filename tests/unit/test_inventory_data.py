@@ -30,7 +30,7 @@ def found(tmp_path: Path) -> inventory_data.Inventory:
     (tmp_path / "group_vars/all.yml").write_text(
         "brume_region: here\nbrume_config: {a: 1}\nbrume_master_key: secret\nbrume_secrets: {a/b: c}\n"
     )
-    (tmp_path / "group_vars/compute.yml").write_text("\nbrume_config: {a: 2}\n")
+    (tmp_path / "group_vars/compute.yml").write_text("\nbrume_config: {a: 2}\nbrume_region: !unsafe '{{ address }}'\n")
     loader: Any = DataLoader()
     inventory = InventoryManager(loader=loader, sources=[str(tmp_path / "hosts.yml")])
     return inventory_data.read(inventory, loader, VariableManager(loader, inventory), ["brume_"])
@@ -52,6 +52,10 @@ def test_a_place_is_file_and_line(found: inventory_data.Inventory) -> None:
 
 def test_templates_are_resolved_with_the_hosts_own_variables(found: inventory_data.Inventory) -> None:
     assert found.hosts["one"][-1].variables == {"brume_addresses": {"management": "192.0.2.11"}}
+
+
+def test_a_protected_template_is_left_for_the_plan(found: inventory_data.Inventory) -> None:
+    assert found.hosts["two"][1].variables["brume_region"] == "{{ address }}"
 
 
 def test_secrets_stay_outside(found: inventory_data.Inventory) -> None:
