@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import certificates
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, trust_store
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, TLS_GROUP
 
 CERTIFICATE = "/etc/brume/tls/host.crt"
 
@@ -30,10 +31,10 @@ class ActionModule(PlanAction):
         else:
             certificate = present.strip() + "\n"
         files = [
-            ("/etc/brume/ca.crt", ca.pem, "root", "0644"),
-            ("/usr/local/share/ca-certificates/brume.crt", ca.pem, "root", "0644"),
-            (CERTIFICATE, certificate, "brume-tls", "0640"),
-            ("/etc/brume/tls/host.key", key, "brume-tls", "0640"),
+            (CA_FILE, ca.pem, "root", "0644"),
+            (trust_store.LOCAL, ca.pem, "root", "0644"),
+            (CERTIFICATE, certificate, TLS_GROUP, "0640"),
+            ("/etc/brume/tls/host.key", key, TLS_GROUP, "0640"),
             ("/etc/brume/tls/host.pem", certificate + key, "root", "0600"),
         ]
         return {
@@ -43,8 +44,9 @@ class ActionModule(PlanAction):
             ],
             "directories": [
                 {"path": "/etc/brume", "owner": "root", "group": "root", "mode": "0755"},
-                {"path": "/etc/brume/tls", "owner": "root", "group": "brume-tls", "mode": "0750"},
+                {"path": "/etc/brume/tls", "owner": "root", "group": TLS_GROUP, "mode": "0750"},
             ],
+            "trusted": trust_store.LOCAL,
             "redactions": {key: f"<secret host/{host.name}>\n"},
         }
 

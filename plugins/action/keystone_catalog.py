@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils.keystone_bootstrap import RECORD
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE
 
@@ -30,18 +31,26 @@ class ActionModule(PlanAction):
             "project_domain_name": "Default",
             "ca_file": CA_FILE,
         }
+        former = piece.vault.former(ADMIN_SECRET)
+        if former is not None:
+            auth["former_password"] = former
         return {"auth": auth, **(args or _planned(piece))}
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:
-        """Run with Keystone's own Python: it has keystoneauth1."""
-        path = next(one.path for one in piece.host.environments if one.service == "keystone")
-        return {"ansible_python_interpreter": f"{path}/bin/python"}
+        """Run with Keystone's own Python: it has keystoneauth1. Before it is built, a dry run needs none."""
+        environment = next(one for one in piece.host.environments if one.service == "keystone")
+        if not self._task.check_mode:
+            return {"ansible_python_interpreter": f"{environment.path}/bin/python"}
+        command = f"ls -d {environment.path}/bin/python {environment.current}/bin/python 2>/dev/null || :"
+        there = self._low_level_execute_command(command)["stdout"].split()
+        return {"ansible_python_interpreter": there[0]} if there else {}
 
 
 def _planned(piece: Slice) -> dict[str, Any]:
     cloud = piece.plan.cloud
     by_service = {one.service: one for one in cloud.endpoints}
     return {
+        "bootstrap_record": RECORD,
         "regions": [{"id": cloud.region}],
         "projects": [{"name": "service", "domain": "Default", "description": "Users of the services"}],
         "roles": [{"name": name} for name in dict.fromkeys(role for one in cloud.logins for role in one.roles)],

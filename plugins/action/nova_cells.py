@@ -1,4 +1,4 @@
-"""Maps the cells of the plan, and with `hosts: true` its compute hosts."""
+"""Maps the cells of the plan, or with `hosts: true` its compute hosts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Pla
 
 
 class ActionModule(PlanAction):
-    """Takes `hosts` (a boolean): whether compute hosts are mapped too, which needs them running."""
+    """Takes `hosts` (a boolean): map compute hosts instead, which have to run."""
 
     module = "nova_cells"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
-        """Return every cell with the file that holds its URLs."""
-        cloud = piece.plan.cloud
-        return {
+        """Return every cell with its URLs, as the configuration files hold them, or every compute host."""
+        cloud, renderer = piece.plan.cloud, piece.renderer
+        common = {
             "environment": next(one.path for one in piece.host.environments if one.service == "nova"),
             "config_file": "/etc/nova/nova.conf",
+        }
+        if args.get("hosts"):
+            return {**common, "hosts": [name for name, _address in cloud.members["compute"]]}
+        cells = {name: (f"nova_{name}", f"nova_{name}") for name in cloud.cells}
+        return {
+            **common,
             "cells": {
-                "cell0": "/etc/nova/nova.conf",
-                **{name: f"/etc/nova/nova-cell-{name}.conf" for name in cloud.cells},
+                name: {
+                    "transport_url": renderer.transport_url(vhost),
+                    "database_connection": renderer.database_url(database),
+                }
+                for name, (vhost, database) in {"cell0": ("nova", "nova_cell0"), **cells}.items()
             },
-            "hosts": [name for name, _address in cloud.members["compute"]] if args.get("hosts") else [],
         }

@@ -7,10 +7,9 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan import bridge
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import UnitEntry
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, TLS_GROUP, UnitEntry
 
-TLS_FILES = ("/etc/brume/ca.crt", "/etc/brume/tls/host.crt")
-TLS_GROUP = "brume-tls"
+TLS_FILES = (CA_FILE, "/etc/brume/tls/host.crt")
 
 
 class ActionModule(PlanAction):

@@ -43,6 +43,7 @@ class CallbackModule(CallbackBase):
         manager = play.get_variable_manager()
         if not self._planned:
             self._planned = True
+            run.begin()
             run.prepare(manager._inventory, play.get_loader(), manager)
         self._phases.append((play.get_name().strip(), time.monotonic()))
 

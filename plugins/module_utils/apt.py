@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock
+
 POLICY = "/usr/sbin/policy-rc.d"
 """invoke-rc.d and deb-systemd-invoke ask this program before they start a unit (invoke-rc.d(8))."""
 
@@ -56,6 +58,7 @@ def run(command: Sequence[str], timeout: float | None = None) -> Result:
             errors="replace",
             check=False,
             timeout=timeout,
+            pass_fds=host_lock.inherited(),
         )
     except subprocess.TimeoutExpired:
         return Result(124, f"{command[0]} did not end within {timeout:.0f} s")

@@ -347,6 +347,47 @@ def _scope(item: Mapping[str, Any], names: Names) -> Key:
     return ("domain", names.domain(item.get("domain")))
 
 
+BOOTSTRAP_ROLES = ("admin", "manager", "member", "reader", "service")
+"""Roles that `keystone-manage bootstrap` makes (keystone.cmd.bootstrap at 2026.1)."""
+
+
+def after_bootstrap(desired: Desired, auth: Mapping[str, Any]) -> Actual:
+    """Return what Keystone will hold when it has been bootstrapped and nothing else, for a dry run before that.
+
+    The identity service, its endpoints and the region are those that are wanted, since the bootstrap is told the same.
+    """
+    domain, name = "default", "Default"
+
+    def record(kind: str, key: str, **more: Any) -> Record:
+        return {"id": f"{kind} {key}", "name": key, "enabled": True, **more}
+
+    identity = [item for item in desired.get("services") or () if item.get("type") == "identity"]
+    names = {item["name"] for item in identity}
+    records = {
+        "domain": [{"id": domain, "name": name, "enabled": True, "description": "The default domain"}],
+        "region": [
+            {"id": item["id"], "description": "", "parent_region_id": None} for item in desired.get("regions") or ()
+        ],
+        "role": [record("role", role, domain_id=None) for role in BOOTSTRAP_ROLES],
+        "project": [record("project", str(auth.get("project_name")), domain_id=domain)],
+        "user": [record("user", auth["username"], domain_id=domain)],
+        "service": [record("service", item["name"], type="identity") for item in identity],
+        "endpoint": [
+            {
+                "id": f"endpoint {item['service']} {item['interface']}",
+                "service_id": f"service {item['service']}",
+                "region_id": item["region"],
+                "interface": item["interface"],
+                "url": item["url"],
+                "enabled": True,
+            }
+            for item in desired.get("endpoints") or ()
+            if item["service"] in names
+        ],
+    }
+    return Actual(records)
+
+
 # --- comparing --------------------------------------------------------------------------------------------------------
 
 
@@ -698,6 +739,11 @@ def _assign(context: Comparison, objects: Sequence[tuple[str, Key]], scope: Key)
 
 def _unassign(context: Comparison, objects: Sequence[tuple[str, Key]], scope: Key) -> None:
     _delete(context.request, _assignment_path(context.world, objects, scope))
+
+
+def unreachable(method: str, path: str, body: Mapping[str, Any] | None = None) -> Record:
+    """Refuse a request: what a Keystone that is not there yet would answer is only predicted."""
+    raise ApiError(f"{method} {path}: there is no Keystone yet")
 
 
 # --- talking ----------------------------------------------------------------------------------------------------------

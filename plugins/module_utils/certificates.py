@@ -7,6 +7,7 @@ function of its key: a second deploy host needs the master key and nothing else.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -104,7 +105,13 @@ def host_key(master_key: bytes, host: str, generation: int = 1) -> str:
 
 
 def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: datetime.datetime) -> str:
-    """Return a new certificate for a host, as PEM text, valid from an hour before `now` for LIFETIME."""
+    """Return a new certificate for a host, as PEM text, valid from an hour before the day of `now` for LIFETIME.
+
+    It is a pure function of its arguments and the day, so that a dry run shows the certificate that the run will make.
+    """
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    held = names_of(names)
+    unique = f"{day:%Y-%m-%d} {host} {held} {key_pem}".encode() + ca.pem.encode()
     key = serialization.load_pem_private_key(key_pem.encode(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # host_key made it
     certificate = (
@@ -112,15 +119,16 @@ def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: dat
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
         .issuer_name(ca.certificate.subject)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + LIFETIME)
+        # 159 bits at most, and never zero (RFC 5280, section 4.1.2.2)
+        .serial_number(int.from_bytes(hashlib.sha256(unique).digest()[:15], "big") + 1)
+        .not_valid_before(day - datetime.timedelta(hours=1))
+        .not_valid_after(day + LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=False), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
-        .add_extension(x509.SubjectAlternativeName(names_of(names)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(held), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), critical=False)
         .sign(ca.key, hashes.SHA256(), ecdsa_deterministic=True)
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ ALL = "ALL"
 GRANT_OPTION = "GRANT OPTION"
 
 CREATE_STEP, ACCOUNT_STEP, GRANT_STEP, REVOKE_STEP, DROP_ACCOUNT_STEP, DROP_STEP = range(6)
+
+DATA = "/var/lib/mysql"
+"""The server's data directory (Debian)."""
 
 Account = tuple[str, str]
 """Name and host."""
@@ -298,6 +302,20 @@ def _set_grant(
 
 
 # --- talking ----------------------------------------------------------------------------------------------------------
+
+
+FRESH = Actual(privileges=frozenset({ALL}))
+"""What a server that was just installed holds of all this, as far as a dry run has to know."""
+
+
+def held(desired: Iterable[Mapping[str, Any]], data: str = DATA) -> list[str]:
+    """Return which databases a server that does not run holds: each is a directory of its name."""
+    return [str(item["name"]) for item in desired if os.path.isdir(os.path.join(data, str(item["name"])))]
+
+
+def unreachable(statement: str, parameters: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    """Refuse a statement: what a server that is not there yet would say is only predicted."""
+    raise DatabaseError("there is no server yet")
 
 
 def connect(unix_socket: str, user: str = "root") -> Run:

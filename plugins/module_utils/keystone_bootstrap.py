@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import redact
 from ansible_collections.brume.cloud.plugins.module_utils.schema import identity
 
@@ -104,6 +105,7 @@ def run(wanted: Bootstrap, environment: str, user: str, execute: Callable[..., A
             check=False,
             timeout=TIMEOUT,
             umask=0o027,
+            pass_fds=host_lock.inherited(),
         )
     except subprocess.TimeoutExpired:
         raise BootstrapError(f"keystone bootstrap did not end within {TIMEOUT:.0f} s; is the database up?") from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import glob
 import hashlib
 import json
 import os
@@ -46,6 +47,16 @@ RIGHTS = ("configure", "write", "read")
 
 _NAME = re.compile(r"(?!-)[\w./@:+-]+")
 """Names that are safe as arguments: Debian's rabbitmqctl hands them to a shell."""
+
+DATA = "/var/lib/rabbitmq/mnesia"
+"""Where a node keeps its data (Debian)."""
+
+FRESH: dict[str, Any] = {
+    "users": [{"name": "guest", "tags": ["administrator"]}],
+    "vhosts": [{"name": "/"}],
+    "permissions": [{"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
+}
+"""What a broker holds after its first start (https://www.rabbitmq.com/docs/access-control)."""
 
 CLEAR_STEP, DELETE_USER_STEP, DELETE_VHOST_STEP = 1, 2, 3
 
@@ -232,6 +243,11 @@ def _compare_rights(
 
 
 # --- talking ----------------------------------------------------------------------------------------------------------
+
+
+def is_fresh(data: str = DATA) -> bool:
+    """Return whether no broker was ever started here: there is no node's directory."""
+    return not glob.glob(os.path.join(data, "*"))
 
 
 def export_definitions(run: Run) -> dict[str, Any]:

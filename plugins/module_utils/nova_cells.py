@@ -1,8 +1,8 @@
 """Nova's cell mappings and host mappings, in one process of Nova's own Python.
 
 `nova-manage cell_v2` takes URLs with passwords as arguments and costs four seconds a call. Here one process reads and
-changes everything through Nova's objects (nova.objects.cell_mapping, host_mapping.discover_hosts at 2026.1), and takes
-the URLs from the cells' own configuration files. What to change is decided here, without Nova.
+changes everything through Nova's objects (nova.objects.cell_mapping, host_mapping.discover_hosts at 2026.1); URLs reach
+it on its standard input. What to change is decided here, without Nova.
 """
 
 from __future__ import annotations
@@ -23,20 +23,12 @@ import json, os, sys, time
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 request = json.loads(sys.stdin.readline())
-from oslo_config import cfg
 from oslo_utils import uuidutils
 from nova import config, context, objects
 from nova.objects import host_mapping
 config.parse_args(["nova", "--config-file", request["config_file"]], default_config_files=[])
 objects.register_all()
 ctx = context.get_admin_context()
-
-def urls(path):
-    found = cfg.ConfigOpts()
-    found.register_opts([cfg.StrOpt("transport_url")])
-    found.register_opts([cfg.StrOpt("connection")], group="database")
-    found(["--config-file", path], default_config_files=[], default_config_dirs=[])
-    return {"transport_url": found.transport_url, "database_connection": found.database.connection}
 
 def state():
     cells = objects.CellMappingList.get_all(ctx)
@@ -52,7 +44,7 @@ def state():
 
 def do(order):
     if order["do"] == "read":
-        return {**state(), "wanted": {name: urls(path) for name, path in request["cells"].items()}}
+        return state()
     if order["do"] == "create":
         objects.CellMapping(ctx, uuid=order["uuid"] or uuidutils.generate_uuid(), **order["values"]).create()
     if order["do"] == "update":
@@ -125,8 +117,8 @@ def compare(wanted: Mapping[str, Mapping[str, str]], present: Sequence[Mapping[s
 class NovaProcess:
     """Nova's Python as a process that reads one order per line and answers each with one line."""
 
-    def __init__(self, environment: str, user: str, config_file: str, cells: Mapping[str, str]) -> None:
-        """Start it as `user`; `cells` is name -> configuration file with the cell's URLs."""
+    def __init__(self, environment: str, user: str, config_file: str) -> None:
+        """Start it as `user`; `config_file` names the API's database."""
         self.process = subprocess.Popen(
             ["runuser", "-u", user, "--", f"{environment}/bin/python", "-c", PROGRAM],
             stdin=subprocess.PIPE,
@@ -135,7 +127,7 @@ class NovaProcess:
             cwd="/",
             text=True,
         )
-        self._send({"config_file": config_file, "cells": dict(cells)})
+        self._send({"config_file": config_file})
 
     def _send(self, document: Mapping[str, Any]) -> None:
         if self.process.stdin is not None:

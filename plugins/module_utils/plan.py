@@ -848,6 +848,7 @@ def _host(
     directories: list[FileEntry] = []
     users: dict[str, User] = {}
     ports: list[Port] = []
+    packages.update(dict.fromkeys(variables.get("host_packages", ())))
     renamed = shared.sources.packages.get(variables["brume_operating_system"], {})
     for one in shared.services:
         here = {

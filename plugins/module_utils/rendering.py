@@ -32,6 +32,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.service_units import u
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
 
 CA_FILE = "/etc/brume/ca.crt"
+TLS_GROUP = "brume-tls"
+"""System group of who reads the host's certificate and key."""
+
 HEADER = "# Written by Brume; a change here is overwritten. Options are set in the inventory's brume_config."
 
 _environment = jinja2.Environment(  # configuration is no HTML
@@ -97,8 +100,8 @@ class Renderer:
             "internal_url": lambda service: self._url(service, "internal"),
             "public_url": lambda service: self._url(service, "public"),
             "component_url": self._component_url,
-            "database_url": self._database_url,
-            "transport_url": self._transport_url,
+            "database_url": self.database_url,
+            "transport_url": self.transport_url,
             "memcached_servers": [
                 f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]
             ],
@@ -131,7 +134,8 @@ class Renderer:
         host = self.plan.cloud.public_host if public else self.plan.cloud.internal_host
         return f"https://{bridge(host)}:{frontend.port}"
 
-    def _database_url(self, name: str) -> str:
+    def database_url(self, name: str) -> str:
+        """Return where a database is reached, as SQLAlchemy writes it, with its account's password."""
         one = self.databases[name]
         cloud = self.plan.cloud
         hosts = cloud.members["database"]
@@ -141,7 +145,8 @@ class Renderer:
             f"?charset=utf8mb4&ssl_ca={CA_FILE}&ssl_verify_identity=true"
         )
 
-    def _transport_url(self, name: str) -> str:
+    def transport_url(self, name: str) -> str:
+        """Return where a vhost is reached, as oslo.messaging writes it, with its account's password."""
         one = self.vhosts[name]
         login = f"{one.account}:{self.secret(one.secret)}"
         hosts = ",".join(f"{login}@{bridge(address)}:5671" for _host, address in self.plan.cloud.members["messaging"])

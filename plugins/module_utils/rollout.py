@@ -183,6 +183,20 @@ def digest(unit: Unit, content_of: Callable[[str], bytes | None]) -> tuple[str, 
     return whole.hexdigest(), start.hexdigest()
 
 
+def file_digests(unit: Unit, content_of: Callable[[str], bytes | None]) -> dict[str, str]:
+    """Return path -> digest of each file that a unit reads, so that the next run can name those that differ."""
+    contents = {path: content_of(path) for path in unit.files}
+    return {
+        path: "absent" if content is None else hashlib.sha256(content).hexdigest()
+        for path, content in contents.items()
+    }
+
+
+def differing(recorded: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
+    """Return the files whose digests differ from what was recorded; none when nothing was."""
+    return [path for path, one in present.items() if recorded and recorded.get(path) != one]
+
+
 def decide(
     unit: Unit,
     state: State,
@@ -194,8 +208,8 @@ def decide(
 ) -> Step:
     """Return what a unit needs.
 
-    `texts` are its unit files as they are on the host (None: not there), `changed_files` what this run changes or, in
-    check mode, would change.
+    `texts` are its unit files as they are on the host (None: not there), `changed_files` what differs from the record
+    and, in check mode, what the run would change.
     """
     write = tuple(path for path, text in unit.texts.items() if text is not None and texts.get(path) != text)
     if unit.absent:
@@ -204,7 +218,9 @@ def decide(
         gone = not (present or state.active in ("active", "reloading", "activating") or enabled or record)
         return Step(unit, remove=not gone)
     whole, start = digests
-    enable = unit.enabled and state.file_state not in ENABLED
+    # A package that is not there yet enables its own units when it comes (deb-systemd-helper(1p)).
+    comes = unit.content is None and state.load == "not-found"
+    enable = unit.enabled and state.file_state not in ENABLED and not comes
     disable = not unit.enabled and state.file_state in ("enabled", "enabled-runtime")
     known = record or {}
     predicted = sorted(set(unit.files) & set(changed_files))
@@ -213,7 +229,7 @@ def decide(
     reason = ""
     if not state.is_active:
         verb = "start" if state.active == "inactive" else "restart"
-        reason = f"is {state.active}" if state.load != "not-found" else "is new"
+        reason = "has failed" if state.active == "failed" else "does not run"
     elif differs and unit.on_change != "none":
         verb = "restart"
         if not record:

@@ -7,13 +7,67 @@ Where the callback is not enabled, `current` computes the plan itself: the same 
 from __future__ import annotations
 
 import base64
+import getpass
+import os
+import secrets
+import socket
+import sys
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import inventory_data, plan, sources
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, Vault, parse_master_key
 
 _state: dict[str, plan.Plan | plan.PlanError] = {}
+_own: list[Own] = []
+
+
+@dataclass(frozen=True)
+class Own:
+    """This run: who it is, and a pipe of which its processes alone hold the other end, so that it ends with them."""
+
+    record: Mapping[str, Any]
+    read: int
+    write: int
+
+    def is_dead(self, holder: Mapping[str, Any]) -> bool:
+        """Return whether the run that a lock's record names was of this machine and its first process has ended."""
+        same = [holder.get(key) == self.record[key] for key in ("controller", "boot")]
+        return all(same) and _started(int(holder.get("controller_pid", 0))) != holder.get("controller_started")
+
+
+def _started(process: int) -> str:
+    """Return when a process began, in clock ticks since boot (proc(5), stat, field 22); empty when there is none."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def begin() -> None:
+    """Make this process the first of a run; whatever it forks from now on belongs to the run."""
+    if _own:
+        return
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    record = {
+        "run": secrets.token_hex(8),
+        "playbook": Path(next((word for word in sys.argv[1:] if word.endswith((".yml", ".yaml"))), sys.argv[0])).name,
+        "user": getpass.getuser(),
+        "controller": socket.gethostname(),
+        "boot": boot.read_text(encoding="utf-8").strip() if boot.exists() else "",
+        "controller_pid": os.getpid(),
+        "controller_started": _started(os.getpid()),
+        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    _own.append(Own(record, *os.pipe()))
+
+
+def own() -> Own | None:
+    """Return this run, None where no callback has begun it."""
+    return _own[0] if _own else None
 
 
 def prepare(inventory: Any, loader: Any, variable_manager: Any) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock
 from ansible_collections.brume.cloud.plugins.module_utils.file_state import redact_pair
 
 RECORDS = "/var/lib/brume/schema"
@@ -104,6 +105,7 @@ def run(service: Service, redactions: Mapping[str, str]) -> list[dict[str, Any]]
                 errors="replace",
                 timeout=service.timeout,
                 check=False,
+                pass_fds=host_lock.inherited(),
             )
         except subprocess.TimeoutExpired as error:
             output = error.output or b""

@@ -81,6 +81,13 @@ class Vault:
         given = self.explicit.get(name)
         return given if given is not None else password(derive(self.master_key, name, self.generation(name), 48))
 
+    def former(self, name: str) -> str | None:
+        """Return the value of the generation before, None for the first one and for values that were given."""
+        number = self.generation(name)
+        if name in self.explicit or number == 1:
+            return None
+        return password(derive(self.master_key, name, number - 1, 48))
+
     def generation(self, name: str) -> int:
         """Return the generation of a secret: its own, that of the longest prefix (`nova`), `default`, or 1."""
         parts = name.split("/")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write, read_marker, write_marker
 from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
 
@@ -190,6 +191,7 @@ def _uv(item: Environment, command: Sequence[str], variables: Mapping[str, str],
             check=False,
             errors="replace",
             umask=umask,
+            pass_fds=host_lock.inherited(),
         )
     except OSError as error:
         raise BuildError(f"{item.name}: {command[0]}: {error}; the host phase puts uv there") from None

@@ -44,6 +44,11 @@ options:
       path: {description: Absolute path of the link., type: str, required: true}
       target: {description: What it points to., type: str}
       state: {description: Whether the link exists., type: str, choices: [present, absent], default: present}
+  trusted:
+    description:
+      - Path of one of O(files) in C(/usr/local/share/ca-certificates) whose certificates have to be in the operating
+        system's trust store; where they are not, it is made anew.
+    type: path
   redactions:
     description:
       - Secret values and the names to show in their place in diffs.
@@ -91,7 +96,7 @@ actions:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import file_state
+from ansible_collections.brume.cloud.plugins.module_utils import convergence, file_state, host_lock, trust_store
 
 
 def options(mode: str | None, **more: Any) -> dict[str, Any]:
@@ -121,27 +126,35 @@ def main() -> None:
             "files": options("0640", content={"type": "str"}),
             "directories": options("0755"),
             "links": options(None, target={"type": "str"}),
+            "trusted": {"type": "path"},
             "redactions": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
         no_log=True,
     )
+    host_lock.hold(module)
     params = module.params
     redactions = {str(value): str(name) for value, name in params["redactions"].items()}
     try:
         entries = file_state.parse(params["files"], params["directories"], params["links"])
         changes = file_state.compare(entries, file_state.read)
+        authority = next((entry.content for entry in entries if entry.path == params["trusted"]), "")
+        untrusted = trust_store.missing(authority, file_state.read(trust_store.BUNDLE).content)
         if not module.check_mode:
             file_state.check_owners(changes)
             for change in changes:
                 file_state.apply(change)
+            if untrusted:
+                trust_store.update()
     except (file_state.FileError, OSError) as error:
         module.fail_json(msg=str(error), invocation={})
+    trust = [f"trust {params['trusted']} on this host"] * untrusted
     module.exit_json(
-        changed=bool(changes),
+        changed=bool(changes or untrusted),
         changed_files=[change.path for change in changes if change.content and change.kind_of_text],
-        actions=[change.action for change in changes],
-        diff=[file_state.shown(change, redactions) for change in changes],
+        actions=[*(change.action for change in changes), *trust],
+        diff=[file_state.shown(change, redactions) for change in changes]
+        + [convergence.text_diff(trust_store.BUNDLE, "", f"{line}\n") for line in trust],
         invocation={},
     )
 

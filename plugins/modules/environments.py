@@ -81,7 +81,7 @@ from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import convergence, file_state
+from ansible_collections.brume.cloud.plugins.module_utils import convergence, file_state, host_lock
 from ansible_collections.brume.cloud.plugins.module_utils import uv_environments as uv
 
 SPEC: dict[str, Any] = {
@@ -139,6 +139,7 @@ def remove(gone: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     """Read the markers, build what is missing side by side, write bytecode, swap the links."""
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    host_lock.hold(module)
     params = module.params
     wheelhouse = ["--no-index", "--find-links", params["wheelhouse"]] if params["wheelhouse"] else []
     seconds: dict[str, float] = {}

@@ -57,7 +57,7 @@ updated:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import apt, convergence
+from ansible_collections.brume.cloud.plugins.module_utils import apt, convergence, host_lock
 
 SPEC: dict[str, Any] = {
     "packages": {"type": "list", "elements": "str", "default": []},
@@ -133,6 +133,7 @@ def transaction(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 def main() -> None:
     """Run the transaction and report."""
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    host_lock.hold(module)
     try:
         result = transaction(module.params, module.check_mode)
     except (apt.AptError, OSError) as error:

@@ -64,7 +64,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import convergence, schema
+from ansible_collections.brume.cloud.plugins.module_utils import convergence, host_lock, schema
 from ansible_collections.brume.cloud.plugins.module_utils import keystone_bootstrap as keystone
 
 SPEC: dict[str, Any] = {
@@ -106,6 +106,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=SPEC, required_if=[("state", "present", NEEDED)], supports_check_mode=True, no_log=True
     )
+    host_lock.hold(module)
     params = module.params
     if params["state"] == "absent":
         there = os.path.exists(keystone.RECORD)

@@ -36,8 +36,16 @@ options:
       project_name: {description: "Project to log in to.", type: str}
       project_domain_name: {description: "Domain of the project.", type: str, default: Default}
       system_scope: {description: "Log in for the system instead of a project.", type: str, choices: [all]}
+      former_password:
+        description: In check mode, tried where O(auth.password) is not accepted, because nothing has set it yet.
+        type: str
       ca_file: {description: "File of CA certificates (PEM); the system's unless given.", type: path}
       timeout: {description: "Longest wait for an answer in seconds.", type: int, default: 60}
+  bootstrap_record:
+    description:
+      - File that M(brume.cloud.keystone_bootstrap) leaves. Where it is missing in check mode, there is no Keystone to
+        ask, and what would change is predicted from what a bootstrap makes.
+    type: path
   regions:
     description: Regions. Parents are made first.
     type: list
@@ -184,10 +192,12 @@ msg:
   type: str
 """
 
+import http
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import catalog
+from ansible_collections.brume.cloud.plugins.module_utils import catalog, host_lock
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     SIDE_BY_SIDE,
     ConvergenceError,
@@ -215,6 +225,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "auth_url": REQUIRED,
             "username": REQUIRED,
             "password": {**PASSWORD, "required": True},
+            "former_password": PASSWORD,
             "user_domain_name": DOMAIN,
             "project_name": TEXT,
             "project_domain_name": DOMAIN,
@@ -225,6 +236,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "required_one_of": [("project_name", "system_scope")],
         "mutually_exclusive": [("project_name", "system_scope")],
     },
+    "bootstrap_record": {"type": "path"},
     "regions": _list(id=REQUIRED, description=TEXT, parent_region_id=TEXT),
     "domains": _list(name=REQUIRED, description=TEXT, enabled=ENABLED),
     "projects": _list(name=REQUIRED, domain=DOMAIN, description=TEXT, enabled=ENABLED),
@@ -272,17 +284,32 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+def connect(auth: dict[str, Any], check_mode: bool) -> tuple[catalog.Request, catalog.Authenticate]:
+    """Log in; a dry run may need the former password, since nothing has set the new one yet. Raises ApiError."""
+    try:
+        return catalog.connect(auth)
+    except catalog.ApiError as error:
+        if error.status != http.HTTPStatus.UNAUTHORIZED or not check_mode or not auth["former_password"]:
+            raise
+        return catalog.connect({**auth, "password": auth["former_password"]})
+
+
 def main() -> None:
     """Fetch, compare, apply unless in check mode, and exit without the arguments, which hold passwords."""
     module = AnsibleModule(
         argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
     )
+    host_lock.hold(module)
     desired, auth = module.params, module.params["auth"]
     try:
-        request, authenticate = catalog.connect(auth)
         own = ((auth["user_domain_name"], auth["username"]), auth["password"])
-        actual = catalog.fetch(desired, request, authenticate, own)
-        actions = catalog.compare(desired, actual, request, own)
+        record = module.params["bootstrap_record"]
+        if module.check_mode and record and not os.path.exists(record):
+            actions = catalog.compare(desired, catalog.after_bootstrap(desired, auth), catalog.unreachable, own)
+        else:
+            request, authenticate = connect(auth, module.check_mode)
+            actual = catalog.fetch(desired, request, authenticate, own)
+            actions = catalog.compare(desired, actual, request, own)
         result = converge(actions, check_mode=module.check_mode, limit=SIDE_BY_SIDE)
     except ImportError as error:
         module.fail_json(

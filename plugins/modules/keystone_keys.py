@@ -66,7 +66,7 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import fernet
+from ansible_collections.brume.cloud.plugins.module_utils import fernet, host_lock
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
 
 SPEC: dict[str, Any] = {
@@ -99,6 +99,7 @@ def remove(path: str) -> None:
 def main() -> None:
     """Read, decide, write, report."""
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True, no_log=True)
+    host_lock.hold(module)
     items = module.params["repositories"]
     try:
         found = {item["path"]: fernet.read(item["path"], item["owner"], item["group"]) for item in items}

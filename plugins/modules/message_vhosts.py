@@ -98,7 +98,7 @@ msg:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import messaging
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock, messaging
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     ConvergenceError,
     apply_actions,
@@ -146,11 +146,12 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
     )
+    host_lock.hold(module)
     given = module.params
     try:
-        command = module.get_bin_path("rabbitmqctl", required=True)
-        run = messaging.connect(command, given["timeout"])
-        exported = messaging.export_definitions(run)
+        run = messaging.connect("rabbitmqctl", given["timeout"])
+        fresh = module.check_mode and messaging.is_fresh()
+        exported = messaging.FRESH if fresh else messaging.export_definitions(run)
         changes = messaging.compare(given["vhosts"], given["absent_accounts"], exported, run)
         if not module.check_mode:
             if changes.definitions:

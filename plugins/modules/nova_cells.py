@@ -7,15 +7,17 @@ DOCUMENTATION = r"""
 module: nova_cells
 short_description: Maps Nova's cells and compute hosts, in one process
 description:
-  - Makes or updates the mapping of every given cell, cell0 included, from the URLs in the cell's configuration file.
-    No URL is ever an argument.
+  - Makes or updates the mapping of every given cell, cell0 included. No URL is ever an argument of a command.
   - With O(hosts), maps compute hosts that have reported to their cell, and waits for those that have not.
   - Mappings that are not named are left alone.
 options:
   environment: {description: Nova's virtual environment., type: path, required: true}
   config_file: {description: A configuration file with the API database., type: path, required: true}
   user: {description: System user of Nova., type: str, default: nova}
-  cells: {description: 'Name of each cell and the configuration file that holds its URLs.', type: dict, default: {}}
+  cells:
+    description: Name of each cell, and C(transport_url) and C(database_connection) of it.
+    type: dict
+    default: {}
   hosts: {description: Compute hosts that have to be mapped., type: list, elements: str, default: []}
   timeout: {description: Seconds to wait for compute hosts that have not reported., type: int, default: 120}
 attributes:
@@ -29,7 +31,8 @@ EXAMPLES = r"""
   brume.cloud.nova_cells:
     environment: /opt/brume/nova/current
     config_file: /etc/nova/nova.conf
-    cells: {cell0: /etc/nova/nova.conf, cell1: /etc/nova/nova-cell-cell1.conf}
+    cells:
+      cell1: {transport_url: "{{ cell1_transport_url }}", database_connection: "{{ cell1_connection }}"}
     hosts: [compute1]
 """
 
@@ -46,9 +49,11 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock, schema
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
-from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CellsError, NovaProcess, compare
+from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CellsError, Change, NovaProcess, compare
 
+SCHEMA_RECORD = f"{schema.RECORDS}/nova.json"
 SPEC: dict[str, Any] = {
     "environment": {"type": "path", "required": True},
     "config_file": {"type": "path", "required": True},
@@ -59,12 +64,22 @@ SPEC: dict[str, Any] = {
 }
 
 
+def report(changes: list[Change], unmapped: list[str]) -> dict[str, Any]:
+    """Return what is said of the changes, the same before and after they are made."""
+    return {
+        "changed": bool(changes or unmapped),
+        "actions": [*(str(one) for one in changes), *(f"map compute host {name}" for name in unmapped)],
+        "diff": [one.diff() for one in changes]
+        + [text_diff(f"host mapping {name}", "", f"host: {name}\n") for name in unmapped],
+    }
+
+
 def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Map cells and hosts; return what was (or would be) changed. Raises CellsError."""
-    nova = NovaProcess(params["environment"], params["user"], params["config_file"], params["cells"])
+    nova = NovaProcess(params["environment"], params["user"], params["config_file"])
     try:
         found = nova.order(do="read")
-        changes = compare(found["wanted"], found["cells"])
+        changes = compare(params["cells"], found["cells"])
         unmapped = sorted(set(params["hosts"]) - set(found["hosts"]))
         if not check_mode:
             for change in changes:
@@ -77,25 +92,20 @@ def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
                 )
     finally:
         nova.close()
-    return {
-        "changed": bool(changes or unmapped),
-        "actions": [*(str(one) for one in changes), *(f"map compute host {name}" for name in unmapped)],
-        "diff": [one.diff() for one in changes]
-        + [text_diff(f"host mapping {name}", "", f"host: {name}\n") for name in unmapped],
-    }
+    return report(changes, unmapped)
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
-    if module.check_mode and not os.path.exists(module.params["config_file"]):
-        actions = [f"create cell mapping {name}" for name in module.params["cells"]]
-        actions += [f"map compute host {name}" for name in module.params["hosts"]]
-        module.exit_json(changed=bool(actions), actions=actions, diff=[])
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True, no_log=True)
+    host_lock.hold(module)
+    params = module.params
     try:
-        module.exit_json(**converge(module.params, module.check_mode))
+        if module.check_mode and not os.path.exists(SCHEMA_RECORD):  # there is no schema yet, thus no mapping
+            module.exit_json(**report(compare(params["cells"], []), sorted(params["hosts"])), invocation={})
+        module.exit_json(**converge(params, module.check_mode), invocation={})
     except CellsError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), invocation={})
 
 
 if __name__ == "__main__":

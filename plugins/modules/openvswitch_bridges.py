@@ -52,7 +52,7 @@ import os
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import openvswitch
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock, openvswitch
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
 
 SOCKET = "/run/openvswitch/db.sock"
@@ -100,6 +100,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    host_lock.hold(module)
     vsctl = ["ovs-vsctl", f"--timeout={SECONDS}"]
     try:
         want = openvswitch.wanted(module.params["bridges"], module.params["other_config"])

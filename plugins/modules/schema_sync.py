@@ -71,7 +71,7 @@ from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import convergence, schema
+from ansible_collections.brume.cloud.plugins.module_utils import convergence, host_lock, schema
 
 SPEC: dict[str, Any] = {
     "services": {
@@ -112,6 +112,7 @@ def converge(service: schema.Service, redactions: dict[str, str]) -> list[dict[s
 def main() -> None:
     """Compare digests, run what is pending side by side, report."""
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True, no_log=True)
+    host_lock.hold(module)
     redactions = {str(value): str(name) for value, name in module.params["redactions"].items()}
     outcomes: dict[str, convergence.Outcome] = {}
     try:

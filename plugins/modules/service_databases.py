@@ -93,10 +93,11 @@ msg:
   type: str
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import databases
+from ansible_collections.brume.cloud.plugins.module_utils import databases, host_lock
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, converge, describe
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
@@ -135,10 +136,18 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
     )
+    host_lock.hold(module)
     desired = module.params["databases"]
     try:
-        run = databases.connect(module.params["login_unix_socket"])
-        actions = databases.compare(desired, databases.fetch(desired, run), run)
+        socket = module.params["login_unix_socket"]
+        if module.check_mode and not os.path.exists(socket):
+            held = databases.held(desired)
+            if held:
+                module.warn(f"MariaDB does not run, so its accounts are not known; it holds {', '.join(held)}")
+            actions = [] if held else databases.compare(desired, databases.FRESH, databases.unreachable)
+        else:
+            run = databases.connect(socket)
+            actions = databases.compare(desired, databases.fetch(desired, run), run)
         result = converge(actions, check_mode=module.check_mode)
     except ImportError as error:
         module.fail_json(msg=f"{describe(error)}: install PyMySQL (Debian package python3-pymysql)", invocation={})

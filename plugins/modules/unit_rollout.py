@@ -108,7 +108,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import rollout
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock, rollout
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write, read_marker, write_marker
 
 SPEC: dict[str, Any] = {
@@ -154,7 +154,7 @@ def record_path(unit: rollout.Unit) -> str:
     return f"{rollout.RECORDS}/{unit.name}.json"
 
 
-def record(step: rollout.Step, digests: tuple[str, str]) -> None:
+def record(step: rollout.Step, digests: tuple[str, str], files: dict[str, str]) -> None:
     """Remember that a unit runs well with these digests."""
     os.makedirs(rollout.RECORDS, mode=0o700, exist_ok=True)
     write_marker(
@@ -162,6 +162,7 @@ def record(step: rollout.Step, digests: tuple[str, str]) -> None:
         {
             "digest": digests[0],
             "start_digest": digests[1],
+            "files": files,
             "revision": step.unit.revision,
             "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
@@ -233,6 +234,7 @@ def diff(step: rollout.Step, texts: dict[str, str | None], state: rollout.State)
 def main() -> None:
     """Read all units, decide, then write, start and wait."""
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    host_lock.hold(module)
     systemd = rollout.Systemd()
     outcomes: list[rollout.Outcome] = []
     try:
@@ -240,19 +242,17 @@ def main() -> None:
         states = systemd.states([unit.name for unit in planned])
         texts = {unit.name: {path: text_of(path) for path in unit.texts} for unit in planned}
         digests = {unit.name: rollout.digest(unit, content_of) for unit in planned}
+        files = {unit.name: rollout.file_digests(unit, content_of) for unit in planned}
         # What this run has already written is in the digests; only a simulation needs to be told.
         predicted = module.params["changed_files"] if module.check_mode else []
-        steps = [
-            rollout.decide(
-                unit,
-                states[unit.name],
-                read_marker(record_path(unit)),
-                texts[unit.name],
-                digests[unit.name],
-                changed_files=predicted,
+        steps = []
+        for unit in planned:
+            known = read_marker(record_path(unit))
+            changed = [*predicted, *rollout.differing(known.get("files") or {}, files[unit.name])]
+            step = rollout.decide(
+                unit, states[unit.name], known, texts[unit.name], digests[unit.name], changed_files=changed
             )
-            for unit in planned
-        ]
+            steps.append(step)
         if not module.check_mode:
             if any(step.actions for step in steps):
                 prepare(steps, states, systemd)
@@ -260,11 +260,11 @@ def main() -> None:
                 [step for step in steps if step.verb],
                 states,
                 systemd,
-                lambda step: record(step, digests[step.unit.name]),
+                lambda step: record(step, digests[step.unit.name], files[step.unit.name]),
             )
             for step in steps:
                 if step.record and not step.verb:
-                    record(step, digests[step.unit.name])
+                    record(step, digests[step.unit.name], files[step.unit.name])
     except (rollout.UnitError, OSError) as error:
         module.fail_json(msg=str(error), units=[], invocation={})
     result: dict[str, Any] = {

@@ -1,0 +1,112 @@
+"""Takes the host's lock for this run, see `module_utils/host_lock.py`. Whatever ends the run releases it."""
+
+from __future__ import annotations
+
+import json
+import select
+import shlex
+import subprocess
+import time
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock, run
+
+ANSWER_SECONDS = 60.0
+"""Longest wait for an answer from the host, beyond the wait for a module of an earlier run."""
+
+RELEASE_SECONDS = 15.0
+"""After a run has died, its keepers on the hosts hear of it within moments; one that is cut off never does."""
+
+
+class ActionModule(ActionBase):
+    """Takes `wait`: seconds for what an earlier run left behind on the host to end."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Take the lock, or in check mode see whether it is free. Fails with the holder's name."""
+        result: dict[str, Any] = {**super().run(tmp, task_vars), "changed": False}
+        own = run.own()
+        wait = float(self._task.args.get("wait", 600))
+        if own is None:
+            self._display.warning(
+                "brume.cloud.phases is not among callbacks_enabled of ansible.cfg, so this run holds no lock: "
+                "a second one at the same time is not noticed"
+            )
+            return result
+        python = str((task_vars or {}).get("ansible_python_interpreter") or "/usr/bin/python3")
+        end, dead = "", 0.0
+        deadline = time.monotonic() + wait
+        while True:
+            wish = {"record": own.record, "folder": host_lock.FOLDER, "wait": wait, "end": end}
+            answer = self._ask(python, {**wish, "look": bool(self._task.check_mode)}, own.read)
+            state, holder = answer["state"], answer.get("holder", {})
+            if state in ("ok", "ours", "no lock"):
+                return result
+            left = "run" in holder and own.is_dead(holder)
+            if state == "orphan" or not left or time.monotonic() > deadline:
+                return {**result, "failed": True, "msg": _refusal(state, holder, wait)}
+            if not dead:
+                dead = time.monotonic()
+                self._display.display(f"waiting for what a run that ended left behind: {host_lock.describe(holder)}")
+            elif time.monotonic() - dead > RELEASE_SECONDS:
+                end = holder["run"]
+            time.sleep(host_lock.POLL * 2)
+
+    def _ask(self, python: str, wish: dict[str, Any], stdin: int) -> dict[str, Any]:
+        """Start the keeper on the host and return its last answer; it stays while the pipe behind `stdin` is open."""
+        command = self._command(f"{python} -c {shlex.quote(host_lock.PROGRAM)} {shlex.quote(json.dumps(wish))}")
+        if command is None:
+            return {"state": "no lock"}
+        keeper = subprocess.Popen(
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        out = keeper.stdout
+        assert out is not None  # noqa: S101  # it was asked for
+        text, end = b"", time.monotonic() + wish["wait"] + ANSWER_SECONDS
+        while time.monotonic() < end:
+            ready, _, _ = select.select([out], [], [], 1.0)
+            if not ready:
+                continue
+            piece = out.read1(65536)
+            if not piece:
+                break
+            text += piece
+            answers = [json.loads(line) for line in text.decode().splitlines() if line.endswith("}")]
+            if answers and answers[-1]["state"] != "waiting":
+                return dict(answers[-1])
+            if answers:
+                self._display.display(f"waiting for {host_lock.describe(answers[-1]['holder'])} of an earlier run")
+        keeper.kill()
+        raise AnsibleConnectionFailure("the host gave no answer to the question for its lock")
+
+    def _command(self, shell: str) -> list[str] | None:
+        """Return the command that runs a line on the host, None where it cannot be run beside Ansible's own calls."""
+        connection = self._connection
+        if connection.become is not None:
+            if connection.become.get_option("become_pass"):
+                self._display.warning("a password for become was given, so this run holds no lock on this host")
+                return None
+            shell = connection.become.build_become_command(shell, connection._shell)
+        if connection.transport == "local":
+            return ["/bin/sh", "-c", shell]
+        if connection.transport != "ssh":
+            self._display.warning(f"connections of type {connection.transport} hold no lock on the host")
+            return None
+        connection.host = connection.get_option("host") or connection._play_context.remote_addr
+        words = connection._build_command(connection.get_option("ssh_executable"), "ssh", connection.host, shell)
+        return [word.decode() if isinstance(word, bytes) else str(word) for word in words]
+
+
+def _refusal(state: str, holder: dict[str, Any], wait: float) -> str:
+    if state == "orphan":
+        return (
+            f"an earlier run's {host_lock.describe(holder)} has not ended in {wait:.0f} s\n"
+            "  next: look at that process on the host; let it end, or end it, and run again"
+        )
+    return (
+        f"this host is being changed by {host_lock.describe(holder)}\n"
+        "  next: let that run end, or end it; nothing was changed by this one"
+    )

@@ -1,0 +1,57 @@
+"""Keeps what every task said it changed, for tools that compare a dry run with a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = r"""
+name: record
+type: aggregate
+short_description: Keep every task's changes in a file
+description:
+  - Where the environment variable BRUME_RECORD_FILE names a file, one line of JSON is appended to it for every result
+    of a task on a host - play, task, action, host, C(changed), C(actions) and C(diff). Without it, nothing is done.
+  - What a task hides (C(no_log)) is left out of results before they come here.
+requirements:
+  - Enabled by C(callbacks_enabled = brume.cloud.record) in ansible.cfg.
+"""
+
+
+class CallbackModule(CallbackBase):
+    """See DOCUMENTATION."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "brume.cloud.record"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        """Find out whether anything is to be kept."""
+        super().__init__()
+        self._path = os.environ.get("BRUME_RECORD_FILE", "")
+        self._play = ""
+        if not self._path:
+            self.disabled = True
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """Remember which play is on."""
+        self._play = play.get_name().strip()
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Keep a result."""
+        found: dict[str, Any] = result.result
+        line = {
+            "play": self._play,
+            "task": result.task.get_name().strip(),
+            "action": str(result.task.resolved_action or result.task.action),
+            "host": result.host.get_name(),
+            "changed": bool(found.get("changed", False)),
+            "actions": [str(one) for one in found.get("actions") or ()],
+            "diff": found.get("diff") or [],
+        }
+        with open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, default=str) + "\n")
