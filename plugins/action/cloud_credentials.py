@@ -15,7 +15,11 @@ from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretE
 
 
 class ActionModule(PlanAction):
-    """Takes `path` (clouds.yaml) and `cloud` (its name there); the certificate lies beside it as `ca.crt`."""
+    """Takes `path` (clouds.yaml) and `cloud` (its name there); the certificate lies beside it as `ca.crt`.
+
+    With `overlap` the authority before the current one is trusted too, until a call with `retire`. With
+    `authorities_only`, clouds.yaml is left alone.
+    """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Write both files where they differ."""
@@ -48,10 +52,19 @@ class ActionModule(PlanAction):
                 }
             }
         }
+        number = piece.vault.generation("ca")
+        former = certificates.authority(piece.vault.master_key, number - 1) if number > 1 else None
+        authorities = certificates.bundle(
+            certificates.authority(piece.vault.master_key, number),
+            former,
+            authority.read_text(encoding="utf-8") if authority.exists() else "",
+            renewing=bool(self._task.args.get("overlap")),
+            retire=bool(self._task.args.get("retire")),
+        )
         changed = []
         for target, text in (
-            (authority, certificates.authority(piece.vault.master_key, piece.vault.generation("ca")).pem),
-            (path, yaml.safe_dump(clouds, sort_keys=False)),
+            (authority, authorities),
+            *([] if self._task.args.get("authorities_only") else [(path, yaml.safe_dump(clouds, sort_keys=False))]),
         ):
             if target.exists() and target.read_text(encoding="utf-8") == text:
                 continue

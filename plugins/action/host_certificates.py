@@ -9,30 +9,36 @@ from ansible_collections.brume.cloud.plugins.module_utils import certificates, t
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, TLS_GROUP
 
+SEPARATOR = "-----brume-----"
 CERTIFICATE = "/etc/brume/tls/host.crt"
 
 
 class ActionModule(PlanAction):
-    """Takes no arguments of its own. The present certificate is kept while it serves (see certificates.fault)."""
+    """Takes `retire`: trust the current authority only, once no certificate of the former one is left.
+
+    The present certificate is kept while it serves (see certificates.fault).
+    """
 
     module = "configuration_files"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the files; the authority's key stays on the deploy host."""
         vault, host, now = piece.vault, piece.host, datetime.datetime.now(datetime.UTC)
-        ca = certificates.authority(vault.master_key, vault.generation("ca"))
+        number = vault.generation("ca")
+        ca = certificates.authority(vault.master_key, number)
+        former = certificates.authority(vault.master_key, number - 1) if number > 1 else None
         key = certificates.host_key(vault.master_key, host.name, vault.generation(f"host/{host.name}"))
         names = self._names(piece)
-        # a terminal between may have turned line feeds into CR LF
-        answer = self._low_level_execute_command(f"cat {CERTIFICATE} 2>/dev/null || :")["stdout"]
-        present = "\n".join(answer.split("\r\n"))
+        present, trusted = self._read(CERTIFICATE, CA_FILE)
+        renewing = former is not None and certificates.is_issued_by(present, former)
         if certificates.fault(present, ca, key, names, now):
             certificate = certificates.issue(ca, key, host.name, names, now)
         else:
             certificate = present.strip() + "\n"
+        authorities = certificates.bundle(ca, former, trusted, renewing=renewing, retire=bool(args.get("retire")))
         files = [
-            (CA_FILE, ca.pem, "root", "0644"),
-            (trust_store.LOCAL, ca.pem, "root", "0644"),
+            (CA_FILE, authorities, "root", "0644"),
+            (trust_store.LOCAL, authorities, "root", "0644"),
             (CERTIFICATE, certificate, TLS_GROUP, "0640"),
             ("/etc/brume/tls/host.key", key, TLS_GROUP, "0640"),
             ("/etc/brume/tls/host.pem", certificate + key, "root", "0600"),
@@ -49,6 +55,13 @@ class ActionModule(PlanAction):
             "trusted": trust_store.LOCAL,
             "redactions": {key: f"<secret host/{host.name}>\n"},
         }
+
+    def _read(self, *paths: str) -> list[str]:
+        """Return the texts of files on the host, empty for those that are not there, with one call."""
+        words = "; ".join(f"cat {path} 2>/dev/null; echo {SEPARATOR}" for path in paths)
+        # a terminal between may have turned line feeds into CR LF
+        text = "\n".join(self._low_level_execute_command(words)["stdout"].split("\r\n"))
+        return text.split(f"{SEPARATOR}\n")[: len(paths)]
 
     @staticmethod
     def _names(piece: Slice) -> list[str]:

@@ -12,7 +12,10 @@ ADMIN_SECRET = "keystone/admin"  # noqa: S105  # a name
 
 
 class ActionModule(PlanAction):
-    """Without arguments, what the plan says; with arguments, those (the login is the cloud's administrator)."""
+    """Without arguments, what the plan says; with arguments, those (the login is the cloud's administrator).
+
+    With `retire`, users of earlier generations go instead.
+    """
 
     module = "keystone_catalog"
 
@@ -34,7 +37,13 @@ class ActionModule(PlanAction):
         former = piece.vault.former(ADMIN_SECRET)
         if former is not None:
             auth["former_password"] = former
-        return {"auth": auth, **(args or _planned(piece))}
+        retire = bool(args.pop("retire", False))
+        planned = args or _planned(piece)
+        if retire:
+            former = [name for one in piece.plan.cloud.logins for name in one.former]
+            planned["users"] = [{"name": name, "domain": "Default", "state": "absent"} for name in former]
+            planned["assignments"] = []
+        return {"auth": auth, **planned}
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:
         """Run with Keystone's own Python: it has keystoneauth1. Before it is built, a dry run needs none."""

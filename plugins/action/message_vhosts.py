@@ -8,15 +8,23 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Pla
 
 
 class ActionModule(PlanAction):
-    """Takes `service` to treat one service only."""
+    """Takes `service` to treat one service only, and `retire` to delete the accounts of earlier generations."""
 
     module = "message_vhosts"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return every vhost with its one account; RabbitMQ's own `guest` goes."""
+        retire = bool(args.get("retire"))
         return {
+            "spare_used": retire,
             "vhosts": [
-                {"name": one.name, "accounts": [{"name": one.account, "password": piece.secret(one.secret)}]}
+                {
+                    "name": one.name,
+                    "accounts": [
+                        {"name": one.account, "password": piece.secret(one.secret)},
+                        *({"name": name, "state": "absent"} for name in one.former if retire),
+                    ],
+                }
                 for one in piece.plan.cloud.vhosts
                 if args.get("service", one.service) in ("", one.service)
             ],

@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan import bridge
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, TLS_GROUP, UnitEntry
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, TLS_GROUP, UnitEntry, socket_of
 
 TLS_FILES = (CA_FILE, "/etc/brume/tls/host.crt")
 
@@ -35,10 +35,14 @@ def _unit(piece: Slice, one: UnitEntry, units: list[UnitEntry]) -> dict[str, Any
         for other in units
         if other.instance.service == one.instance.service and other.component.name in component.after
     ]
+    if component.kind == "wsgi" and one.instance.unit.endswith(".service"):
+        after.append(socket_of(one.instance.unit))
+    tls = list(TLS_FILES) if TLS_GROUP in component.unix_groups else []
     return {
         "name": one.instance.unit,
         "content": one.content,
-        "files": [*one.files, *(TLS_FILES if TLS_GROUP in component.unix_groups else ())],
+        "files": [*one.files, *tls],
+        "reload_files": tls if component.on_renewal == "reload" else [],
         "revision": one.revision,
         "on_change": component.on_change,
         "after": after,
@@ -49,6 +53,8 @@ def _unit(piece: Slice, one: UnitEntry, units: list[UnitEntry]) -> dict[str, Any
 
 def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
     probe, listen = one.component.health, one.instance.listen
+    if one.component.kind == "wsgi" and one.instance.unit.endswith(".socket"):
+        return {"command": ["/bin/true"]}  # a connection would start the API
     if one.component.kind == "wsgi" and listen is not None:
         return {"http": f"http://{bridge(listen.address)}:{listen.port}{probe or '/'}"}
     if not isinstance(probe, Mapping):

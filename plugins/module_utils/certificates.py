@@ -70,6 +70,17 @@ def authority(master_key: bytes, generation: int = 1) -> Authority:
     return Authority(certificate, key)
 
 
+def bundle(current: Authority, former: Authority | None, present: str, *, renewing: bool, retire: bool) -> str:
+    """Return the authorities to trust, as PEM text: the current one, and while certificates change the former one too.
+
+    The former is trusted from the moment in which certificates are about to change (`renewing`) until `retire`; what
+    tells later runs is `present`, the text that is there.
+    """
+    if former is None or retire or not (renewing or former.pem in present):
+        return current.pem
+    return current.pem + former.pem
+
+
 def _usage(sign: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
@@ -135,6 +146,15 @@ def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: dat
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def is_issued_by(pem: str, ca: Authority) -> bool:
+    """Return whether a certificate, as PEM text, was signed by an authority; what cannot be read was not."""
+    try:
+        x509.load_pem_x509_certificate(pem.encode()).verify_directly_issued_by(ca.certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
 def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: datetime.datetime) -> str:
     """Return why a host needs a new certificate, or an empty string when the present one will do."""
     if not pem.strip():
@@ -146,9 +166,7 @@ def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: date
     key = serialization.load_pem_private_key(key_pem.encode(), None)
     if present.public_key() != key.public_key():
         return "it belongs to another key"
-    try:
-        present.verify_directly_issued_by(ca.certificate)
-    except (ValueError, TypeError, InvalidSignature):
+    if not is_issued_by(pem, ca):
         return "another authority signed it"
     if present.not_valid_after_utc - now < RENEW_BEFORE:
         return f"it ends on {present.not_valid_after_utc:%Y-%m-%d}"

@@ -136,6 +136,27 @@ def _present(item: Mapping[str, Any]) -> bool:
     return bool(item.get("state", "present") != "absent")
 
 
+def users(run: Run) -> dict[str, set[str]]:
+    """Return account -> addresses from which it is logged in now. Raises DatabaseError."""
+    found: dict[str, set[str]] = {}
+    for row in run("SELECT user AS name, host FROM information_schema.processlist", ()):
+        found.setdefault(row["name"], set()).add(str(row["host"]).rpartition(":")[0] or str(row["host"]))
+    return found
+
+
+def refuse_used(actions: Sequence[Action], used: Mapping[str, set[str]]) -> None:
+    """Raise ConvergenceError naming the accounts that are to be dropped while somebody is logged in with them."""
+    names = [action.name for action in actions if (action.kind, action.verb) == ("account", "delete")]
+    lines = [
+        f"account {name}: is still used from {', '.join(sorted(used[name.partition('@')[0]]))}; "
+        "roll the new one out there first (playbooks/site.yml), then run again"
+        for name in names
+        if name.partition("@")[0] in used
+    ]
+    if lines:
+        raise ConvergenceError("\n".join(lines))
+
+
 # --- comparing --------------------------------------------------------------------------------------------------------
 
 

@@ -75,6 +75,8 @@ class Component:
     user: str = ""
     unix_groups: tuple[str, ...] = ()
     on_change: str = "restart"
+    on_renewal: str = ""
+    """What a new certificate needs where that is less than `on_change`."""
     ports: tuple[Any, ...] = ()
     packages: tuple[str, ...] = ()
     timeout: int = 120
@@ -335,6 +337,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         user=reader.text("user"),
         unix_groups=reader.texts("groups"),
         on_change=reader.choice("on_change", ON_CHANGE, "restart"),
+        on_renewal=reader.choice("on_renewal", ("", "reload"), ""),
         ports=tuple(reader.take("ports", list, [])),
         packages=reader.texts("packages"),
         timeout=reader.take("timeout", int, 120),

@@ -87,13 +87,18 @@ def inherited() -> tuple[int, ...]:
     return tuple(_held)
 
 
+def release() -> None:
+    """Forget the lock; the kernel gives it free when the process's file descriptors of it are closed."""
+    _held.clear()
+
+
 def hold(module: Any) -> None:
     """Take the host's lock for a module that is going to change something, until its process ends.
 
     `module` is the AnsibleModule; in check mode, or for who is not root, nothing is taken. Ends the module when another
     one has held the lock for WAIT seconds, and names it.
     """
-    if module.check_mode or os.geteuid() != 0:
+    if module.check_mode or os.geteuid() != 0 or _held:
         return
     try:
         holder = take(FOLDER, {"module": getattr(module, "_name", "") or "a module"}, WAIT)

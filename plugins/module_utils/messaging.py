@@ -259,6 +259,26 @@ def export_definitions(run: Run) -> dict[str, Any]:
         raise MessagingError(f"rabbitmqctl export_definitions: not JSON: {error}") from error
 
 
+def users(run: Run) -> dict[str, set[str]]:
+    """Return account -> addresses from which it is connected now. Raises MessagingError."""
+    found: dict[str, set[str]] = {}
+    for item in json.loads(run(["list_connections", "--formatter", "json", "user", "peer_host"])):
+        found.setdefault(str(item["user"]), set()).add(str(item["peer_host"]))
+    return found
+
+
+def refuse_used(actions: Sequence[Action], used: Mapping[str, set[str]]) -> None:
+    """Raise ConvergenceError naming the accounts that are to be deleted while somebody is connected with them."""
+    lines = [
+        f"account {action.name}: is still used from {', '.join(sorted(used[action.name]))}; "
+        "roll the new one out there first (playbooks/site.yml), then run again"
+        for action in actions
+        if (action.kind, action.verb) == ("account", "delete") and action.name in used
+    ]
+    if lines:
+        raise ConvergenceError("\n".join(lines))
+
+
 def import_definitions(definitions: Mapping[str, Any], run: Run, owner: str, directory: str = "/run") -> None:
     """Import definitions from a file that only `owner`, as whom rabbitmqctl runs, can read. Raises MessagingError.
 

@@ -221,6 +221,8 @@ class Account:
     service: str
     account: str
     secret: str
+    former: tuple[str, ...] = ()
+    """Accounts of earlier generations, which `rotate.yml` drops."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,8 @@ class Login:
     service: str
     secret: str
     roles: tuple[str, ...]
+    former: tuple[str, ...] = ()
+    """Users of earlier generations, which `rotate.yml` deletes."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,11 @@ class Plan:
 def account_name(base: str, generation: int) -> str:
     """Return the account of a generation, so that a rotation never locks a live client out."""
     return base if generation == 1 else f"{base}_{generation}"
+
+
+def former_names(base: str, generation: int) -> tuple[str, ...]:
+    """Return the accounts of all generations before one."""
+    return tuple(account_name(base, number) for number in range(1, generation))
 
 
 def bridge(address: str) -> str:
@@ -327,6 +336,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
                 one.name,
                 f"{one.name}/keystone",
                 one.service_roles,
+                former_names(one.name, generation_of(generations, f"{one.name}/keystone")),
             )
             for one in ordered
             if one.auth
@@ -808,7 +818,9 @@ def _accounts(
     for one in services:
         for name in expand(one.databases if purpose == "database" else one.vhosts, cells):
             secret = f"{one.name}/{purpose}/{name}"
-            result.append(Account(name, one.name, account_name(name, generation_of(generations, secret)), secret))
+            number = generation_of(generations, secret)
+            former = former_names(name, number)
+            result.append(Account(name, one.name, account_name(name, number), secret, former))
     return result
 
 

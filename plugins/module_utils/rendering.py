@@ -28,7 +28,12 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     bridge,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
-from ansible_collections.brume.cloud.plugins.module_utils.service_units import unit_text, uwsgi_path, uwsgi_text
+from ansible_collections.brume.cloud.plugins.module_utils.service_units import (
+    socket_text,
+    unit_text,
+    uwsgi_path,
+    uwsgi_text,
+)
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
 
 CA_FILE = "/etc/brume/ca.crt"
@@ -294,7 +299,7 @@ class Renderer:
         result = [self.file(host, entry) for entry in host.files if entry.service in services]
         for unit in self.units(host, services):
             service = self.sources.services[unit.instance.service]
-            if unit.component.kind == "wsgi":
+            if unit.component.kind == "wsgi" and unit.instance.unit.endswith(".service"):
                 text = uwsgi_text(unit.component, unit.instance, _path(host, service.name))
                 path = uwsgi_path(service, unit.component)
                 result.append(Rendered(FileEntry(path, service.name, "", "", "root", service.name, "0640"), text))
@@ -328,8 +333,15 @@ class Renderer:
             paths = [one.path for one in read]
             if component.kind == "wsgi":
                 paths.append(uwsgi_path(service, component))
+                socket = dataclasses.replace(instance, unit=socket_of(instance.unit))
+                result.append(UnitEntry(socket, component, socket_text(service, component, instance), (), ""))
             result.append(UnitEntry(instance, component, content, tuple(paths), environment))
         return result
+
+
+def socket_of(unit: str) -> str:
+    """Return the socket unit that belongs to an API's service unit."""
+    return f"{unit.removesuffix('.service')}.socket"
 
 
 def _listen(instance: Instance) -> Listen:

@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 RECORDS = "/var/lib/brume/units"
@@ -55,6 +55,7 @@ class Unit:
     dropin: str | None = None
     absent: bool = False
     files: tuple[str, ...] = ()
+    reload_files: tuple[str, ...] = ()
     revision: str = ""
     on_change: Literal["restart", "reload", "none"] = "restart"
     enabled: bool = True
@@ -141,6 +142,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
             dropin=item.get("dropin"),
             absent=item.get("state", "present") == "absent",
             files=tuple(item.get("files") or ()),
+            reload_files=tuple(item.get("reload_files") or ()),
             revision=str(item.get("revision") or ""),
             on_change=item.get("on_change") or "restart",
             enabled=item.get("enabled") is not False,
@@ -237,11 +239,33 @@ def decide(
         elif write or known.get("start_digest") != start:
             reason = "its unit or release changed"
         else:
-            verb = "reload" if unit.on_change == "reload" else "restart"
+            light = unit.on_change == "reload" or (predicted and set(predicted) <= set(unit.reload_files))
+            verb = "reload" if light else "restart"
             reason = f"{', '.join(predicted)} changed" if predicted else "its files changed since it last started well"
     return Step(
         unit, verb=verb, reason=reason, enable=enable, disable=disable, write=write, record=differs, digest=whole
     )
+
+
+def is_socket(name: str) -> bool:
+    """Return whether a unit is a socket."""
+    return name.endswith(".socket")
+
+
+def service_of(socket: str) -> str:
+    """Return the service that a socket belongs to (systemd.socket(5): the same name)."""
+    return f"{socket.removesuffix('.socket')}.service"
+
+
+def with_sockets(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps with those services started anew whose socket is, because they hold the old one."""
+    renewed = {service_of(step.unit.name): step.unit.name for step in steps if step.verb and is_socket(step.unit.name)}
+    return [
+        replace(step, verb="restart", reason=f"{renewed[step.unit.name]} starts anew")
+        if step.unit.name in renewed and step.verb in ("", "reload") and not step.unit.absent
+        else step
+        for step in steps
+    ]
 
 
 def parse_show(text: str, names: Sequence[str]) -> dict[str, State]:

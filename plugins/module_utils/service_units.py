@@ -72,10 +72,37 @@ def unit_text(service: Service, component: Component, environment: str, files: l
         },
         "Install": {"WantedBy": "multi-user.target"},
     }
+    if component.kind == "wsgi":
+        socket = f"{service.name}-{component.name}.socket"
+        sections["Unit"] |= {"After": f"network-online.target {socket}", "Requires": socket}
     if component.sandbox == "full":
         sections["Service"]["ReadWritePaths"] = f"/var/lib/{service.name}"
     for name, keys in component.unit.items():
         sections.setdefault(name, {}).update(keys)
+    return _unit(sections)
+
+
+def socket_text(service: Service, component: Component, instance: Instance) -> str:
+    """Return the socket unit of an API (systemd.socket(5)).
+
+    systemd holds the socket while the API starts anew, so that a request meanwhile waits and none is refused.
+    """
+    listen = instance.listen
+    return _unit(
+        {
+            "Unit": {"Description": f"{service.description or service.name} ({component.name}), socket"},
+            "Socket": {
+                "ListenStream": f"{bridge(listen.address)}:{listen.port}" if listen else "",
+                "Backlog": "1024",
+                # Sockets are made early, before the management address may be there.
+                "FreeBind": "true",
+            },
+            "Install": {"WantedBy": "sockets.target"},
+        }
+    )
+
+
+def _unit(sections: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["# Written by Brume; a change here is overwritten."]
     for name, keys in sections.items():
         lines += ["", f"[{name}]"]
@@ -92,12 +119,15 @@ def uwsgi_path(service: Service, component: Component) -> str:
 def uwsgi_text(component: Component, instance: Instance, environment: str) -> str:
     """Return the uWSGI file of an API: one master, `processes` workers, plain HTTP behind the load balancer.
 
+    The socket is systemd's; uWSGI finds it by its address (LISTEN_FDS). A stop lets requests in progress end, for
+    `worker-reload-mercy` seconds at most.
     Each worker loads the application itself (lazy-apps, as upstream runs them): Nova makes thread pools while it
     loads, and threads do not survive a fork. A broken application is found by the roll-out's probe.
     """
     listen = instance.listen
     options: dict[str, Any] = {
-        "http-socket": f"{bridge(listen.address)}:{listen.port}" if listen else None,
+        "socket": f"{bridge(listen.address)}:{listen.port}" if listen else None,
+        "protocol": "http",
         "module": component.app,
         "virtualenv": environment,
         "master": True,
@@ -107,7 +137,7 @@ def uwsgi_text(component: Component, instance: Instance, environment: str) -> st
         "thunder-lock": True,
         "lazy-apps": True,
         "need-app": True,
-        "die-on-term": True,
+        "hook-master-start": "unix_signal:15 gracefully_kill_them_all",
         "buffer-size": 65535,
         "add-header": "Connection: close",
         "disable-logging": True,

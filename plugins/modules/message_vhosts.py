@@ -59,6 +59,10 @@ options:
     type: list
     elements: str
     default: []
+  spare_used:
+    description: Fail, and name who, where an account that is to go is logged in at this moment.
+    type: bool
+    default: false
   owner: {description: User as whom C(rabbitmqctl) reads files., type: str, default: rabbitmq}
   directory: {description: "Folder in memory for the file to import.", type: path, default: /run}
   timeout: {description: Longest wait for one command in seconds., type: int, default: 60}
@@ -135,6 +139,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         },
     },
     "absent_accounts": {"type": "list", "elements": "str", "default": []},
+    "spare_used": {"type": "bool", "default": False},
     "owner": {"type": "str", "default": "rabbitmq"},
     "directory": {"type": "path", "default": "/run"},
     "timeout": {"type": "int", "default": 60},
@@ -153,6 +158,8 @@ def main() -> None:
         fresh = module.check_mode and messaging.is_fresh()
         exported = messaging.FRESH if fresh else messaging.export_definitions(run)
         changes = messaging.compare(given["vhosts"], given["absent_accounts"], exported, run)
+        if given["spare_used"]:
+            messaging.refuse_used(changes.actions, messaging.users(run))
         if not module.check_mode:
             if changes.definitions:
                 messaging.import_definitions(changes.definitions, run, given["owner"], given["directory"])

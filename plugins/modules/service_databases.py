@@ -58,6 +58,10 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  spare_used:
+    description: Fail, and name who, where an account that is to go is logged in at this moment.
+    type: bool
+    default: false
   login_unix_socket: {description: Socket of the server., type: path, default: /run/mysqld/mysqld.sock}
 author: Brume developers
 """
@@ -127,6 +131,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "state": STATE,
         },
     },
+    "spare_used": {"type": "bool", "default": False},
     "login_unix_socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
 }
 
@@ -148,6 +153,8 @@ def main() -> None:
         else:
             run = databases.connect(socket)
             actions = databases.compare(desired, databases.fetch(desired, run), run)
+            if module.params["spare_used"]:
+                databases.refuse_used(actions, databases.users(run))
         result = converge(actions, check_mode=module.check_mode)
     except ImportError as error:
         module.fail_json(msg=f"{describe(error)}: install PyMySQL (Debian package python3-pymysql)", invocation={})

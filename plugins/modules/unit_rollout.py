@@ -32,6 +32,11 @@ options:
         choices: [present, absent]
         default: present
       files: {description: Absolute paths of the files the unit reads., type: list, elements: str, default: []}
+      reload_files:
+        description: Those of O(units[].files) of which a reload takes up a change, whatever O(units[].on_change) says.
+        type: list
+        elements: str
+        default: []
       revision: {description: 'What else belongs to the digest, such as the release''s digest.', type: str, default: ''}
       on_change:
         description:
@@ -122,6 +127,7 @@ SPEC: dict[str, Any] = {
             "dropin": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "files": {"type": "list", "elements": "str", "default": []},
+            "reload_files": {"type": "list", "elements": "str", "default": []},
             "revision": {"type": "str", "default": ""},
             "on_change": {"type": "str", "choices": ["restart", "reload", "none"], "default": "restart"},
             "enabled": {"type": "bool", "default": True},
@@ -193,6 +199,11 @@ def prepare(steps: list[rollout.Step], states: dict[str, rollout.State], systemd
         for path in step.write:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             atomic_write(path, step.unit.texts[path] or "", mode=0o644, uid=0, gid=0)
+    # systemd refuses to start a socket whose service runs; the service starts anew behind it.
+    behind = [rollout.service_of(step.unit.name) for step in steps if step.verb and rollout.is_socket(step.unit.name)]
+    running = [name for name in behind if states.get(name, rollout.State()).is_active]
+    if running:
+        checked(systemd, "stop", "--", *running)
     disable = [step.unit.name for step in steps if step.disable]
     if disable:
         checked(systemd, "disable", "--no-reload", "--", *disable)
@@ -253,6 +264,7 @@ def main() -> None:
                 unit, states[unit.name], known, texts[unit.name], digests[unit.name], changed_files=changed
             )
             steps.append(step)
+        steps = rollout.with_sockets(steps)
         if not module.check_mode:
             if any(step.actions for step in steps):
                 prepare(steps, states, systemd)

@@ -128,7 +128,7 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
         ]
     }
     actions = converges(call, "unit_rollout", arguments)
-    assert actions[:3] == [f"write {systemd}/units/a.service", "enable a.service", "start a.service (is new)"]
+    assert actions[:3] == [f"write {systemd}/units/a.service", "enable a.service", "start a.service (does not run)"]
     log = (systemd / "state.log").read_text().splitlines()
     assert log.count("daemon-reload") == 1
     assert log[-1].startswith("show "), "without a change one process is enough"
@@ -139,7 +139,7 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
     assert predicted["actions"] == [f"restart a.service ({systemd}/f changed)"]
     (systemd / "f").write_text("two")
     assert converges(call, "unit_rollout", arguments) == [
-        "restart a.service (its files changed since it last started well)"
+        f"restart a.service ({systemd}/f changed)"
     ]
     gone = {"units": [{"name": "a.service", "state": "absent"}]}
     assert converges(call, "unit_rollout", gone) == ["remove a.service"]
@@ -154,7 +154,7 @@ def test_unit_rollout_records_what_is_well_when_another_fails(call: Call, system
     assert "bad.service: systemctl start: Job for bad.service failed." in run["msg"]
     assert "    the last line" in run["msg"]
     assert sorted(os.listdir(systemd / "records")) == ["good.service.json"]
-    assert call("unit_rollout", arguments, check=True)["actions"] == ["start bad.service (is inactive)"]
+    assert call("unit_rollout", arguments, check=True)["actions"] == ["start bad.service (does not run)"]
 
 
 def test_schema_sync(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
