@@ -8,6 +8,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Pla
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE
 
 ADMIN_SECRET = "keystone/admin"  # noqa: S105  # a name
+RECORD = "/var/lib/brume/keystone-passwords.json"
 
 
 class ActionModule(PlanAction):
@@ -30,7 +31,7 @@ class ActionModule(PlanAction):
             "project_domain_name": "Default",
             "ca_file": CA_FILE,
         }
-        return {"auth": auth, **(args or _planned(piece))}
+        return {"auth": auth, "remember": RECORD, **(args or _planned(piece))}
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:
         """Run with Keystone's own Python: it has keystoneauth1."""

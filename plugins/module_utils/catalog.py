@@ -21,6 +21,13 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     side_by_side,
     values,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.known_passwords import (
+    Lifetime,
+    Memory,
+    earliest,
+    forget,
+    recall,
+)
 
 Key = tuple[str, ...]
 Record = dict[str, Any]
@@ -35,6 +42,9 @@ TRANSIENT_STATUS = {502: "HTTP 502 Bad Gateway", 503: "HTTP 503 Service Unavaila
 
 NEVER_ARRIVED = frozenset({REFUSED, TRANSIENT_STATUS[503]})
 """Transient errors after which a request certainly changed nothing, so that even a creation may be sent again."""
+
+NOT_SHOWN = frozenset({403, 404, 410})
+"""HTTP statuses of what policy forbids or a release does not have."""
 
 
 class ApiError(Exception):
@@ -121,6 +131,8 @@ class Actual:
     assignments: list[Record] = field(default_factory=list)
     passwords: dict[Key, bool] = field(default_factory=dict)
     """User's key: whether the wanted password is the one Keystone has. Missing: it could not be asked."""
+    memory: Memory = field(default_factory=Memory)
+    """What is known of passwords without asking, and what is learned about them."""
 
 
 Desired = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -189,14 +201,21 @@ def list_all(request: Request, plural: str, **filters: str) -> list[Record]:
         path = f"/{plural}?{urlsplit(following).query}"
 
 
-def fetch(desired: Desired, request: Request, authenticate: Authenticate, own: tuple[Key, str] | None = None) -> Actual:
+def fetch(
+    desired: Desired,
+    request: Request,
+    authenticate: Authenticate,
+    own: tuple[Key, str] | None = None,
+    memory: Memory | None = None,
+) -> Actual:
     """Read what `compare` needs: each type that is wanted or referred to once, side by side.
 
     Users and projects are listed for the domains in question only, and assignments for the scopes in question: both
     may be many, and Keystone with a driver per domain wants to be told the domain. `own` is the caller's own key and
-    password, which need no asking. Raises ConvergenceError naming every list and user that could not be read.
+    password, which need no asking; neither do passwords that `memory` knows.
+    Raises ConvergenceError naming every list and user that could not be read.
     """
-    actual = Actual()
+    actual = Actual(memory=memory or Memory())
     wanted = {name: [*(desired.get(kind.plural) or ())] for name, kind in KINDS.items()}
     assignments = [*(desired.get("assignments") or ())]
     people = bool(wanted["user"] or assignments)
@@ -234,25 +253,46 @@ def fetch(desired: Desired, request: Request, authenticate: Authenticate, own: t
     actual.records.setdefault("user", [])
 
     lists = dict(_scope_lists(assignments, names, actual, request))
-    asked: dict[str, Key] = {}
+    asked: dict[str, tuple[Key, str, str]] = {}
     index = _by_key(KINDS["user"], actual, names, wanted["user"])
     for item in wanted["user"]:
         key = wanted_key(KINDS["user"], item, names)
         record = index.get(key)
         if not _asks_password(item) or record is None or not record.get("enabled", True):
             continue
-        if own == (key, item["password"]):
+        if own == (key, item["password"]) or actual.memory.knows(record, item["password"]):
             actual.passwords[key] = True
             continue
         name = f"user {label('user', key)}"
-        asked[name] = key
+        asked[name] = (key, record["id"], item["password"])
         lists[name] = _asker(authenticate, record, item["password"])
     for name, outcome in values(side_by_side(lists)).items():
-        if name in asked:
-            actual.passwords[asked[name]] = outcome
-        else:
+        if name not in asked:
             actual.assignments += outcome
+            continue
+        key, number, password = asked[name]
+        actual.passwords[key] = outcome
+        if outcome:
+            actual.memory.learn(number, password)
     return actual
+
+
+def remembered(record: Mapping[str, Any], key: str, token: Lifetime, request: Request) -> Memory:
+    """Return what an earlier run's record tells about passwords, held against Keystone's revocation events.
+
+    Where Keystone does not show the events, or has none any more, nothing is known. Raises ApiError.
+    """
+    memory = recall(record, key, token)
+    since = earliest(memory)
+    if not since:
+        return memory
+    try:
+        forget(memory, request("GET", f"/OS-REVOKE/events?{urlencode({'since': since})}").get("events") or ())
+    except ApiError as error:
+        if error.status not in NOT_SHOWN:
+            raise
+        return Memory(key, token)
+    return memory
 
 
 def _asks_password(item: Mapping[str, Any]) -> bool:
@@ -528,6 +568,8 @@ def _creation(
         else:
             answer = context.request("POST", f"/{kind.plural}", {kind.name: body})
             context.world.ids[kind.name, key] = answer[kind.name]["id"]
+            if item.get("password"):
+                context.actual.memory.learn(answer[kind.name]["id"], item["password"])
 
     return Action(kind.name, "create", label(kind.name, key), {}, shape.shown, create, shape.step)
 
@@ -709,8 +751,10 @@ def base_url(auth_url: str) -> str:
     return address if address.endswith("/v3") else f"{address}/v3"
 
 
-def connect(auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0) -> tuple[Request, Authenticate]:
-    """Log in with one session and return what sends requests, and what asks whether a password is accepted.
+def connect(
+    auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0
+) -> tuple[Request, Authenticate, Lifetime]:
+    """Log in with one session; return what sends requests, what asks for a password, and the token's lifetime.
 
     `pause` is in seconds before the second of `attempts`, and doubles. Only errors named in `retry_reason` are tried
     again. Requests go to `auth_url`, not to what the catalog says, which is still being made. Raises ApiError.
@@ -782,7 +826,8 @@ def connect(auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0) -> t
         return retry(once, transient, attempts, pause)
 
     retry(lambda: _log_in(client, exceptions, base), transient, attempts, pause)
-    return request, authenticate
+    access = plugin.get_access(client)
+    return request, authenticate, Lifetime(access.issued, access.expires)
 
 
 def _log_in(client: Any, exceptions: Any, base: str) -> None:

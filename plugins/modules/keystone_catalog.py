@@ -91,7 +91,8 @@ options:
       update_password:
         description:
           - V(always) asks Keystone for a token with the password, and sets it if Keystone does not accept it. This is
-            one request per user, which costs Keystone a password hash (about 0.2 s of processor time with bcrypt).
+            one request per user, which costs Keystone a password hash (about 0.2 s of processor time with bcrypt), but
+            for those that O(remember) knows.
           - V(on_create) sets it for new users only.
           - The password of a user that is disabled cannot be asked for; it is set when the user is enabled.
         type: str
@@ -144,6 +145,15 @@ options:
       url: {description: "Address; required unless O(endpoints[].state=absent).", type: str}
       enabled: *enabled
       state: *state
+  remember:
+    description:
+      - File on the host that remembers, with keyed digests, which passwords Keystone accepted. Only root can read it.
+      - >-
+        A password in it is not asked for again for as long as a token of its age would be valid: until that token's
+        expiry, and unless Keystone has a revocation event about the user, which every change of a password makes.
+      - Without it every password is asked for. A check mode run reads it and leaves it alone.
+      - Remove it after an older database of Keystone was restored.
+    type: path
 author: Brume developers
 """
 
@@ -193,6 +203,8 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     ConvergenceError,
     converge,
     describe,
+    read_marker,
+    write_marker,
 )
 
 
@@ -269,6 +281,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         ),
         "required_if": [("state", "present", ("url",))],
     },
+    "remember": {"type": "path"},
 }
 
 
@@ -277,18 +290,22 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
     )
-    desired, auth = module.params, module.params["auth"]
+    desired, auth, path = module.params, module.params["auth"], module.params["remember"]
     try:
-        request, authenticate = catalog.connect(auth)
+        request, authenticate, token = catalog.connect(auth)
         own = ((auth["user_domain_name"], auth["username"]), auth["password"])
-        actual = catalog.fetch(desired, request, authenticate, own)
+        record = read_marker(path) if path else {}
+        memory = catalog.remembered(record, auth["password"], token, request)
+        actual = catalog.fetch(desired, request, authenticate, own, memory)
         actions = catalog.compare(desired, actual, request, own)
         result = converge(actions, check_mode=module.check_mode, limit=SIDE_BY_SIDE)
+        if path and not module.check_mode and memory.record() != record:
+            write_marker(path, memory.record(), mode=0o600)
     except ImportError as error:
         module.fail_json(
             msg=f"{describe(error)}: run this module with the Python of the Keystone environment", invocation={}
         )
-    except (ConvergenceError, catalog.ApiError) as error:
+    except (ConvergenceError, catalog.ApiError, OSError) as error:
         module.fail_json(msg=describe(error), invocation={})
     module.exit_json(**result, invocation={})
 
