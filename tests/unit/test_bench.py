@@ -247,5 +247,8 @@ def test_memory_is_summed_by_unit(tmp_path: Path) -> None:
         (tmp_path / process).mkdir()
         (tmp_path / process / "cgroup").write_text(f"0::/system.slice/{unit}.service\n")
         (tmp_path / process / "smaps_rollup").write_text(rollup)
+    (tmp_path / "4").mkdir()
+    (tmp_path / "4/cgroup").write_text("0::/user.slice/session-1.scope\n")
+    (tmp_path / "4/smaps_rollup").write_text(rollup)
     folders = [*tmp_path.iterdir(), tmp_path / "gone"]
     assert unit_memory.units(folders) == {"a.service": 2048, "b.service": 1024}

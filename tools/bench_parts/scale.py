@@ -70,17 +70,17 @@ def write(folder: Path, computes: int) -> Path:
 
 
 def functions(folder: Path) -> tuple[float, float, float, int]:
-    """Return the seconds of reading an inventory, of the plan and of the rendering, and how many files there are."""
+    """Return the processor seconds of reading an inventory, the plan and the rendering, and how many files there are."""
     project = sources.load()
-    marks = [time.monotonic()]
+    marks = [time.process_time()]
     loader = DataLoader()
     inventory = InventoryManager(loader=loader, sources=[str(folder)])
     data = inventory_data.read(inventory, loader, VariableManager(loader=loader, inventory=inventory), ["brume_"])
-    marks.append(time.monotonic())
+    marks.append(time.process_time())
     planned = plan(data, project)
-    marks.append(time.monotonic())
+    marks.append(time.process_time())
     count, _size = plan_text.render_all(planned, Renderer(planned, project, run.placeholder_vault().value))
-    marks.append(time.monotonic())
+    marks.append(time.process_time())
     reading, planning, rendering = (after - before for before, after in pairwise(marks))
     return reading, planning, rendering, count
 
