@@ -827,6 +827,8 @@ def connect(
 
     retry(lambda: _log_in(client, exceptions, base), transient, attempts, pause)
     access = plugin.get_access(client)
+    if access.issued is None or access.expires is None:
+        raise ApiError(f"the token that {base} gave does not say when it was made and when it expires")
     return request, authenticate, Lifetime(access.issued, access.expires)
 
 

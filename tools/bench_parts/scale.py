@@ -70,7 +70,7 @@ def write(folder: Path, computes: int) -> Path:
 
 
 def functions(folder: Path) -> tuple[float, float, float, int]:
-    """Return the processor seconds of reading an inventory, the plan and the rendering, and how many files there are."""
+    """Return processor seconds of reading an inventory, of the plan and of the rendering, and the number of files."""
     project = sources.load()
     marks = [time.process_time()]
     loader = DataLoader()
