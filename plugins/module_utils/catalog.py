@@ -7,6 +7,8 @@ Paths, attributes and filters are those of the Identity API v3 (https://docs.ope
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -751,6 +753,18 @@ def base_url(auth_url: str) -> str:
     return address if address.endswith("/v3") else f"{address}/v3"
 
 
+@contextlib.contextmanager
+def hidden(name: str) -> Iterator[None]:
+    """Make a package look as if it were not installed, for what imports it only where it is there."""
+    kept = {name: sys.modules[name]} if name in sys.modules else {}
+    sys.modules[name] = None  # type: ignore[assignment]  # what Python itself takes for `not there`
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        sys.modules.update(kept)
+
+
 def connect(
     auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0
 ) -> tuple[Request, Authenticate, Lifetime]:
@@ -759,8 +773,10 @@ def connect(
     `pause` is in seconds before the second of `attempts`, and doubles. Only errors named in `retry_reason` are tried
     again. Requests go to `auth_url`, not to what the catalog says, which is still being made. Raises ApiError.
     """
-    from keystoneauth1 import exceptions, session  # noqa: PLC0415 - of the Keystone environment, not of the deploy host
-    from keystoneauth1.identity import v3  # noqa: PLC0415
+    with hidden("osprofiler"):  # for traces, which nobody reads here; it brings eventlet, most of this module's start
+        # of the Keystone environment, not of the deploy host
+        from keystoneauth1 import exceptions, session  # noqa: PLC0415
+        from keystoneauth1.identity import v3  # noqa: PLC0415
 
     base = base_url(auth["auth_url"])
     scope = (

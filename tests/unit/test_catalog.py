@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 import re
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -543,3 +546,17 @@ def test_transient_connection_errors_are_found_below_others(error: Exception, na
 @pytest.mark.parametrize("url", ["http://a:5000", "http://a:5000/", "http://a:5000/v3", "http://a:5000/v3/"])
 def test_the_address_may_lack_the_version(url: str) -> None:
     assert catalog.base_url(url) == "http://a:5000/v3"
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_package_is_hidden_for_a_while(loaded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "brume_tracer").mkdir()
+    (tmp_path / "brume_tracer/web.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    before = importlib.import_module("brume_tracer") if loaded else None
+    with pytest.raises(ImportError), catalog.hidden("brume_tracer"):
+        importlib.import_module("brume_tracer.web")
+    assert sys.modules.get("brume_tracer") is before
+    assert importlib.import_module("brume_tracer.web")
+    for name in ("brume_tracer", "brume_tracer.web"):
+        sys.modules.pop(name)
