@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 BIN := $(abspath .venv/bin)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv cloud destroy clean test lint unit molecule lock
+.PHONY: help venv cloud destroy clean test lint unit molecule bench lock
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ unit: venv  ## the unit tests
 
 molecule: venv  ## the molecule scenario SCENARIO
 	@$(PYTHON) tools/check.py molecule --scenario $(SCENARIO)
+
+bench: venv  ## measure into .lab/bench.json; destroys the lab of INVENTORY first, unless ONLY= names other parts
+	@$(PYTHON) tools/bench.py $(INVENTORY) $(if $(ONLY),--only $(ONLY))
 
 lock: venv  ## make the hash locks and option schemas of RELEASE anew, from CONSTRAINTS (a path or a URL)
 	@$(PYTHON) tools/locks.py $(RELEASE) --constraints $(CONSTRAINTS)

@@ -95,7 +95,7 @@ def parse(text: str) -> Record:
 
 def differences(predicted: Record, done: Record) -> list[str]:
     """Return in what two records differ, one line each."""
-    lines = []
+    lines: list[str] = []
     for key in dict.fromkeys([*predicted, *done]):
         one, other = predicted.get(key, Line(False, (), "")), done.get(key, Line(False, (), ""))
         where = f"{key[2]}: {key[0]}: {key[1]}"

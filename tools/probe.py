@@ -69,13 +69,14 @@ class Probe:
         self.authority = state / "ca.crt"
         clouds = yaml.safe_load((state / "clouds.yaml").read_text(encoding="utf-8"))["clouds"]["lab"]
         self.auth_url = clouds["auth"]["auth_url"]
-        self.admin = openstack.connect(load_yaml_config=False, load_envvars=False, **clouds)
+        connection: Any = openstack.connect(load_yaml_config=False, load_envvars=False, **clouds)
+        self.identity = connection.identity
         self.password = secrets.token_urlsafe(24)
         self.remove()
-        self.project = self.admin.identity.create_project(name=NAME, domain_id="default")
-        self.user = self.admin.identity.create_user(name=NAME, domain_id="default", password=self.password)
-        role = self.admin.identity.find_role("member", ignore_missing=False)
-        self.admin.identity.assign_project_role_to_user(self.project, self.user, role)
+        self.project = self.identity.create_project(name=NAME, domain_id="default")
+        self.user = self.identity.create_user(name=NAME, domain_id="default", password=self.password)
+        role = self.identity.find_role("member", ignore_missing=False)
+        self.identity.assign_project_role_to_user(self.project, self.user, role)
         self.token, catalog = self.authenticate()
         self.urls = {
             one["type"]: next(end["url"] for end in one["endpoints"] if end["interface"] == "public")
@@ -87,13 +88,13 @@ class Probe:
 
     def remove(self) -> None:
         """Delete the user and the project, also those that an earlier probe left."""
-        for user in self.admin.identity.users(name=NAME, domain_id="default"):
-            self.admin.identity.delete_user(user)
-        for project in self.admin.identity.projects(name=NAME, domain_id="default"):
-            self.admin.identity.delete_project(project)
+        for user in self.identity.users(name=NAME, domain_id="default"):
+            self.identity.delete_user(user)
+        for project in self.identity.projects(name=NAME, domain_id="default"):
+            self.identity.delete_project(project)
 
     def request(self, method: str, url: str, headers: dict[str, str], body: str | None = None) -> Any:
-        """Return the answer's headers and JSON. Raises OSError or HTTPException, or ValueError for a status above 399."""
+        """Return the answer's headers and JSON. Raises OSError, HTTPException, or ValueError for a status above 399."""
         parts = urlsplit(url)
         context = ssl.create_default_context(cafile=str(self.authority))
         connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=TIMEOUT, context=context)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils.keystone_bootstrap import RECORD
+from ansible_collections.brume.cloud.plugins.module_utils.keystone_bootstrap import RECORD as BOOTSTRAP_RECORD
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE
 
 ADMIN_SECRET = "keystone/admin"  # noqa: S105  # a name
+RECORD = "/var/lib/brume/keystone-passwords.json"
 
 
 class ActionModule(PlanAction):
@@ -40,10 +41,10 @@ class ActionModule(PlanAction):
         retire = bool(args.pop("retire", False))
         planned = args or _planned(piece)
         if retire:
-            former = [name for one in piece.plan.cloud.logins for name in one.former]
-            planned["users"] = [{"name": name, "domain": "Default", "state": "absent"} for name in former]
+            gone = [name for one in piece.plan.cloud.logins for name in one.former]
+            planned["users"] = [{"name": name, "domain": "Default", "state": "absent"} for name in gone]
             planned["assignments"] = []
-        return {"auth": auth, **planned}
+        return {"auth": auth, "remember": RECORD, **planned}
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:
         """Run with Keystone's own Python: it has keystoneauth1. Before it is built, a dry run needs none."""
@@ -59,7 +60,7 @@ def _planned(piece: Slice) -> dict[str, Any]:
     cloud = piece.plan.cloud
     by_service = {one.service: one for one in cloud.endpoints}
     return {
-        "bootstrap_record": RECORD,
+        "bootstrap_record": BOOTSTRAP_RECORD,
         "regions": [{"id": cloud.region}],
         "projects": [{"name": "service", "domain": "Default", "description": "Users of the services"}],
         "roles": [{"name": name} for name in dict.fromkeys(role for one in cloud.logins for role in one.roles)],

@@ -63,8 +63,7 @@ class ActionModule(ActionBase):
         keeper = subprocess.Popen(
             command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        out = keeper.stdout
-        assert out is not None  # noqa: S101  # it was asked for
+        out: Any = keeper.stdout
         text, end = b"", time.monotonic() + wish["wait"] + ANSWER_SECONDS
         while time.monotonic() < end:
             ready, _, _ = select.select([out], [], [], 1.0)
@@ -84,7 +83,7 @@ class ActionModule(ActionBase):
 
     def _command(self, shell: str) -> list[str] | None:
         """Return the command that runs a line on the host, None where it cannot be run beside Ansible's own calls."""
-        connection = self._connection
+        connection: Any = self._connection
         if connection.become is not None:
             if connection.become.get_option("become_pass"):
                 self._display.warning("a password for become was given, so this run holds no lock on this host")

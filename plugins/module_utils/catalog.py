@@ -7,6 +7,8 @@ Paths, attributes and filters are those of the Identity API v3 (https://docs.ope
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +22,13 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     retry,
     side_by_side,
     values,
+)
+from ansible_collections.brume.cloud.plugins.module_utils.known_passwords import (
+    Lifetime,
+    Memory,
+    earliest,
+    forget,
+    recall,
 )
 
 Key = tuple[str, ...]
@@ -35,6 +44,9 @@ TRANSIENT_STATUS = {502: "HTTP 502 Bad Gateway", 503: "HTTP 503 Service Unavaila
 
 NEVER_ARRIVED = frozenset({REFUSED, TRANSIENT_STATUS[503]})
 """Transient errors after which a request certainly changed nothing, so that even a creation may be sent again."""
+
+NOT_SHOWN = frozenset({403, 404, 410})
+"""HTTP statuses of what policy forbids or a release does not have."""
 
 
 class ApiError(Exception):
@@ -121,6 +133,8 @@ class Actual:
     assignments: list[Record] = field(default_factory=list)
     passwords: dict[Key, bool] = field(default_factory=dict)
     """User's key: whether the wanted password is the one Keystone has. Missing: it could not be asked."""
+    memory: Memory = field(default_factory=Memory)
+    """What is known of passwords without asking, and what is learned about them."""
 
 
 Desired = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -189,14 +203,21 @@ def list_all(request: Request, plural: str, **filters: str) -> list[Record]:
         path = f"/{plural}?{urlsplit(following).query}"
 
 
-def fetch(desired: Desired, request: Request, authenticate: Authenticate, own: tuple[Key, str] | None = None) -> Actual:
+def fetch(
+    desired: Desired,
+    request: Request,
+    authenticate: Authenticate,
+    own: tuple[Key, str] | None = None,
+    memory: Memory | None = None,
+) -> Actual:
     """Read what `compare` needs: each type that is wanted or referred to once, side by side.
 
     Users and projects are listed for the domains in question only, and assignments for the scopes in question: both
     may be many, and Keystone with a driver per domain wants to be told the domain. `own` is the caller's own key and
-    password, which need no asking. Raises ConvergenceError naming every list and user that could not be read.
+    password, which need no asking; neither do passwords that `memory` knows.
+    Raises ConvergenceError naming every list and user that could not be read.
     """
-    actual = Actual()
+    actual = Actual(memory=memory or Memory())
     wanted = {name: [*(desired.get(kind.plural) or ())] for name, kind in KINDS.items()}
     assignments = [*(desired.get("assignments") or ())]
     people = bool(wanted["user"] or assignments)
@@ -234,25 +255,46 @@ def fetch(desired: Desired, request: Request, authenticate: Authenticate, own: t
     actual.records.setdefault("user", [])
 
     lists = dict(_scope_lists(assignments, names, actual, request))
-    asked: dict[str, Key] = {}
+    asked: dict[str, tuple[Key, str, str]] = {}
     index = _by_key(KINDS["user"], actual, names, wanted["user"])
     for item in wanted["user"]:
         key = wanted_key(KINDS["user"], item, names)
         record = index.get(key)
         if not _asks_password(item) or record is None or not record.get("enabled", True):
             continue
-        if own == (key, item["password"]):
+        if own == (key, item["password"]) or actual.memory.knows(record, item["password"]):
             actual.passwords[key] = True
             continue
         name = f"user {label('user', key)}"
-        asked[name] = key
+        asked[name] = (key, record["id"], item["password"])
         lists[name] = _asker(authenticate, record, item["password"])
     for name, outcome in values(side_by_side(lists)).items():
-        if name in asked:
-            actual.passwords[asked[name]] = outcome
-        else:
+        if name not in asked:
             actual.assignments += outcome
+            continue
+        key, number, password = asked[name]
+        actual.passwords[key] = outcome
+        if outcome:
+            actual.memory.learn(number, password)
     return actual
+
+
+def remembered(record: Mapping[str, Any], key: str, token: Lifetime, request: Request) -> Memory:
+    """Return what an earlier run's record tells about passwords, held against Keystone's revocation events.
+
+    Where Keystone does not show the events, or has none any more, nothing is known. Raises ApiError.
+    """
+    memory = recall(record, key, token)
+    since = earliest(memory)
+    if not since:
+        return memory
+    try:
+        forget(memory, request("GET", f"/OS-REVOKE/events?{urlencode({'since': since})}").get("events") or ())
+    except ApiError as error:
+        if error.status not in NOT_SHOWN:
+            raise
+        return Memory(key, token)
+    return memory
 
 
 def _asks_password(item: Mapping[str, Any]) -> bool:
@@ -569,6 +611,8 @@ def _creation(
         else:
             answer = context.request("POST", f"/{kind.plural}", {kind.name: body})
             context.world.ids[kind.name, key] = answer[kind.name]["id"]
+            if item.get("password"):
+                context.actual.memory.learn(answer[kind.name]["id"], item["password"])
 
     return Action(kind.name, "create", label(kind.name, key), {}, shape.shown, create, shape.step)
 
@@ -755,14 +799,30 @@ def base_url(auth_url: str) -> str:
     return address if address.endswith("/v3") else f"{address}/v3"
 
 
-def connect(auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0) -> tuple[Request, Authenticate]:
-    """Log in with one session and return what sends requests, and what asks whether a password is accepted.
+@contextlib.contextmanager
+def hidden(name: str) -> Iterator[None]:
+    """Make a package look as if it were not installed, for what imports it only where it is there."""
+    kept = {name: sys.modules[name]} if name in sys.modules else {}
+    sys.modules[name] = None  # type: ignore[assignment]  # what Python itself takes for `not there`
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        sys.modules.update(kept)
+
+
+def connect(
+    auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0
+) -> tuple[Request, Authenticate, Lifetime]:
+    """Log in with one session; return what sends requests, what asks for a password, and the token's lifetime.
 
     `pause` is in seconds before the second of `attempts`, and doubles. Only errors named in `retry_reason` are tried
     again. Requests go to `auth_url`, not to what the catalog says, which is still being made. Raises ApiError.
     """
-    from keystoneauth1 import exceptions, session  # noqa: PLC0415 - of the Keystone environment, not of the deploy host
-    from keystoneauth1.identity import v3  # noqa: PLC0415
+    with hidden("osprofiler"):  # for traces, which nobody reads here; it brings eventlet, most of this module's start
+        # of the Keystone environment, not of the deploy host
+        from keystoneauth1 import exceptions, session  # noqa: PLC0415
+        from keystoneauth1.identity import v3  # noqa: PLC0415
 
     base = base_url(auth["auth_url"])
     scope = (
@@ -828,7 +888,10 @@ def connect(auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0) -> t
         return retry(once, transient, attempts, pause)
 
     retry(lambda: _log_in(client, exceptions, base), transient, attempts, pause)
-    return request, authenticate
+    access = plugin.get_access(client)
+    if access.issued is None or access.expires is None:
+        raise ApiError(f"the token that {base} gave does not say when it was made and when it expires")
+    return request, authenticate, Lifetime(access.issued, access.expires)
 
 
 def _log_in(client: Any, exceptions: Any, base: str) -> None:

@@ -99,7 +99,8 @@ options:
       update_password:
         description:
           - V(always) asks Keystone for a token with the password, and sets it if Keystone does not accept it. This is
-            one request per user, which costs Keystone a password hash (about 0.2 s of processor time with bcrypt).
+            one request per user, which costs Keystone a password hash (about 0.2 s of processor time with bcrypt), but
+            for those that O(remember) knows.
           - V(on_create) sets it for new users only.
           - The password of a user that is disabled cannot be asked for; it is set when the user is enabled.
         type: str
@@ -152,6 +153,15 @@ options:
       url: {description: "Address; required unless O(endpoints[].state=absent).", type: str}
       enabled: *enabled
       state: *state
+  remember:
+    description:
+      - File on the host that remembers, with keyed digests, which passwords Keystone accepted. Only root can read it.
+      - >-
+        A password in it is not asked for again for as long as a token of its age would be valid: until that token's
+        expiry, and unless Keystone has a revocation event about the user, which every change of a password makes.
+      - Without it every password is asked for. A check mode run reads it and leaves it alone.
+      - Remove it after an older database of Keystone was restored.
+    type: path
 author: Brume developers
 """
 
@@ -203,7 +213,11 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     ConvergenceError,
     converge,
     describe,
+    read_marker,
+    report,
+    write_marker,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.known_passwords import Lifetime
 
 
 def _list(**options: dict[str, Any]) -> dict[str, Any]:
@@ -281,10 +295,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         ),
         "required_if": [("state", "present", ("url",))],
     },
+    "remember": {"type": "path"},
 }
 
 
-def connect(auth: dict[str, Any], check_mode: bool) -> tuple[catalog.Request, catalog.Authenticate]:
+def connect(auth: dict[str, Any], check_mode: bool) -> tuple[catalog.Request, catalog.Authenticate, Lifetime]:
     """Log in; a dry run may need the former password, since nothing has set the new one yet. Raises ApiError."""
     try:
         return catalog.connect(auth)
@@ -300,22 +315,26 @@ def main() -> None:
         argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
     )
     host_lock.hold(module)
-    desired, auth = module.params, module.params["auth"]
+    desired, auth, path = module.params, module.params["auth"], module.params["remember"]
+    own = ((auth["user_domain_name"], auth["username"]), auth["password"])
+    bootstrap = module.params["bootstrap_record"]
     try:
-        own = ((auth["user_domain_name"], auth["username"]), auth["password"])
-        record = module.params["bootstrap_record"]
-        if module.check_mode and record and not os.path.exists(record):
-            actions = catalog.compare(desired, catalog.after_bootstrap(desired, auth), catalog.unreachable, own)
-        else:
-            request, authenticate = connect(auth, module.check_mode)
-            actual = catalog.fetch(desired, request, authenticate, own)
-            actions = catalog.compare(desired, actual, request, own)
+        if module.check_mode and bootstrap and not os.path.exists(bootstrap):
+            predicted = catalog.compare(desired, catalog.after_bootstrap(desired, auth), catalog.unreachable, own)
+            module.exit_json(**report(predicted), invocation={})
+        request, authenticate, token = connect(auth, module.check_mode)
+        record = read_marker(path) if path else {}
+        memory = catalog.remembered(record, auth["password"], token, request)
+        actual = catalog.fetch(desired, request, authenticate, own, memory)
+        actions = catalog.compare(desired, actual, request, own)
         result = converge(actions, check_mode=module.check_mode, limit=SIDE_BY_SIDE)
+        if path and not module.check_mode and memory.record() != record:
+            write_marker(path, memory.record(), mode=0o600)
     except ImportError as error:
         module.fail_json(
             msg=f"{describe(error)}: run this module with the Python of the Keystone environment", invocation={}
         )
-    except (ConvergenceError, catalog.ApiError) as error:
+    except (ConvergenceError, catalog.ApiError, OSError) as error:
         module.fail_json(msg=describe(error), invocation={})
     module.exit_json(**result, invocation={})
 

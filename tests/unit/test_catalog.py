@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import itertools
 import re
+import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -12,6 +17,7 @@ import pytest
 from ansible_collections.brume.cloud.plugins.module_utils import catalog
 from ansible_collections.brume.cloud.plugins.module_utils.catalog import ApiError
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, apply_actions, report
+from ansible_collections.brume.cloud.plugins.module_utils.known_passwords import Lifetime, Memory, moment
 
 OWN = (("Default", "admin"), "own-password")
 
@@ -36,11 +42,32 @@ class Keystone:
             "endpoints": {},
         }
         self.assignments: set[tuple[str, str, str]] = set()
+        self.events: list[dict[str, str]] = []
+        self.numbers = itertools.count(1)
+        self.now = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+    def token(self) -> Lifetime:
+        """Return the lifetime of a token that is got now."""
+        return Lifetime(self.now, self.now + timedelta(hours=1))
+
+    def set_password(self, name: str, password: str) -> None:
+        """Change a user's password as its owner would, which makes tokens void."""
+        number = next(r["id"] for r in self.records["users"].values() if r["name"] == name)
+        self._set_password(number, password)
+
+    def _set_password(self, number: str, password: str) -> None:
+        if number in self.passwords:
+            happened = self.now.strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+            self.events.append({"user_id": number, "issued_before": happened, "revoked_at": happened})
+        self.passwords[number] = password
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Answer one request."""
         address = urlsplit(path)
         parts = [unquote(part) for part in address.path.strip("/").split("/")]
+        if parts == ["OS-REVOKE", "events"]:
+            since = moment(parse_qs(address.query)["since"][0])
+            return {"events": [event for event in self.events if moment(event["revoked_at"]) > since]}
         if method == "GET":
             self.lists.append(path)
             return self._list(parts[0], {name: value[0] for name, value in parse_qs(address.query).items()})
@@ -81,9 +108,9 @@ class Keystone:
                 }
             return {}
         values = body[kind]
-        number = parts[1] if len(parts) > 1 else f"{kind[0]}-{len(self.calls)}"
+        number = parts[1] if len(parts) > 1 else f"{kind[0]}-{next(self.numbers)}"
         if "password" in values:
-            self.passwords[number] = values.pop("password")
+            self._set_password(number, values.pop("password"))
         record = self.records[plural].setdefault(number, {"id": number})
         record.update(values)
         return {kind: copy.deepcopy(record)}
@@ -228,6 +255,142 @@ def test_passwords_are_compared_by_logging_in(user: dict[str, Any], actions: lis
     assert [str(action) for action in found] == actions
     assert "secret-2" not in str(report(found))
     converge(keystone, desired)
+
+
+class Deployment:
+    """Runs one after the other on one host, which keeps what the module remembers."""
+
+    def __init__(self, keystone: Keystone) -> None:
+        """Start with nothing remembered."""
+        self.keystone = keystone
+        self.record: dict[str, Any] = {}
+
+    def run(self, desired: dict[str, Any], minutes: float = 5) -> tuple[list[str], list[str]]:
+        """Run so many minutes after the last time; return the actions and whose password was asked for."""
+        keystone = self.keystone
+        keystone.now += timedelta(minutes=minutes)
+        keystone.logins.clear()
+        memory = catalog.remembered(self.record, OWN[1], keystone.token(), keystone.request)
+        actual = catalog.fetch(desired, keystone.request, keystone.authenticate, OWN, memory)
+        actions = catalog.compare(desired, actual, keystone.request, OWN)
+        apply_actions(actions)
+        self.record = memory.record()
+        return [str(action) for action in actions], list(keystone.logins)
+
+
+def deployed() -> Deployment:
+    deployment = Deployment(Keystone())
+    deployment.run(placement())
+    return deployment
+
+
+SET_ANEW = ["update user Default/placement (password)"]
+
+
+def test_a_known_password_is_not_asked_for_until_its_token_would_expire() -> None:
+    deployment = deployed()
+    assert deployment.run(placement(), 58) == ([], []), "as old as the run that made the user"
+    assert deployment.run(placement(), 1.5) == ([], ["placement"]), "not prolonged by what was not asked"
+    assert deployment.run(placement(), 58) == ([], []), "known from asking"
+    assert "secret-1" not in str(deployment.record)
+
+
+@pytest.mark.parametrize("minutes", [0, 0.5, 5, 59, 61, 600])
+def test_a_password_that_was_changed_in_keystone_is_noticed(minutes: float) -> None:
+    deployment = deployed()
+    deployment.keystone.set_password("placement", "by hand")
+    assert deployment.run(placement(), minutes) == (SET_ANEW, ["placement"])
+    assert deployment.run(placement(), 2) == ([], ["placement"]), "what was changed is asked for once more"
+    assert deployment.run(placement(), 2) == ([], [])
+
+
+def test_controllers_clocks_may_be_apart() -> None:
+    deployment = deployed()
+    deployment.keystone.now -= timedelta(seconds=50)
+    deployment.keystone.set_password("placement", "by hand")
+    assert deployment.run(placement(), 2) == (SET_ANEW, ["placement"])
+
+
+def test_another_wanted_password_is_noticed() -> None:
+    deployment = deployed()
+    user = placement()["users"][0] | {"password": "secret-2"}
+    assert deployment.run(placement(users=[user])) == (SET_ANEW, ["placement"])
+
+
+def test_what_is_not_certain_is_asked_for() -> None:
+    deployment, asked = deployed(), ([], ["placement"])
+    kept = deployment.record
+    number = next(iter(kept["users"]))
+    entry = kept["users"][number]
+    for damaged in (
+        {"users": []},
+        {"users": {number: None}},
+        {"users": {number: entry | {"issued": "yesterday"}}},
+        {"users": {number: entry | {"issued": "2030-01-01T00:00:00+00:00", "expires": "2031-01-01T00:00:00+00:00"}}},
+        {"users": {number: entry | {"digest": "00"}}},
+        {"users": {"another": entry}},
+    ):
+        deployment.record = damaged
+        assert deployment.run(placement(), 0) == asked, damaged
+    deployment.record = kept
+    assert deployment.run(placement(), 0) == ([], [])
+    deployment.keystone.records["users"][number]["password_expires_at"] = "2026-05-04T12:30:00.000000"
+    assert deployment.run(placement(), 0) == asked, "its expiry is no event"
+    deployment.keystone.records["users"][number]["password_expires_at"] = None
+    deployment.record = kept
+    deployment.keystone.events.append({"user_id": number, "revoked_at": "2026-05-04T12:05:00.000000Z"})
+    assert deployment.run(placement(), 0) == asked, "an event without a time"
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 500])
+def test_where_events_are_not_shown_every_password_is_asked_for(status: int) -> None:
+    deployment = deployed()
+    send = deployment.keystone.request
+
+    def refuse(method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        if "OS-REVOKE" in path:
+            raise ApiError("refused", status)
+        return send(method, path, body)
+
+    deployment.keystone.request = refuse  # type: ignore[method-assign]
+    if status == 500:
+        with pytest.raises(ApiError, match="refused"):
+            deployment.run(placement())
+    else:
+        assert deployment.run(placement()) == ([], ["placement"])
+
+
+def test_the_events_of_each_run_are_asked_for_anew() -> None:
+    """Keystone caches lists of events by the time they start at."""
+    deployment = deployed()
+    paths: list[str] = []
+    send = deployment.keystone.request
+
+    def note(method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        paths.extend([path] if "OS-REVOKE" in path else [])
+        return send(method, path, body)
+
+    deployment.keystone.request = note  # type: ignore[method-assign]
+    for _run in range(2):
+        deployment.run(placement(), 1)
+    assert paths == [
+        "/OS-REVOKE/events?since=2026-05-04T11%3A05%3A00.000000Z",
+        "/OS-REVOKE/events?since=2026-05-04T11%3A06%3A00.000000Z",
+    ]
+
+
+def test_a_refused_password_is_not_remembered() -> None:
+    keystone = registered()
+    keystone.set_password("placement", "by hand")
+    memory = Memory("key", keystone.token())
+    catalog.fetch(placement(), keystone.request, keystone.authenticate, OWN, memory)
+    assert memory.record() == {"users": {}}
+
+
+def test_without_a_memory_nothing_is_remembered() -> None:
+    memory = Memory()
+    memory.learn("u-1", "secret")
+    assert memory.record() == {"users": {}}
 
 
 def test_a_user_that_is_enabled_again_gets_its_password() -> None:
@@ -383,3 +546,17 @@ def test_transient_connection_errors_are_found_below_others(error: Exception, na
 @pytest.mark.parametrize("url", ["http://a:5000", "http://a:5000/", "http://a:5000/v3", "http://a:5000/v3/"])
 def test_the_address_may_lack_the_version(url: str) -> None:
     assert catalog.base_url(url) == "http://a:5000/v3"
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_package_is_hidden_for_a_while(loaded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "brume_tracer").mkdir()
+    (tmp_path / "brume_tracer/web.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    before = importlib.import_module("brume_tracer") if loaded else None
+    with pytest.raises(ImportError), catalog.hidden("brume_tracer"):
+        importlib.import_module("brume_tracer.web")
+    assert sys.modules.get("brume_tracer") is before
+    assert importlib.import_module("brume_tracer.web")
+    for name in ("brume_tracer", "brume_tracer.web"):
+        sys.modules.pop(name)
