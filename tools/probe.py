@@ -61,18 +61,31 @@ def summary(calls: Sequence[Call]) -> list[str]:
     return lines + [f"  at {one.began:.1f} s: {one.kind}: {one.problem}" for one in failures[:20]]
 
 
+def connect(state: Path) -> tuple[str, Any]:
+    """Log in as the administrator of clouds.yaml; return where, and the Identity API."""
+    cloud = yaml.safe_load((state / "clouds.yaml").read_text(encoding="utf-8"))["clouds"]["lab"]
+    connection: Any = openstack.connect(load_yaml_config=False, load_envvars=False, **cloud)
+    return cloud["auth"]["auth_url"], connection.identity
+
+
+def remove(identity: Any) -> None:
+    """Delete the user and the project, also those that an earlier probe left."""
+    for user in identity.users(name=NAME, domain_id="default"):
+        identity.delete_user(user)
+    for project in identity.projects(name=NAME, domain_id="default"):
+        identity.delete_project(project)
+
+
 class Probe:
     """A user of its own and the threads that call."""
 
     def __init__(self, state: Path) -> None:
         """Make the user. Raises openstack.exceptions.SDKException."""
+        self.state = state
         self.authority = state / "ca.crt"
-        clouds = yaml.safe_load((state / "clouds.yaml").read_text(encoding="utf-8"))["clouds"]["lab"]
-        self.auth_url = clouds["auth"]["auth_url"]
-        connection: Any = openstack.connect(load_yaml_config=False, load_envvars=False, **clouds)
-        self.identity = connection.identity
+        self.auth_url, self.identity = connect(state)
         self.password = secrets.token_urlsafe(24)
-        self.remove()
+        remove(self.identity)
         self.project = self.identity.create_project(name=NAME, domain_id="default")
         self.user = self.identity.create_user(name=NAME, domain_id="default", password=self.password)
         role = self.identity.find_role("member", ignore_missing=False)
@@ -85,13 +98,6 @@ class Probe:
         self.calls: list[Call] = []
         self.begin = time.monotonic()
         self.ended = threading.Event()
-
-    def remove(self) -> None:
-        """Delete the user and the project, also those that an earlier probe left."""
-        for user in self.identity.users(name=NAME, domain_id="default"):
-            self.identity.delete_user(user)
-        for project in self.identity.projects(name=NAME, domain_id="default"):
-            self.identity.delete_project(project)
 
     def request(self, method: str, url: str, headers: dict[str, str], body: str | None = None) -> Any:
         """Return the answer's headers and JSON. Raises OSError, HTTPException, or ValueError for a status above 399."""
@@ -146,9 +152,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("inventory", type=Path)
     parser.add_argument("--report", type=Path, help="write every call to this file as JSON")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    options = parser.parse_args(arguments)
-    command = [word for number, word in enumerate(options.command) if number or word != "--"]
+    words = list(arguments)
+    middle = words.index("--") if "--" in words else len(words)
+    options, command = parser.parse_args(words[:middle]), words[middle + 1 :]
+    if not command:
+        parser.error("give a command after `--`")
     probe = Probe(ROOT / ".lab" / options.inventory.resolve().name)
     thread = threading.Thread(target=probe.run)
     thread.start()
@@ -157,8 +165,7 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         probe.ended.set()
         thread.join()
-    # Its own session may hold a password that was rotated meanwhile.
-    Probe.remove(probe) if code == 0 else None
+    remove(connect(probe.state)[1])  # with the administrator's password as it is now
     print("\n".join(summary(probe.calls)))
     if options.report:
         options.report.write_text(json.dumps([asdict(one) for one in probe.calls], indent=1) + "\n", encoding="utf-8")

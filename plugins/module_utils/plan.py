@@ -188,6 +188,8 @@ class Server:
     name: str
     host: str
     port: int
+    capacity: int = 0
+    """Requests that it works on at a time; 0 where that has no bound."""
 
 
 @dataclass(frozen=True)
@@ -313,7 +315,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     public = networks["api"].fqdn or _endpoint_host(networks["api"], addresses, balancers)
     ordered = sorted(services.values(), key=lambda one: WAVES.index(one.wave))
     runs = {name: [group for group in GROUPS if name in members[group]] for name in names}
-    frontends = _frontends(ordered, members, addresses)
+    frontends = _frontends(ordered, members, addresses, resolved)
     cloud = Cloud(
         release=release,
         region=first["brume_region"],
@@ -765,6 +767,7 @@ def _frontends(
     services: list[Service],
     members: Mapping[str, tuple[str, ...]],
     addresses: Mapping[str, Mapping[str, netaddr.IPAddress]],
+    resolved: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Frontend, ...]:
     result = []
     for one in services:
@@ -784,12 +787,20 @@ def _frontends(
                             host,
                             _listen_address(component, members, addresses, host),
                             component.port + BACKEND_OFFSET,
+                            _capacity(one, component, resolved[host]),
                         )
                         for host in hosts
                     ),
                 )
             )
     return tuple(result)
+
+
+def _capacity(service: Service, component: Component, variables: Mapping[str, Any]) -> int:
+    if component.kind != "wsgi":
+        return 0
+    count = workers(variables["brume_workers"], service.name, component.name, component.processes)
+    return count * component.threads
 
 
 def _endpoints(services: list[Service], internal: str, public: str) -> list[Endpoint]:

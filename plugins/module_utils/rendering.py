@@ -181,7 +181,7 @@ class Renderer:
                     "port": one.port,
                     "mode": "http",
                     "binds": binds(one, host.addresses, self.plan.cloud.networks),
-                    "servers": [{"name": s.name, "host": s.host, "port": s.port} for s in one.servers],
+                    "servers": [dataclasses.asdict(server) for server in one.servers],
                     "health": one.health or None,
                     "public": one.public,
                     "websocket": one.websocket,
