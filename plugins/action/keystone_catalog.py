@@ -6,8 +6,7 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE
-
-ADMIN_SECRET = "keystone/admin"  # noqa: S105  # a name
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 
 class ActionModule(PlanAction):
