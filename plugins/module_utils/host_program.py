@@ -1,4 +1,4 @@
-"""Runs a function of one of these modules on a host, with its arguments on standard input: no module's file is left there.
+"""Runs a function of one of these modules on a host, with its arguments on standard input; no file is left there.
 
 For checks that hold secrets. What the host's command line shows is BOOTSTRAP alone.
 """

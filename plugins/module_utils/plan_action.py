@@ -12,7 +12,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import Host, Plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, Vault
 
-
 UNLOGGED = {"ansible_no_target_syslog": True}
 """Without it a module writes its arguments, and so every secret among them, to the host's journal.
 

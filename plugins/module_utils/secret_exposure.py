@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 MASTER_KEY = "the master key"
 IN_DATABASE = ("nova/database/", "nova/messaging/")
-"""Nova keeps the URLs of each cell in its API database (docs.openstack.org/nova: cells v2), so they are the server's."""
+"""Nova keeps the URLs of each cell in its API database (docs.openstack.org/nova: cells v2), which the server reads."""
 
 OTHERS, GROUP = 0o004, 0o040
 
@@ -117,7 +117,7 @@ def problem(finding: Mapping[str, Any], secrets: Mapping[str, Secret]) -> str:
 
 
 def deploy_host_problem(finding: Mapping[str, Any]) -> str:
-    """Return why a secret must not be where it was found on the deploy host, or nothing: its owner alone may read it."""
+    """Return why a secret must not be where it was found on the deploy host, or nothing: only its owner may read it."""
     found = f"{finding['place']}: holds {finding['secret']} ({finding['form']})"
     if finding["kind"] != "file":
         return found

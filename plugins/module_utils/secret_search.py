@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-
 NOT_FILES = frozenset({"/proc", "/sys", "/dev"})
 """Folders that hold the kernel's view of the machine; processes are read separately."""
 
