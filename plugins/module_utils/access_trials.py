@@ -157,14 +157,12 @@ def trial(
     with ThreadPoolExecutor(4) as pool, tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(stranger)
         file.flush()
-        users = pool.submit(broker_users)
         roles = pool.submit(role_assignments, login)
         tried_databases = {name: pool.submit(try_database, url, names, file.name) for name, url in databases.items()}
         tried_vhosts = {name: pool.submit(try_vhosts, url, ca_file, [*vhosts, "/"]) for name, url in vhosts.items()}
         return {
             "databases": {name: one.result() for name, one in tried_databases.items()},
             "vhosts": {name: one.result() for name, one in tried_vhosts.items()},
-            "broker_users": users.result(),
             "roles": roles.result(),
         }
 

@@ -18,7 +18,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-MASTER_KEY = "the master key"
+MASTER_KEY = "master-key"
 IN_DATABASE = ("nova/database/", "nova/messaging/")
 """Nova keeps the URLs of each cell in its API database (docs.openstack.org/nova: cells v2), which the server reads."""
 
@@ -54,9 +54,8 @@ def all_of(plan: Plan, sources: Sources, vault: Vault, primary: int) -> dict[str
         key = certificates.host_key(vault.master_key, host, vault.generation(f"host/{host}"))
         secrets.append(Secret(f"host/{host}", _private(key), frozenset({"root", "brume-tls"})))
     for repository in fernet.REPOSITORIES:
-        for index in range(1, primary + 2):
-            value = repository_key(vault.master_key, repository, index).encode()
-            secrets.append(Secret(f"{repository} key {index}", (value,), frozenset({"root", "keystone"})))
+        keys = [repository_key(vault.master_key, repository, index).encode() for index in range(1, primary + 2)]
+        secrets.append(Secret(f"keystone/{repository}-keys", tuple(keys), frozenset({"root", "keystone"})))
     return {one.name: one for one in secrets}
 
 

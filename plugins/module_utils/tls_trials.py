@@ -25,6 +25,29 @@ GREETINGS: Mapping[str, bytes] = {
 MINIMUM = ("TLSv1.2", "TLSv1.3")
 
 
+PLAIN_AMQP = 5672
+"""The broker's port without TLS, as RabbitMQ opens it unless told otherwise."""
+
+
+def endpoints(cloud: Any) -> dict[str, dict[str, Any]]:
+    """Return what a cloud (`plan.Cloud`) offers with TLS: host, port and protocol by a name that says where."""
+    found = {
+        f"{one.name}-{role}": {"host": host, "port": one.port, "protocol": "http"}
+        for one in cloud.frontends
+        for role, host in (("internal", cloud.internal_host), ("public", cloud.public_host))
+        if role == "internal" or one.public
+    }
+    for group, port, protocol in (("database", 3306, "mysql"), ("messaging", 5671, "amqp")):
+        for name, address in cloud.members[group]:
+            found[f"{group}-{name}"] = {"host": address, "port": port, "protocol": protocol}
+    return found
+
+
+def shut(cloud: Any) -> list[tuple[str, int]]:
+    """Return address and port of what must not accept connections at all."""
+    return [(address, PLAIN_AMQP) for _name, address in cloud.members["messaging"]]
+
+
 def handshake(endpoint: Mapping[str, Any], ca_file: str, *more: str) -> tuple[int, str]:
     """Return the exit code of `openssl s_client` and what it said."""
     host = endpoint["host"]
