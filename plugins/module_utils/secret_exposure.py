@@ -42,7 +42,8 @@ def all_of(plan: Plan, sources: Sources, vault: Vault, primary: int) -> dict[str
     readers = _rendered(plan, sources)
     for name in (
         ADMIN_SECRET,
-        *(one.secret for one in (*plan.cloud.databases, *plan.cloud.vhosts, *plan.cloud.logins)),
+        *(account.secret for account in (*plan.cloud.databases, *plan.cloud.vhosts)),
+        *(login.secret for login in plan.cloud.logins),
         *(name for service in plan.cloud.services for name in sources.services[service].secrets),
         *vault.explicit,
     ):

@@ -181,8 +181,9 @@ def search_files(patterns: Patterns, top: str) -> tuple[list[dict[str, Any]], di
 
 
 def search_processes(patterns: Patterns) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Return findings in arguments and environments of all processes, and how many processes there were."""
+    """Return findings in arguments and environments of all processes, how many there were, and how many were closed."""
     findings = []
+    closed = set()
     processes = [name for name in os.listdir("/proc") if name.isdecimal()]
     for process in processes:
         for part in ("cmdline", "environ"):
@@ -193,10 +194,13 @@ def search_processes(patterns: Patterns) -> tuple[list[dict[str, Any]], dict[str
                     program = stream.read().strip()
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended meanwhile
+            except PermissionError:
+                closed.add(process)
+                continue
             for secret, form in patterns.within(data):
                 place = f"/proc/{process}/{part} ({program})"
                 findings.append({"kind": "process", "secret": secret, "form": form, "place": place})
-    return findings, {"processes": len(processes)}
+    return findings, {"processes": len(processes), "closed processes": len(closed)}
 
 
 def search_journal(patterns: Patterns) -> tuple[list[dict[str, Any]], dict[str, int]]:

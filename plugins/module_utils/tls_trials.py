@@ -11,7 +11,10 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ansible_collections.brume.cloud.plugins.module_utils.plan import Cloud
 
 SECONDS = 10
 """How long a handshake or an answer may take."""
@@ -29,8 +32,8 @@ PLAIN_AMQP = 5672
 """The broker's port without TLS, as RabbitMQ opens it unless told otherwise."""
 
 
-def endpoints(cloud: Any) -> dict[str, dict[str, Any]]:
-    """Return what a cloud (`plan.Cloud`) offers with TLS: host, port and protocol by a name that says where."""
+def endpoints(cloud: Cloud) -> dict[str, dict[str, Any]]:
+    """Return what a cloud offers with TLS: host, port and protocol by a name that says where."""
     found = {
         f"{one.name}-{role}": {"host": host, "port": one.port, "protocol": "http"}
         for one in cloud.frontends
@@ -43,7 +46,7 @@ def endpoints(cloud: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-def shut(cloud: Any) -> list[tuple[str, int]]:
+def shut(cloud: Cloud) -> list[tuple[str, int]]:
     """Return address and port of what must not accept connections at all."""
     return [(address, PLAIN_AMQP) for _name, address in cloud.members["messaging"]]
 
@@ -130,7 +133,7 @@ def problems(protocol: str, found: Mapping[str, Any]) -> list[str]:
         result.append(f"its certificate or its handshake is not accepted: {' '.join(found['said'].split())}")
     elif version is None or version[1] not in MINIMUM:
         result.append(f"it agreed on {version[1] if version else 'no version'}")
-    if found["tls1_2"] != 0:
+    elif found["tls1_2"] != 0:
         result.append("it refuses TLS 1.2")
     if found["tls1_1"] == 0:
         result.append("it accepts TLS 1.1")
