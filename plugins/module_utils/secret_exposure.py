@@ -81,9 +81,9 @@ def _rendered(plan: Plan, sources: Sources) -> dict[str, set[str]]:
 
 
 def _private(pem: str) -> tuple[bytes, ...]:
-    """Return what gives a private key away: its number, and the line of its PEM text that holds only secret bytes.
+    """Return what gives a private key away: its number, and the line of its PEM text that holds most of it.
 
-    The first line of the text begins with the kind of key, the last ones hold the public key.
+    The line before begins with the kind of key, the one after holds the public key alone.
     """
     key = load_pem_private_key(pem.encode(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # certificates makes no other

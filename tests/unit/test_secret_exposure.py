@@ -32,7 +32,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 from .inventories import AIO, inventory
 
 VAULT = Vault(bytes(range(32)), {"operator/own": "given by hand"})
-VALUE = "pass word+of/nova:keystone"
+VALUE = "pass word>>>of???nova:keystone"
 
 
 @pytest.fixture(name="aio", scope="module")
