@@ -76,8 +76,8 @@ def search(where: str, host: str) -> dict[str, Any]:
 @functools.cache
 def patterns(where: str) -> Patterns:
     """Return what output and the deploy host are searched for: what is in use, and what comes next."""
-    everything = [*secrets(where).values(), *secrets(where, 2).values()]
-    return Patterns({f"{one.name} ({number})": one.values for number, one in enumerate(everything)})
+    now, later = secrets(where).values(), secrets(where, 2).values()
+    return Patterns({f"the next {one.name}": one.values for one in later} | {one.name: one.values for one in now})
 
 
 def output(where: str, name: str) -> tuple[int, bytes]:
