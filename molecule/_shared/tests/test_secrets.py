@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,12 @@ RUNS: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
 }
 """Dry runs with `--diff -vvv`: variables, tags, and what their output must hold to prove that it shows a change."""
 
-KEPT = {
-    "fact-cache": lambda _where: constants.CACHE_PLUGIN_CONNECTION,
-    "ansible-home": lambda _where: constants.ANSIBLE_HOME,
+KEPT: dict[str, Callable[[str], str]] = {
+    "ansible-home": lambda _where: str(constants.ANSIBLE_HOME),
     "inventory": lambda where: where,
     "lab": lambda where: str(ROOT / ".lab" / Path(where).name),
 }
-"""Folders of the deploy host in which Ansible, Brume and the lab keep things."""
+"""Folders of the deploy host in which Ansible, the operator and the lab keep things."""
 
 
 @functools.cache
@@ -97,10 +97,11 @@ def output(where: str, name: str) -> tuple[int, bytes]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test of each secret on each host, of each run, and of each folder of the deploy host."""
     where = inventory(metafunc.config)
-    if "secret" in metafunc.fixturenames:
-        found = deployment(where)
-        names = list(secret_exposure.all_of(found.plan, found.sources, found.vault, 1))
-        metafunc.parametrize("secret", names, ids=[name.replace("/", "-") for name in names])
+    found = deployment(where)
+    every = secret_exposure.all_of(found.plan, found.sources, found.vault, 1)
+    for fixture, names in (("secret", list(every)), ("held", [name for name, one in every.items() if one.readers])):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, names, ids=[name.replace("/", "-") for name in names])
     for fixture, values in (("target", plan(where)), ("run", RUNS), ("kept", KEPT)):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, list(values))
@@ -122,19 +123,23 @@ def test_everything_was_searched(where: str, target: str) -> None:
     assert not unreadable, "\n".join(unreadable)
 
 
-def test_search_sees_what_hosts_hold(where: str, secret: str) -> None:
+def test_search_sees_what_hosts_hold(where: str, held: str) -> None:
     """A search that does not find a secret in the file that must hold it proves nothing of other places."""
-    if not secrets(where)[secret].readers:
-        return
-    found = [one["place"] for host in plan(where) for one in search(where, host)["found"] if one["secret"] == secret]
-    assert any(place.startswith(("/etc/", "/var/lib/")) for place in found), f"{secret} was found in {found}"
+    found = [one["place"] for host in plan(where) for one in search(where, host)["found"] if one["secret"] == held]
+    assert any(place.startswith(("/etc/", "/var/lib/")) for place in found), f"{held} was found in {found}"
 
 
 def test_deploy_host_keeps_secrets_to_its_owner(where: str, kept: str) -> None:
-    folder = KEPT[kept](where)
-    found, _numbers = secret_search.search_files(patterns(where), folder) if folder else ([], {})
+    found, _numbers = secret_search.search_files(patterns(where), KEPT[kept](where))
     problems = [text for one in found if (text := secret_exposure.deploy_host_problem(one))]
     assert not problems, "\n".join(problems)
+
+
+def test_facts_are_not_kept_or_hold_no_secret(where: str) -> None:
+    folder = constants.CACHE_PLUGIN_CONNECTION
+    found, _numbers = secret_search.search_files(patterns(where), folder) if folder else ([], {})
+    assert folder or constants.CACHE_PLUGIN == "memory", f"facts go to {constants.CACHE_PLUGIN}, which is not searched"
+    assert not found, "\n".join(f"{one['place']}: holds {one['secret']} ({one['form']})" for one in found)
 
 
 def test_run_prints_no_secret(where: str, run: str) -> None:
