@@ -77,14 +77,13 @@ def handshake(endpoint: Mapping[str, Any], ca_file: str, *more: str) -> tuple[in
 
 
 def plain(endpoint: Mapping[str, Any]) -> str:
-    """Return the beginning of the answer to a client that speaks plain text, empty for none."""
-    greeting = GREETINGS.get(endpoint["protocol"], b"")
-    with socket.create_connection((endpoint["host"], endpoint["port"]), timeout=SECONDS) as connection:
-        connection.sendall(greeting)
-        try:
+    """Return the beginning of the answer to a client that speaks plain text; empty for none, as where nobody listens."""
+    try:
+        with socket.create_connection((endpoint["host"], endpoint["port"]), timeout=SECONDS) as connection:
+            connection.sendall(GREETINGS[endpoint["protocol"]])
             return connection.recv(64).decode("latin-1")
-        except OSError:
-            return ""
+    except OSError:
+        return ""
 
 
 def closed(host: str, port: int) -> bool:

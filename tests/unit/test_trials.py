@@ -235,6 +235,7 @@ def test_a_server_of_plain_text_is_found(authority: tuple[Path, Path, Path]) -> 
         open_port = f"127.0.0.1:{port}"
         assert tls_trials.trial({}, "", [("127.0.0.1", port)])["open"] == {open_port: True}
     assert tls_trials.trial({}, "", [("127.0.0.1", port)])["open"] == {open_port: False}
+    assert any("refused" in problem for problem in _problems(port, authority[0])), "nobody listens there any more"
 
 
 def test_a_broker_that_greets_in_plain_text_is_found() -> None:

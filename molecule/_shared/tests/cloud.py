@@ -68,7 +68,7 @@ def program(inventory_path: str, host: str, module: Any, function: str, **argume
     python = arguments.pop("python", "/usr/bin/python3")
     backend = testinfra.get_host(f"ansible://{host}", ansible_inventory=inventory_path).backend
     backend = backend.ansible_runner.get_host(host).backend
-    words, quoted = backend._build_ssh_command(host_program.command(python))
+    words, quoted = backend._build_ssh_command(backend.get_command(host_program.command(python)))
     argv = shlex.split(backend.quote(" ".join(words), *quoted))
     try:
         return host_program.call(argv, module, function, host_program.Arguments(arguments), timeout=300)
