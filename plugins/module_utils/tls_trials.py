@@ -77,7 +77,7 @@ def handshake(endpoint: Mapping[str, Any], ca_file: str, *more: str) -> tuple[in
 
 
 def plain(endpoint: Mapping[str, Any]) -> str:
-    """Return the beginning of the answer to a client that speaks plain text; empty for none, as where nobody listens."""
+    """Return the beginning of the answer to plain text; empty for none, as where nobody listens."""
     try:
         with socket.create_connection((endpoint["host"], endpoint["port"]), timeout=SECONDS) as connection:
             connection.sendall(GREETINGS[endpoint["protocol"]])
