@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.brume.cloud.plugins.action.keystone_catalog import ADMIN_SECRET
 from ansible_collections.brume.cloud.plugins.module_utils import certificates
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write
 from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction
-from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET, SecretError
 
 
 class ActionModule(PlanAction):

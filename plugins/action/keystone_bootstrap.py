@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.action.keystone_catalog import ADMIN_SECRET
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 
 class ActionModule(PlanAction):

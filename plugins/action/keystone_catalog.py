@@ -7,8 +7,8 @@ from typing import Any
 from ansible_collections.brume.cloud.plugins.module_utils.keystone_bootstrap import RECORD as BOOTSTRAP_RECORD
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
-ADMIN_SECRET = "keystone/admin"  # noqa: S105  # a name
 RECORD = "/var/lib/brume/keystone-passwords.json"
 
 

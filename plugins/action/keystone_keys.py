@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils.fernet import REPOSITORIES
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.secrets import derive
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import repository_key
 
-REPOSITORIES = ("fernet", "credential")
 ACTIVE_KEYS = 3
 """Keys that are kept, the staged one included (Keystone's [fernet_tokens] max_active_keys)."""
 
@@ -24,21 +23,16 @@ class ActionModule(PlanAction):
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return both repositories with their keys by index."""
-        folders = {name: f"/etc/keystone/{name}-keys" for name in REPOSITORIES}
         owner = {"owner": "keystone", "group": "keystone"}
         if args.get("read"):
-            return {"read": True, "repositories": [{"path": path, **owner} for path in folders.values()]}
+            return {"read": True, "repositories": [{"path": path, **owner} for path in REPOSITORIES.values()]}
         master_key = piece.vault.master_key
         fernet, keep = int(args.get("primary") or 1), int(args.get("keep") or ACTIVE_KEYS)
         repositories = []
-        for name, path in folders.items():
+        for name, path in REPOSITORIES.items():
             primary = fernet if name == "fernet" else 1
             indexes = range(max(1, primary - keep + 2), primary + 1)
-            keys = {str(index): _key(master_key, name, index) for index in indexes}
-            keys["0"] = _key(master_key, name, primary + 1)
+            keys = {str(index): repository_key(master_key, name, index) for index in indexes}
+            keys["0"] = repository_key(master_key, name, primary + 1)
             repositories.append({"path": path, **owner, "primary": primary, "keys": keys, "prune": True})
         return {"repositories": repositories}
-
-
-def _key(master_key: bytes, name: str, index: int) -> str:
-    return base64.urlsafe_b64encode(derive(master_key, f"keystone/{name}-key/{index}", 1, 32)).decode()

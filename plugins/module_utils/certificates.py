@@ -108,11 +108,18 @@ def names_of(names: Iterable[str]) -> list[x509.GeneralName]:
 
 def host_key(master_key: bytes, host: str, generation: int = 1) -> str:
     """Return a host's private key as PEM text (PKCS #8, not encrypted)."""
-    return (
-        _key(master_key, f"host/{host}", generation)
-        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        .decode()
-    )
+    return _text(_key(master_key, f"host/{host}", generation))
+
+
+def authority_key(master_key: bytes, generation: int = 1) -> str:
+    """Return the authority's private key as PEM text, for the search that shows that it is nowhere."""
+    return _text(_key(master_key, "ca", generation))
+
+
+def _text(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: datetime.datetime) -> str:

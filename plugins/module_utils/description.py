@@ -17,6 +17,9 @@ GROUPS = ("control", "network", "compute", "block", "object", "loadbalancer", "d
 KINDS = ("wsgi", "daemon", "system")
 ON_CHANGE = ("restart", "reload", "none")
 HEALTH = ("http", "tcp", "queue", "command")
+EXPOSURE_LIMIT, EXPOSURE_WORST = 6.0, 10.0
+"""Above the first a unit needs a reason; the second is the end of the scale (systemd-analyze(1), security)."""
+
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -52,6 +55,14 @@ class Catalog:
 
 
 @dataclass(frozen=True)
+class Exposure:
+    """Why a unit's exposure as `systemd-analyze security` counts it, 0 to 10, may be above EXPOSURE_LIMIT."""
+
+    limit: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Component:
     """One process (or set of equal processes) of a service."""
 
@@ -80,6 +91,7 @@ class Component:
     ports: tuple[Any, ...] = ()
     packages: tuple[str, ...] = ()
     timeout: int = 120
+    exposure: Exposure | None = None
 
 
 @dataclass(frozen=True)
@@ -341,11 +353,29 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         ports=tuple(reader.take("ports", list, [])),
         packages=reader.texts("packages"),
         timeout=reader.take("timeout", int, 120),
+        exposure=_exposure(problems, file, name, reader.take("exposure", Mapping, None)),
     )
     if kind == "wsgi" and (not result.app or not result.port):
         reader.problem("", "is of kind wsgi without `app` or `port`", "give both")
     if kind == "daemon" and not result.command:
         reader.problem("command", "is missing", "give the program's name in the environment's bin as a list")
+    reader.done()
+    return result
+
+
+def _exposure(problems: list[Problem], file: str, component: str, data: Any) -> Exposure | None:
+    if data is None:
+        return None
+    reader = _Reader(problems, file, f"components.{component}.exposure", data)
+    result = Exposure(float(reader.take("limit", (int, float), 0.0)), reader.text("reason"))
+    if not EXPOSURE_LIMIT < result.limit <= EXPOSURE_WORST:
+        reader.problem(
+            "limit",
+            f"`{result.limit}` is not between {EXPOSURE_LIMIT} and {EXPOSURE_WORST}",
+            f"write what `systemd-analyze security` shows; up to {EXPOSURE_LIMIT} leave `exposure` out",
+        )
+    if not result.reason.strip():
+        reader.problem("reason", "is missing", "say what of the host the unit needs, and why")
     reader.done()
     return result
 

@@ -17,6 +17,9 @@ from typing import Any
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write
 from ansible_collections.brume.cloud.plugins.module_utils.file_state import identifiers
 
+REPOSITORIES = {name: f"/etc/keystone/{name}-keys" for name in ("fernet", "credential")}
+"""Keystone's repositories, and where they lie."""
+
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")

@@ -6,6 +6,7 @@ with one item, or nothing.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -191,3 +192,34 @@ def packages_command(names: Iterable[str]) -> str:
 def packages(text: str) -> dict[str, str]:
     """Return states by package."""
     return dict(line.split("\t", 1) for line in text.splitlines())
+
+
+EXPOSURE_COMMAND = "systemd-analyze security --no-pager --json=short"
+"""It leaves out units that start, do one thing and end (Type=oneshot): nothing of them runs on."""
+
+
+def exposures(text: str) -> dict[str, float]:
+    """Return the exposure of each running service, 0 to 10 (systemd-analyze(1), security)."""
+    return {one["unit"]: float(one["exposure"]) for one in json.loads(text)}
+
+
+def service_of(unit: str) -> str:
+    """Return the unit whose process runs; a socket starts the service of its name (systemd.socket(5))."""
+    return f"{unit.removesuffix('.socket')}.service" if unit.endswith(".socket") else unit
+
+
+def exposure_problem(unit: str, limit: float, accepted: float | None, found: Mapping[str, float]) -> str:
+    """Return why a unit's exposure is not as it should be, or nothing; `accepted` is the limit that has a reason."""
+    exposure = found[unit]
+    if exposure > (accepted or limit):
+        return f"{unit} has the exposure {exposure}, above {accepted or limit}: harden it, or give `exposure` a reason"
+    if accepted is not None and exposure <= limit:
+        return f"{unit} has the exposure {exposure}: it needs no reason any more, remove `exposure`"
+    return ""
+
+
+def exposure_table(rows: Iterable[tuple[str, str, float, str]]) -> str:
+    """Return host, unit, exposure and reason as lines for people, the most exposed first."""
+    ordered = sorted(rows, key=lambda row: (-row[2], row[0], row[1]))
+    lines = [f"{host:<16} {unit:<36} {exposure:>4.1f}  {reason}".rstrip() for host, unit, exposure, reason in ordered]
+    return "\n".join(lines) + "\n"

@@ -12,6 +12,12 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import Host, Plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, Vault
 
+UNLOGGED = {"ansible_no_target_syslog": True}
+"""Without it a module writes its arguments, and so every secret among them, to the host's journal.
+
+What a module itself says (`AnsibleModule(no_log=True)`) does not count: Ansible overrides it for every task.
+"""
+
 
 @dataclass
 class Slice:
@@ -86,7 +92,7 @@ class PlanAction(ActionBase):
         outcome: dict[str, Any] = self._execute_module(
             module_name=f"brume.cloud.{self.module}",
             module_args=arguments,
-            task_vars={**variables, **self.task_variables(piece)},
+            task_vars={**variables, **UNLOGGED, **self.task_variables(piece)},
         )
         outcome.pop("invocation", None)
         return {**result, **outcome}

@@ -145,9 +145,10 @@ class Renderer:
         cloud = self.plan.cloud
         hosts = cloud.members["database"]
         address = hosts[0][1] if len(hosts) == 1 else cloud.internal_host
+        # SQLAlchemy's own names: with PyMySQL's ssl_verify_identity beside it, ssl_ca is lost and nothing is verified.
         return (
             f"mysql+pymysql://{one.account}:{self.secret(one.secret)}@{bridge(address)}:3306/{name}"
-            f"?charset=utf8mb4&ssl_ca={CA_FILE}&ssl_verify_identity=true"
+            f"?charset=utf8mb4&ssl_ca={CA_FILE}&ssl_check_hostname=true"
         )
 
     def transport_url(self, name: str) -> str:

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 MASTER_KEY_BYTES = 32
 """Shortest accepted master key, in bytes: the output size of the HMAC that HKDF is built on (RFC 5869, section 4)."""
 
+ADMIN_SECRET = "keystone/admin"  # noqa: S105  # a name
+"""The password of the cloud's administrator."""
+
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
 
 
@@ -66,6 +69,11 @@ def password(material: bytes) -> str:
         number, index = divmod(number, len(_ALPHABET))
         characters.append(_ALPHABET[index])
     return "".join(characters)
+
+
+def repository_key(master_key: bytes, repository: str, index: int) -> str:
+    """Return the key of an index of one of Keystone's repositories (see `fernet.REPOSITORIES`)."""
+    return base64.urlsafe_b64encode(derive(master_key, f"keystone/{repository}-key/{index}", 1, 32)).decode()
 
 
 @dataclass(frozen=True)

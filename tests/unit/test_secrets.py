@@ -11,6 +11,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.secrets import (
     derive,
     parse_master_key,
     password,
+    repository_key,
 )
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -49,6 +50,13 @@ def test_a_value_needs_no_quoting() -> None:
 )
 def test_the_longest_prefix_gives_the_generation(generations: dict[str, int], expected: int) -> None:
     assert Vault(KEY, {}, generations).generation("nova/database/nova_api") == expected
+
+
+def test_keys_of_repositories_never_change() -> None:
+    """Another key for an index would make every token and credential of a running cloud worthless."""
+    expected = base64.urlsafe_b64encode(derive(KEY, "keystone/fernet-key/1", 1, 32)).decode()
+    assert repository_key(KEY, "fernet", 1) == expected
+    assert len({repository_key(KEY, name, index) for name in ("fernet", "credential") for index in (1, 2)}) == 4
 
 
 def test_an_explicit_value_wins() -> None:

@@ -1,38 +1,12 @@
-"""Every host is what the plan says: units, ports, files, environments, packages; one reading of each kind per host.
-
-The plan is the JSON of `playbooks/plan.yml --tags json`, at BRUME_PLAN_FILE or in `.lab/<inventory>/plan.json`. The
-inventory is pytest's `--ansible-inventory`, or BRUME_INVENTORY, or `inventories/aio`.
-"""
+"""Every host is what the plan says: units, ports, files, environments, packages; one reading of each kind per host."""
 
 from __future__ import annotations
 
-import functools
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra
 from ansible_collections.brume.cloud.plugins.module_utils import host_readings as readings
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def inventory(config: pytest.Config) -> str:
-    """Return the inventory's path, from the repository's root if it is relative."""
-    return str(ROOT / (config.getoption("ansible_inventory") or os.environ.get("BRUME_INVENTORY") or "inventories/aio"))
-
-
-@functools.cache
-def plan(inventory_path: str) -> dict[str, dict[str, Any]]:
-    """Return the planned hosts by name."""
-    default = ROOT / ".lab" / Path(inventory_path).name / "plan.json"
-    path = ROOT / os.environ.get("BRUME_PLAN_FILE", str(default))
-    hosts: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["hosts"]
-    if not hosts:
-        pytest.exit(f"{path}: no host, nothing would be tested", returncode=1)
-    return hosts
+from cloud import Reader, inventory, plan
 
 
 def items(kind: str, host: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -66,34 +40,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             return
     if "reader" in metafunc.fixturenames:
         metafunc.parametrize("reader", [Reader(where, name) for name in plan(where)], ids=list(plan(where)))
-
-
-class Reader:
-    """A host and its readings; each command runs once per host, when a test first needs it."""
-
-    def __init__(self, inventory_path: str, name: str) -> None:
-        """Remember which host of which inventory."""
-        self.inventory, self.name = inventory_path, name
-        self.planned = plan(inventory_path)[name]
-
-    def output(self, command: str) -> str:
-        """Return what a command printed; that single items are missing is for the tests to say."""
-        return _output(self.inventory, self.name, command)
-
-    def paths(self) -> dict[str, tuple[str, str, int, str]]:
-        """Return owner, group, mode and kind of all planned files and directories."""
-        entries = [*self.planned["files"], *self.planned["directories"]]
-        return readings.files(self.output(readings.files_command(dict.fromkeys(entry["path"] for entry in entries))))
-
-
-@functools.cache
-def _output(inventory_path: str, name: str, command: str) -> str:
-    host = testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory_path)
-    done = host.run(command)
-    if not done.stdout.strip():
-        program = command.split(maxsplit=1)[0]
-        pytest.fail(f"{name}: `{program}` printed nothing, exit status {done.rc}: {done.stderr.strip()}")
-    return str(done.stdout)
 
 
 def test_unit_is_active_and_enabled(reader: Reader, unit: str) -> None:

@@ -1,0 +1,37 @@
+"""How an action calls its module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.brume.cloud.plugins.action import service_databases
+from ansible_collections.brume.cloud.plugins.module_utils import run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import ActionBase
+
+from .inventories import AIO, inventory
+
+
+def test_modules_do_not_log_their_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: dict[str, Any] = {}
+
+    class Task:
+        args: dict[str, Any]
+
+    def execute(_self: Any, **given: Any) -> dict[str, Any]:
+        called.update(given)
+        return {"changed": False, "invocation": {"module_args": given["module_args"]}}
+
+    monkeypatch.setattr(ActionBase, "run", lambda _self, _tmp, _variables: {})
+    monkeypatch.setattr(ActionBase, "_execute_module", execute)
+    monkeypatch.setitem(run._state, "plan", plan(inventory(AIO), sources.load()))
+    action = service_databases.ActionModule.__new__(service_databases.ActionModule)
+    action._task, action._templar = Task(), Task()
+    action._task.args = {}
+    action._templar.template = lambda value: value
+    key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+    result = action.run(None, {"inventory_hostname": "aio", "brume_master_key": key})
+    assert called["module_args"]["databases"][0]["accounts"][0]["password"]
+    assert called["task_vars"]["ansible_no_target_syslog"] is True
+    assert result == {"changed": False}
