@@ -32,12 +32,11 @@ def wanted(piece: Slice, journal_lines: int) -> dict[str, Any]:
     for name, value in piece.vault.explicit.items():
         piece.revealed[value] = f"<secret {name}>"
     commands = [list(argv) for name in services for argv in piece.sources.services[name].commands.get("diagnose", ())]
-    versions = r"${Package} ${Version} ${db:Status-Status}\n"
     return {
         "files": [{"path": path, "planned": redact(text, piece.revealed)} for path, text in texts.items()],
         "units": list(dict.fromkeys(unit.instance.unit for unit in units)),
         "links": [environment.current for environment in host.environments],
-        "commands": [*commands, ["dpkg-query", "--show", f"--showformat={versions}"]],
+        "commands": commands,
         "sockets": [
             {"path": path, "command": command}
             for text in texts.values()

@@ -221,22 +221,16 @@ class CallbackModule(Default):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Keep why the host does not go on."""
-        host = result.host.get_name()
-        if ignore_errors:
-            self._progress.ignored(host)
-        else:
-            foreign = not str(result.task.resolved_action or result.task.action).startswith("brume.cloud.")
-            self._progress.failed(
-                progress.Failure(
-                    host,
-                    self._play.get_name().strip(),
-                    _title(result.task),
-                    self._reason(result),
-                    hint="-v shows the whole result" if foreign else "",
-                )
-            )
+        foreign = not str(result.task.resolved_action or result.task.action).startswith("brume.cloud.")
+        failure = progress.Failure(
+            result.host.get_name(),
+            self._play.get_name().strip(),
+            _title(result.task),
+            self._reason(result),
+            hint="-v shows the whole result" if foreign else "",
+        )
+        self._lost(result, failure, ignore_errors)
         self._detail("v2_runner_on_failed", result, ignore_errors)
-        self._say(self._progress.ended(host))
 
     def v2_runner_item_on_failed(self, result: Any) -> None:
         """Show an item's warnings; the failure is told with the task's."""
@@ -244,24 +238,22 @@ class CallbackModule(Default):
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Keep which address did not answer."""
-        host = result.host.get_name()
-        if result.task.ignore_unreachable:
-            self._progress.ignored(host)
-        else:
-            address, login = self._connection_of(result.host)
-            self._progress.failed(
-                progress.Failure(
-                    host,
-                    self._play.get_name().strip(),
-                    _title(result.task),
-                    _text(result.result.get("msg")) or "the connection failed",
-                    unreachable=True,
-                    address=address,
-                    login=login,
-                )
-            )
+        address, login = self._connection_of(result.host)
+        failure = progress.Failure(
+            result.host.get_name(),
+            self._play.get_name().strip(),
+            _title(result.task),
+            _text(result.result.get("msg")) or "the connection failed",
+            unreachable=True,
+            address=address,
+            login=login,
+        )
+        self._lost(result, failure, result.task.ignore_unreachable)
         self._detail("v2_runner_on_unreachable", result)
-        self._say(self._progress.ended(host))
+
+    def _lost(self, result: Any, failure: progress.Failure, ignored: bool) -> None:
+        (self._progress.ignored if ignored else self._progress.failed)(failure)
+        self._say(self._progress.ended(failure.host))
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         """Show nothing: most tasks have nothing to do on most hosts."""

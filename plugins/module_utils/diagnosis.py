@@ -103,18 +103,24 @@ def part_name(argv: Sequence[str]) -> str:
 def collect(wanted: Wanted, host: Reader) -> Collected:
     """Read everything side by side. What fails is named in `problems`, the rest is there."""
     found = Collected()
-    calls: dict[str, Callable[[], Any]] = {f"configuration{path}": partial(_file, host, path) for path in wanted.files}
+    calls: dict[str, Callable[[], Any]] = {
+        f"configuration{path}": partial(_present, host.text, path) for path in wanted.files
+    }
     for unit in wanted.units:
         argv = ["journalctl", "-u", unit, "-n", str(wanted.journal_lines), "--no-pager", "-o", "short-iso", "-q"]
         calls[f"journal/{unit}.txt"] = partial(host.run, argv)
     calls |= {f"state/{part_name(argv)}.txt": partial(host.run, argv) for argv in wanted.commands}
-    calls |= {f"state/{part_name([command])}.txt": partial(host.ask, path, command) for path, command in wanted.sockets}
+    calls |= {
+        f"state/{part_name([command])}.txt": partial(_present, host.ask, path, command)
+        for path, command in wanted.sockets
+    }
     calls["state/environments.txt"] = lambda: "".join(f"{path} -> {_link(host, path)}\n" for path in wanted.links)
     calls["state/units.txt"] = lambda: host.states(wanted.units)
     missing = []
     for name, outcome in side_by_side(calls).items():
         if outcome.error is not None:
-            found.problems.append(redact_text(f"{name}: {describe(outcome.error)}", wanted.redactions))
+            problem = redact_text(f"{name}: {describe(outcome.error)}", wanted.redactions)
+            found.problems.append(" ".join(problem.split()))
         elif outcome.value is None:
             missing.append(name)
         elif name == "state/units.txt":
@@ -135,9 +141,10 @@ def collect(wanted: Wanted, host: Reader) -> Collected:
     return found
 
 
-def _file(host: Reader, path: str) -> str | None:
+def _present(read: Callable[..., str], path: str, *rest: str) -> str | None:
+    """Return what is read at a path, None where there is nothing."""
     try:
-        return host.text(path)
+        return read(path, *rest)
     except (FileNotFoundError, NotADirectoryError):
         return None
 

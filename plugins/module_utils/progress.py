@@ -28,7 +28,12 @@ RANGE = 3
 QUIET = 30.0
 """Seconds without a line after which a host that ends its task is worth one, where there is no status line."""
 
-_OUTCOMES: Mapping[str, Color] = {"FAILED": "failed", "UNREACHABLE": "unreachable", "failed, which is ignored": "note"}
+_OUTCOMES: Mapping[str, Color] = {
+    "FAILED": "failed",
+    "UNREACHABLE": "unreachable",
+    "failed, which is ignored": "note",
+    "unreachable, which is ignored": "note",
+}
 
 _NUMBERED = re.compile(r"(.*\D|)(\d+)(\D*)", re.DOTALL)
 
@@ -62,8 +67,8 @@ class _Report:
 
     sentences: list[str] = field(default_factory=list)
     diff: str = ""
-    failed: str = ""
-    """Empty, or a key of _OUTCOMES."""
+    outcome: tuple[str, str] = ("", "")
+    """Empty, or a key of _OUTCOMES and what is told of it at once; why a run stops is told at its end."""
 
 
 class PhaseClock:
@@ -214,11 +219,12 @@ class Progress:
     def failed(self, failure: Failure) -> None:
         """Hear that a host cannot go on."""
         self._failures.append(failure)
-        self._report(failure.host).failed = "UNREACHABLE" if failure.unreachable else "FAILED"
+        self._report(failure.host).outcome = ("UNREACHABLE" if failure.unreachable else "FAILED", "")
 
-    def ignored(self, host: str) -> None:
-        """Hear that a failure was expected by the one who wrote the task."""
-        self._report(host).failed = "failed, which is ignored"
+    def ignored(self, failure: Failure) -> None:
+        """Hear of a failure that the one who wrote the task lets pass."""
+        word = "unreachable" if failure.unreachable else "failed"
+        self._report(failure.host).outcome = (f"{word}, which is ignored", failure.message)
 
     def message(self, text: str) -> list[Line]:
         """Return a message that a task wants to be shown, below its phase."""
@@ -248,8 +254,10 @@ class Progress:
         for text, told in _grouped((report.diff, host) for host, report in reports.items() if report.diff).items():
             heading = [Line(f"    {fold(told)}:", "note")] if len(reports) > 1 else []
             lines += [*heading, Line(text.rstrip("\n"))]
-        for word, left in _grouped((report.failed, host) for host, report in reports.items() if report.failed).items():
-            lines.append(Line(f"    {fold(left)} {word}: {self._task}", _OUTCOMES[word]))
+        outcomes = _grouped((report.outcome, host) for host, report in reports.items() if report.outcome[0])
+        for (word, reason), left in outcomes.items():
+            text = f"    {fold(left)} {word}: {self._task}"
+            lines.append(Line(f"{text}\n{_indent(reason, 6)}" if reason else text, _OUTCOMES[word]))
         if lines:
             self._spoke = self._clock()
         return lines

@@ -175,8 +175,12 @@ def test_an_ignored_failure_is_named_as_one() -> None:
     run = Run(1)
     run.phase("Host", HOSTS)
     run.lines += run.model.task("Try")
-    run.model.ignored("compute1")
-    assert "compute1 failed, which is ignored: Try" in run.text()
+    run.model.ignored(Failure("compute1", "Host", "Try", "broken"))
+    run.model.ignored(Failure("compute2", "Host", "Try", "no route", unreachable=True))
+    text = run.text()
+    assert "    compute1 failed, which is ignored: Try\n      broken\n" in text
+    assert "    compute2 unreachable, which is ignored: Try\n      no route\n" in text
+    assert "Next:" not in text
 
 
 def test_a_long_silence_ends_with_how_far_the_hosts_are() -> None:
