@@ -312,7 +312,13 @@ class CallbackModule(Default):
         actions = found.get("actions")
         if isinstance(actions, list) and actions and all(isinstance(one, str) for one in actions):
             return actions
-        return [f"{_title(task)} ({self._get_item_label(found)})" if task.loop else _title(task)]
+        label = self._label(found) if task.loop else ""
+        return [f"{_title(task)} ({label})" if label else _title(task)]
+
+    def _label(self, found: Mapping[str, Any]) -> str:
+        """Return what an item is called; a mapping without a label of its own may hold anything, so it has no name."""
+        label = self._get_item_label(found)
+        return str(label) if isinstance(label, (str, int, float)) else ""
 
     def _debugged(self, result: Any) -> None:
         """Show a debug task's message, or its variable as YAML, as far as the verbosity asks for it."""
@@ -332,7 +338,7 @@ class CallbackModule(Default):
         found = result.result
         items = [one for one in found.get("results") or () if isinstance(one, dict) and one.get("failed")]
         if items:
-            return "\n".join(f"{self._get_item_label(one)}: {_reason(one)}" for one in items)
+            return "\n".join(": ".join(filter(None, (self._label(one), _reason(one)))) for one in items)
         return _reason(found)
 
     def _connection_of(self, host: Any) -> tuple[str, str]:

@@ -253,6 +253,8 @@ class ActionModule(ActionBase):
         actions = arguments.get("actions") or []
         result = {"actions": actions, "changed": bool(actions), "invocation": {"module_args": arguments}}
         result["diff"] = {"before": "", "after": "".join(f"{one}\\n" for one in actions)}
+        if arguments.get("warn"):
+            result["warnings"] = [arguments["warn"]]
         if arguments.get("fail"):
             result.update(failed=True, msg=arguments["fail"], units=["a journal"])
         return result
@@ -280,8 +282,12 @@ CHANGES = """
       when: told is defined
       no_log: true
     - name: Loop
-      told: {actions: "{{ ['write ' + item] if told is defined else [] }}"}
+      told: {actions: "{{ ['write ' + item] if told is defined else [] }}", warn: beware of the dog}
       loop: [x, z]
+    - name: Loop without words
+      ansible.builtin.set_fact: {unused: "{{ item.password }}"}
+      loop: [{password: hunter22222}]
+      changed_when: told is defined
 """
 FAILURE = """
 - name: Roll out
@@ -294,7 +300,7 @@ FAILURE = """
     - name: Try
       block:
         - name: Fail at first
-          told: {fail: rescued}
+          told: {fail: rescued, password: hunter22222}
       rescue:
         - name: Go on
           told: {}
@@ -369,14 +375,16 @@ def test_changes_are_shown_and_molecule_sees_them(play: Callable[..., str], tmp_
         "[2/2] Install: 3 hosts\n    one, three, two changed:\n      create file a\n      start b\n",
         "    one, three, two changed: Keep quiet\n",
         "      write x\n      write z\n",
-        "Made 15 changes on 3 hosts: one, three, two\n",
+        "    one, three, two changed: Loop without words\n",
+        "[WARNING]: beware of the dog",
+        "Made 18 changes on 3 hosts: one, three, two\n",
     ):
         assert text in output
     assert "only with verbosity" not in output
     assert "hidden action" not in output
     assert output.count("TIME PER PHASE") == 1
     assert not re.search(r"^TASK|invocation|hunter22222|DEPRECATION", output, re.MULTILINE)
-    assert re.search(r"^two +: ok=3 +changed=3 +unreachable=0 +failed=0", output, re.MULTILINE)
+    assert re.search(r"^two +: ok=4 +changed=4 +unreachable=0 +failed=0", output, re.MULTILINE)
     assert [one["phase"] for one in json.loads((tmp_path / "phases.json").read_text())] == ["Plan", "Install"]
     judge: Any = Idempotence
     assert judge._is_idempotent(None, output) is False
@@ -395,7 +403,7 @@ def test_check_mode_predicts_with_diff(play: Callable[..., str]) -> None:
     output = play(CHANGES, "-e", CHANGED, "--check", "--diff")
     assert "    one, three, two would change:\n      create file a\n" in output
     assert "+create file a\n" in output
-    assert "Dry run, nothing was changed. A run would make 15 changes on 3 hosts" in output
+    assert "Dry run, nothing was changed. A run would make 18 changes on 3 hosts" in output
     assert " changed:" not in output
 
 
