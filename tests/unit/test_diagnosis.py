@@ -64,7 +64,7 @@ class MadeUp:
 def piece() -> Slice:
     """Return the slice of the one host, with a real vault."""
     found = plan(inventory(AIO), sources.load())
-    vault = Vault(bytes(range(32)), {"nova/metadata_proxy": "explicit-value"}, found.cloud.generations)
+    vault = Vault(bytes(range(32)), {"of/no/file": "explicit-value"}, found.cloud.generations)
     revealed: dict[str, str] = {}
 
     def secret(name: str) -> str:

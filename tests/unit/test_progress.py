@@ -190,7 +190,9 @@ def test_a_long_silence_ends_with_how_far_the_hosts_are() -> None:
     assert run.model.ended("compute1") == []
     run.now += QUIET
     assert [line.text for line in run.model.ended("compute2")] == ["   0:30 [1/1] Install: Build, 2 of 3 hosts"]
-    assert run.model.ended("control1") == []
+    assert run.model.ended("compute2") == []
+    run.now += QUIET
+    assert run.model.ended("control1") == [], "the last host ends the task, which says more"
 
 
 def test_the_status_line_has_the_whole_state_and_fits() -> None:
@@ -284,6 +286,9 @@ CHANGES = """
     - name: Loop
       told: {actions: "{{ ['write ' + item] if told is defined else [] }}", warn: beware of the dog}
       loop: [x, z]
+    - name: Say nothing
+      told: {}
+      changed_when: told is defined
     - name: Loop without words
       ansible.builtin.set_fact: {unused: "{{ item.password }}"}
       loop: [{password: hunter22222}]
@@ -375,16 +380,17 @@ def test_changes_are_shown_and_molecule_sees_them(play: Callable[..., str], tmp_
         "[2/2] Install: 3 hosts\n    one, three, two changed:\n      create file a\n      start b\n",
         "    one, three, two changed: Keep quiet\n",
         "      write x\n      write z\n",
+        "    one, three, two changed: Say nothing\n",
         "    one, three, two changed: Loop without words\n",
         "[WARNING]: beware of the dog",
-        "Made 18 changes on 3 hosts: one, three, two\n",
+        "Made 21 changes on 3 hosts: one, three, two\n",
     ):
         assert text in output
     assert "only with verbosity" not in output
     assert "hidden action" not in output
     assert output.count("TIME PER PHASE") == 1
     assert not re.search(r"^TASK|invocation|hunter22222|DEPRECATION", output, re.MULTILINE)
-    assert re.search(r"^two +: ok=4 +changed=4 +unreachable=0 +failed=0", output, re.MULTILINE)
+    assert re.search(r"^two +: ok=5 +changed=5 +unreachable=0 +failed=0", output, re.MULTILINE)
     assert [one["phase"] for one in json.loads((tmp_path / "phases.json").read_text())] == ["Plan", "Install"]
     judge: Any = Idempotence
     assert judge._is_idempotent(None, output) is False
@@ -403,7 +409,7 @@ def test_check_mode_predicts_with_diff(play: Callable[..., str]) -> None:
     output = play(CHANGES, "-e", CHANGED, "--check", "--diff")
     assert "    one, three, two would change:\n      create file a\n" in output
     assert "+create file a\n" in output
-    assert "Dry run, nothing was changed. A run would make 18 changes on 3 hosts" in output
+    assert "Dry run, nothing was changed. A run would make 21 changes on 3 hosts" in output
     assert " changed:" not in output
 
 
@@ -445,5 +451,5 @@ def test_a_terminal_gets_a_status_line_unless_in_continuous_integration(play: Ca
     output = play(CHANGES, "-e", CHANGED, runner=on_a_terminal)
     drawn = re.findall(r"\r\x1b\[K([^\r\n]+)", output)
     assert any("[2/2] Install, 0 of 3 hosts, Write" in line for line in drawn)
-    assert "[1/2]" not in output[output.index("PLAY RECAP") :]
+    assert "\r\x1b[K" not in output[output.index("PLAY RECAP") :]
     assert "\r\x1b[K" not in play(CHANGES, runner=on_a_terminal, CI="true")
