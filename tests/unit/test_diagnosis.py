@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.brume.cloud.plugins.action.diagnosis_archive import CHECKOUT, default_path
@@ -256,3 +261,52 @@ def test_the_archive_lies_beside_the_inventorys_other_files(tmp_path: Path) -> N
     expected = CHECKOUT / ".lab/production/diagnosis-1970-01-01T00-00-10Z.tar.gz"
     assert default_path([str(folder)], 10) == expected
     assert default_path([str(folder / "hosts.yml")], 10) == expected
+
+
+def test_the_playbook_collects_what_answers_and_names_what_does_not(tmp_path: Path) -> None:
+    connections: dict[str, dict[str, Any]] = {
+        "bare": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
+        "lost": {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_user": "root"},
+    }
+    hosts = {
+        name: {**own, "brume_addresses": {"management": f"192.0.2.{number}"}}
+        for number, (name, own) in enumerate(connections.items(), 11)
+    }
+    groups = {name: {"hosts": {"bare": {}}} for name in ("control", "loadbalancer", "database", "messaging")}
+    groups |= {name: {"hosts": {"lost": {}}} for name in ("network", "compute")}
+    key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    top = {"hosts": hosts, "vars": {**AIO, "brume_master_key": key}, "children": groups}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": top}))
+    archive = tmp_path / "archive.tar.gz"
+
+    def play(*arguments: str) -> str:
+        command = [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            *("-i", str(tmp_path / "hosts.json"), str(CHECKOUT / "playbooks/diagnose.yml")),
+            *("-e", f"diagnosis_file={archive}", *arguments),
+        ]
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".collections"),
+        }
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    dry = play("--check")
+    assert "bare: configuration " in dry
+    assert not archive.exists()
+    output = play()
+    assert "lost  " in output
+    assert "lost: could not be read, see above" in output
+    assert "Connection refused" in output
+    assert f"Archive: {archive}" in output
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    with tarfile.open(archive) as found:
+        names = found.getnames()
+        summary = found.extractfile("archive/summary.txt")
+        assert summary is not None
+        assert "lost: could not be read" in summary.read().decode()
+    assert "archive/bare/state/uname_-a.txt" in names
+    assert sorted(tmp_path.iterdir()) == [archive, tmp_path / "hosts.json"]
