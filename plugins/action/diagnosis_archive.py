@@ -43,13 +43,16 @@ class ActionModule(ActionBase):
             if self._task.check_mode:
                 return {**result, "changed": False, "archive": str(path), "directory": ""}
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            made = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)  # 0700
+            made = tempfile.mkdtemp(prefix=diagnosis.folder_prefix(path), dir=path.parent)  # 0700
             return {**result, "changed": False, "archive": str(path), "directory": made}
         path = Path(args["archive"])
         actions = [f"write {path}"]
         if self._task.check_mode:
             return {**result, "changed": True, "actions": actions}
-        directory = Path(args["directory"])
+        directory = Path(str(args["directory"]))
+        if not diagnosis.is_own_folder(directory, path):
+            problem = f"directory: `{directory}` was not made by this action for {path}; hand on what it returned"
+            return {**result, "failed": True, "msg": problem}
         try:
             hosts = list(variables["ansible_play_hosts_all"])
             found = {}

@@ -252,6 +252,22 @@ def pack(directory: Path, name: str) -> bytes:
     return buffer.getvalue()
 
 
+def folder_prefix(archive: Path) -> str:
+    """Return how the folder begins, beside the archive, in which its parts are collected."""
+    return f".{archive.name}."
+
+
+def is_own_folder(directory: Path, archive: Path) -> bool:
+    """Whether a directory was made for this archive, so that it may be removed with all it holds."""
+    return (
+        directory.is_absolute()
+        and directory.parent == archive.parent
+        and directory.name.startswith(folder_prefix(archive))
+        and directory.is_dir()
+        and not directory.is_symlink()
+    )
+
+
 def file_name(now: float) -> str:
     """Return the archive's name for a time in seconds since the epoch."""
     return f"diagnosis-{time.strftime('%Y-%m-%dT%H-%M-%SZ', time.gmtime(now))}.tar.gz"

@@ -238,6 +238,21 @@ def test_a_part_cannot_lead_out_of_the_folder(tmp_path: Path, name: str) -> None
         diagnosis.store(tmp_path, {name: "text"})
 
 
+def test_only_a_folder_made_for_the_archive_may_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "a.tar.gz"
+    own, other = tmp_path / f"{diagnosis.folder_prefix(archive)}x1", tmp_path / "other"
+    link = tmp_path / f"{diagnosis.folder_prefix(archive)}link"
+    own.mkdir()
+    other.mkdir()
+    (other / own.name).mkdir()
+    link.symlink_to(other)
+    assert diagnosis.is_own_folder(own, archive)
+    absent = own.with_name(f"{own.name}2")
+    strangers = [Path(), Path("/"), tmp_path, other, other / own.name, link, Path(own.name), absent]
+    assert [path for path in strangers if diagnosis.is_own_folder(path, archive)] == []
+
+
 def test_the_table_names_every_host() -> None:
     found = {
         "control1": Collected(inactive=["a.service"], errors={"a.service": 3, "b.service": 9, "c.service": 1}),
@@ -290,7 +305,9 @@ def test_the_playbook_collects_what_answers_and_names_what_does_not(tmp_path: Pa
             "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".collections"),
         }
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
