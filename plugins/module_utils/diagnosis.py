@@ -260,8 +260,7 @@ def folder_prefix(archive: Path) -> str:
 def is_own_folder(directory: Path, archive: Path) -> bool:
     """Whether a directory was made for this archive, so that it may be removed with all it holds."""
     return (
-        directory.is_absolute()
-        and directory.parent == archive.parent
+        directory.parent == archive.parent
         and directory.name.startswith(folder_prefix(archive))
         and directory.is_dir()
         and not directory.is_symlink()
