@@ -196,7 +196,7 @@ class CallbackModule(Default):
         self._detail("v2_playbook_on_handler_task_start", task)
 
     def _begin(self, task: Any) -> None:
-        self._say(self._progress.task(_title(task)))
+        self._say(self._progress.task(_title(task), self._play._removed_hosts))
         if self._line is not None:
             self._line.suspend(task.action in _PROMPTING)
 
@@ -286,7 +286,7 @@ class CallbackModule(Default):
     # What is told only where details are asked for
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
-        """Say nothing: the phase's line says that it has no host."""
+        """Say nothing: a phase without hosts has no line."""
         self._detail("v2_playbook_on_no_hosts_matched")
 
     def v2_playbook_on_no_hosts_remaining(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -91,10 +91,10 @@ class PhaseClock:
         self._current, self._since = key, self._clock()
         return new
 
-    def times(self) -> list[tuple[str, float]]:
-        """Return name and seconds of each phase until now, in the order in which they began."""
+    def times(self, keys: Collection[str] | None = None) -> list[tuple[str, float]]:
+        """Return name and seconds until now of each phase, or of those with `keys`, in the order in which they began."""
         self._stop()
-        return [(self._names[key], seconds) for key, seconds in self._seconds.items()]
+        return [(self._names[key], seconds) for key, seconds in self._seconds.items() if keys is None or key in keys]
 
     def _stop(self) -> None:
         now = self._clock()
@@ -163,6 +163,11 @@ class Progress:
         self._plays = 0
         self._position = 0
         self._phase = ""
+        self._key = ""
+        self._worked: set[str] = set()
+        """Phases that had a task: the others' hosts are out, or their tags were not asked for."""
+        self._coming: tuple[Sequence[str], int] | None = None
+        """Hosts and their whole number of a phase, or of its batch, that has had no task yet."""
         self._hosts = 0
         self._earlier = 0
         """Hosts of the batches of this phase that came before."""
@@ -185,19 +190,26 @@ class Progress:
             self._earlier = self._batch = 0
         self._earlier += self._batch
         self._batch, self._hosts = len(batch), max(total, self._earlier + len(batch))
-        self._phase, self._task, self._ended = name, "", set()
-        if not batch:
-            who = "no host"
-        elif self._hosts > len(batch):
-            who = f"{fold(batch)} ({self._earlier + len(batch)} of {self._hosts} hosts)"
-        else:
-            who = batch[0] if len(batch) == 1 else count(len(batch), "host")
-        return [*lines, self._said(Line(f"{self._stamp()} {name}: {who}", "heading" if batch else "note"))]
+        self._key, self._phase, self._task, self._ended = key, name, "", set()
+        self._coming = (batch, total)
+        return lines
 
-    def task(self, name: str) -> list[Line]:
-        """Begin a task; return what the one before came to."""
+    def task(self, name: str, out: Collection[str] = ()) -> list[Line]:
+        """Begin a task; return what the one before came to, and for the first one the phase.
+
+        `out` are hosts that take no part any more, because an earlier phase lost them.
+        """
         lines = self.flush()
         self._task, self._ended = name, set()
+        if self._coming is not None:
+            batch = [host for host in self._coming[0] if host not in out]
+            self._batch, self._coming = len(batch), None
+            self._worked.add(self._key)
+            if self._hosts > len(batch):
+                who = f"{fold(batch)} ({self._earlier + len(batch)} of {self._hosts} hosts)"
+            else:
+                who = batch[0] if len(batch) == 1 else count(len(batch), "host")
+            lines.append(self._said(Line(f"{self._stamp()} {self._phase}: {who}", "heading")))
         return lines
 
     def ended(self, host: str) -> list[Line]:
@@ -276,7 +288,7 @@ class Progress:
         `counters` is Ansible's own count per host: `changed`, `failures`, `unreachable`. A failure that was rescued is
         in none of them and is not told again.
         """
-        timed = self.phases.times()
+        timed = self.phases.times(self._worked)
         width = max(len(name) for name in ("total", *(name for name, _seconds in timed)))
         total = sum(seconds for _name, seconds in timed)
         lines: list[Line] = []

@@ -103,10 +103,24 @@ def test_check_mode_is_a_prediction() -> None:
 def test_nothing_to_change() -> None:
     run = Run(2)
     run.phase("Plan", ["localhost"])
+    run.task("Check the inventory", hosts=["localhost"])
     run.phase("Install", HOSTS, seconds=0.5)
     run.task("Build the Python environments of all services")
     run.phase("Roll out core on network and compute hosts", [])
+    run.phase("Register", ["control1"])
     golden("progress-nothing.txt", run.text())
+
+
+def test_hosts_that_are_out_are_not_counted_and_a_phase_without_any_is_not_shown() -> None:
+    run = Run(3)
+    run.phase("Host", HOSTS)
+    run.lines += run.model.task("Install")
+    run.phase("Install", HOSTS)
+    run.lines += run.model.task("Build", ["compute1"])
+    run.phase("Configure", HOSTS)
+    text = run.text()
+    assert "[2/3] Install: compute2, control1 (2 of 3 hosts)\n" in text
+    assert "Configure" not in text
 
 
 def test_a_roll_out_that_fails_on_one_of_three_hosts() -> None:
