@@ -92,7 +92,7 @@ class PhaseClock:
         return new
 
     def times(self, keys: Collection[str] | None = None) -> list[tuple[str, float]]:
-        """Return name and seconds until now of each phase, or of those with `keys`, in the order in which they began."""
+        """Return name and seconds until now of each phase, or of those with `keys`, in the order they began."""
         self._stop()
         return [(self._names[key], seconds) for key, seconds in self._seconds.items() if keys is None or key in keys]
 

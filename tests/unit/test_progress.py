@@ -82,6 +82,7 @@ def deploy(**options: Any) -> Run:
     packages = [f"install package number{index} (1.{index})" for index in range(MOST_SENTENCES + 5)]
     run.task("Install the packages", dict.fromkeys(HOSTS, packages))
     run.model.diff("control1", "--- before\n+++ after\n+x\n")
+    run.task("Give the host its certificates", {"control1": ["create file /etc/brume/ca.crt (root:root 0644)"]})
     run.phase("Roll out core on controllers", ["control1"], seconds=61)
     run.task("Start", {"control1": ["write /etc/systemd/system/a.service", "start a.service (is new)"]}, ["control1"])
     run.phase("Roll out core on compute hosts", ["compute1"], 2, seconds=10)
