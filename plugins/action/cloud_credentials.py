@@ -71,4 +71,4 @@ class ActionModule(PlanAction):
             if not self._task.check_mode:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 atomic_write(str(target), text.encode(), 0o600)
-        return {"changed": bool(changed), "written": changed}
+        return {"changed": bool(changed), "actions": [f"write {path}" for path in changed]}

@@ -145,7 +145,7 @@ class ActionModule(ActionBase):
             connection.close()
         line = verification.summary(results)
         self._display.display(line)
-        result.update(changed=bool(context.lasting), made=context.lasting, msg=line)
+        result.update(changed=bool(context.lasting), actions=[f"make {one}" for one in context.lasting], msg=line)
         if any(one.outcome == "FAILED" for one in results):
             return {**result, "failed": True}
         return {**result, "checks": [vars(one) for one in results]}

@@ -305,7 +305,7 @@ def _directory(problems: list[Problem], file: str, data: Any) -> Directory:
 def _commands(problems: list[Problem], file: str, data: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], ...]]:
     reader = _Reader(problems, file, "commands", data)
     result = {}
-    for verb in ("check", "expand", "online", "contract"):
+    for verb in ("check", "expand", "online", "contract", "diagnose"):
         value = reader.take(verb, list, [])
         argvs = [value] if value and all(isinstance(item, str) for item in value) else value
         result[verb] = tuple(tuple(str(word) for word in argv) for argv in argvs)

@@ -94,8 +94,8 @@ checks:
     outcome: {description: 'V(ok), V(FAILED) or V(not run).', type: str}
     seconds: {description: How long it took., type: float}
     detail: {description: What was seen., type: str}
-made:
-  description: What was made to stay.
+actions:
+  description: What was made to stay, one sentence for each.
   type: list
   elements: str
   returned: always
