@@ -9,11 +9,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.action.keystone_catalog import ADMIN_SECRET
 from ansible_collections.brume.cloud.plugins.module_utils import diagnosis
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import redact
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rollout import UNIT_DIRECTORY
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 _STATS_SOCKET = re.compile(r"^\s*stats socket (/\S+)", re.MULTILINE)
 
