@@ -1,11 +1,12 @@
 # Everything by name: `make help`. Deeper levels are playbooks (docs/operations.md) and tools/*.py --help.
 INVENTORY ?= inventories/aio
 SCENARIO ?= default
+COUNT ?= 2
 PYTHON := .venv/bin/python
 BIN := $(abspath .venv/bin)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv cloud destroy clean test lint unit molecule bench lock
+.PHONY: help venv cloud destroy clean test lint unit molecule bench lock faults
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +38,9 @@ molecule: venv  ## the molecule scenario SCENARIO
 
 bench: venv  ## measure into .lab/bench.json; destroys the lab of INVENTORY first, unless ONLY= names other parts
 	@$(PYTHON) tools/bench.py $(INVENTORY) $(if $(ONLY),--only $(ONLY))
+
+faults: venv  ## kill COUNT deploys and COUNT changes of INVENTORY's lab, made anew, and break its hosts; SEED repeats
+	@$(PYTHON) tools/faults.py $(INVENTORY) --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))
 
 lock: venv  ## make the hash locks and option schemas of RELEASE anew, from CONSTRAINTS (a path or a URL)
 	@$(PYTHON) tools/locks.py $(RELEASE) --constraints $(CONSTRAINTS)

@@ -1,0 +1,49 @@
+"""A dry run says what the run does: on hosts that had nothing, and for changes of the inventory that an operator makes.
+
+What `prepare` predicted and `converge` did was kept by the callback `brume.cloud.record`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))
+
+from tools import prediction  # noqa: E402
+
+CASES = ("nova-option", "host-option", "database-generation")
+"""Of tools/prediction.py, which has more; each takes half a minute."""
+
+
+def folder(config: pytest.Config) -> Path:
+    """Return the inventory's folder."""
+    return ROOT / (config.getoption("ansible_inventory") or "inventories/aio")
+
+
+@pytest.fixture(scope="module")
+def cloud(request: pytest.FixtureRequest) -> Iterator[prediction.Cloud]:
+    """Return the deployed cloud; afterwards its inventory is rolled out as it was."""
+    one = prediction.Cloud(folder(request.config))
+    yield one
+    assert one.settle() == []
+
+
+def test_bare_hosts(request: pytest.FixtureRequest) -> None:
+    state = ROOT / ".lab" / folder(request.config).name
+    predicted = prediction.parse((state / "bare-check.jsonl").read_text(encoding="utf-8"))
+    done = prediction.parse((state / "bare.jsonl").read_text(encoding="utf-8"))
+    plays = {key[0] for key in predicted}
+    done = {key: line for key, line in done.items() if key[0] in plays}
+    assert sum(len(line.actions) for line in predicted.values()) > 100, "a whole cloud was predicted"
+    assert prediction.bare_differences(predicted, done) == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(cloud: prediction.Cloud, case: str) -> None:
+    lines, _done = cloud.case(case)
+    assert lines == []
