@@ -57,6 +57,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import tex
 
 SOCKET = "/run/openvswitch/db.sock"
 PROCESS = "/run/openvswitch/ovs-vswitchd.pid"
+DATABASE = "ovsdb-server.service"
 SECONDS = 30
 """Longest time that one call of ovs-vsctl may take."""
 
@@ -104,8 +105,9 @@ def main() -> None:
     vsctl = ["ovs-vsctl", f"--timeout={SECONDS}"]
     try:
         want = openvswitch.wanted(module.params["bridges"], module.params["other_config"])
-        if not os.path.exists(SOCKET) and not module.check_mode:
-            call("systemctl", "start", "ovsdb-server.service")
+        start = not os.path.exists(SOCKET)
+        if start and not module.check_mode:
+            call("systemctl", "start", DATABASE)
         have = openvswitch.Switch()
         if os.path.exists(SOCKET):
             have = openvswitch.parse(call(*vsctl, "--no-wait", "--format=json", *openvswitch.QUERY))
@@ -122,8 +124,9 @@ def main() -> None:
     before = openvswitch.text(have, names, keys)
     shown = openvswitch.text(openvswitch.after(want, have), names, keys)
     module.exit_json(
-        changed=bool(found),
-        actions=[change.action for change in found],
+        changed=bool(found or start),
+        # In the words of unit_rollout, which finds it running afterwards.
+        actions=[f"start {DATABASE} (does not run)"] * start + [change.action for change in found],
         diff=[text_diff("Open vSwitch", before, shown)] if found else [],
     )
 
