@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
+
 PRIVATE = ("brume_master_key", "brume_secrets")
 """Variables that the plan never sees, because they hold values of secrets."""
 
@@ -33,6 +35,10 @@ class Inventory:
 
     hosts: Mapping[str, tuple[Layer, ...]]
     groups: Mapping[str, tuple[str, ...]]
+    problems: tuple[Problem, ...] = ()
+    """What could not be read."""
+    warnings: tuple[str, ...] = ()
+    """What is odd, and was read."""
 
 
 def read(inventory: Any, loader: Any, variable_manager: Any, prefixes: Iterable[str]) -> Inventory:

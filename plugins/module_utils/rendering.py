@@ -29,7 +29,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
 )
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.service_units import unit_text, uwsgi_path, uwsgi_text
-from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
+from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, settings_key
 
 CA_FILE = "/etc/brume/ca.crt"
 HEADER = "# Written by Brume; a change here is overwritten. Options are set in the inventory's brume_config."
@@ -228,17 +228,7 @@ class Renderer:
         for section in file.auth_sections:
             add({section: self.login(service, section)}, "the plan")
         for name in file.settings:
-            key = name if "/" in name else f"{service.name}/{name}"
-            if key not in self.sources.settings:
-                raise PlanError(
-                    [
-                        Problem(
-                            f"{service.file}: files.{file.name}.settings",
-                            f"`{name}` is no tree",
-                            f"write settings/{name}.yml",
-                        )
-                    ]
-                )
+            key = settings_key(service.name, name)
             add(self.sources.settings[key], f"settings {key}")
         for one in host.layers:
             override = one.variables.get("brume_config", {}).get(service.name, {})
@@ -264,7 +254,7 @@ class Renderer:
     def _text(text: str, names: Mapping[str, Any], place: str) -> str:
         try:
             return _template(text).render(names)
-        except (jinja2.TemplateError, KeyError, AttributeError, TypeError) as error:
+        except Exception as error:  # an expression of the operator's can raise anything, such as ZeroDivisionError
             raise PlanError(
                 [Problem(place, f"cannot be rendered: {error}", "correct the value or template")]
             ) from error
