@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.brume.cloud.plugins.module_utils import run
+from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 
 DOCUMENTATION = r"""
 name: phases
@@ -43,7 +44,12 @@ class CallbackModule(CallbackBase):
         manager = play.get_variable_manager()
         if not self._planned:
             self._planned = True
-            run.prepare(manager._inventory, play.get_loader(), manager)
+            try:
+                run.prepare(manager._inventory, play.get_loader(), manager)
+            except PlanError as error:
+                # Ansible would stop at the first of the files, at the first task that reads it.
+                self._display.error(str(error), wrap_text=False)
+                raise SystemExit(1) from None
         self._phases.append((play.get_name().strip(), time.monotonic()))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:

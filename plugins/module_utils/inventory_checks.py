@@ -293,4 +293,4 @@ def explicit_secrets(said: Any, names: Iterable[str]) -> list[Problem]:
 
 def _meant(key: Any, known: Iterable[str]) -> str:
     meant = near(str(key), known)
-    return f"is {meant} meant?" if meant else "remove it, or see `playbooks/plan.yml` for the names of services"
+    return f"is {meant} meant?" if meant else "secrets are named like nova/keystone and nova/database/nova_api"

@@ -684,7 +684,7 @@ def _addresses(
         for name, text in resolved[host]["brume_addresses"].items():
             place = f"{where}.{name}"
             if name not in networks:
-                if name not in said:  # of the others, what is wrong has been said
+                if networks and name not in said:  # of the others, what is wrong has been said
                     remedy = "use one of " + ", ".join(sorted(networks))
                     problems.append(Problem(place, "names no network of brume_networks", remedy))
                 continue

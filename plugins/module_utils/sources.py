@@ -19,11 +19,11 @@ COLLECTION = Path(__file__).resolve().parent.parent.parent
 """The collection's folder: the checkout, or where Galaxy put it."""
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """A YAML loader that refuses a key said twice, where the standard one keeps the last in silence."""
 
 
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _value in node.value:
         key = loader.construct_object(key_node, deep=True)
@@ -37,10 +37,10 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=True))
 
 
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
-def read_yaml(text: str, loader: type[yaml.SafeLoader] = _UniqueKeys) -> Any:
+def read_yaml(text: str, loader: type[yaml.SafeLoader] = UniqueKeys) -> Any:
     """Return the content of YAML text; raises yaml.YAMLError, with line and column, also for a key said twice."""
     return yaml.load(text, Loader=loader)  # noqa: S506  # a subclass of SafeLoader
 
@@ -54,7 +54,7 @@ def read_text(path: Path, shown: str, problems: list[Problem]) -> str | None:
         problems.append(Problem(f"{shown}:{line}", "is not UTF-8", "save the file as UTF-8"))
     except OSError as error:
         problems.append(
-            Problem(shown, f"cannot be read ({error.strerror})", "give the file back, and let its reader read it")
+            Problem(shown, f"cannot be read ({error.strerror})", "see that it is there and that you may read it")
         )
     return None
 
