@@ -115,7 +115,7 @@ def _read(path: Path, findings: Findings) -> None:
 
 
 def _variables(folder: Path, kind: str, known: set[str] | None, findings: Findings) -> None:
-    """Read the variables of groups or hosts; note files that Ansible would pass over. `known` are the names, or None."""
+    """Read the variables of groups or hosts; note files that Ansible would pass over. `known`: the names, or None."""
     if not folder.is_dir():
         return
     found: dict[str, list[Path]] = {}
