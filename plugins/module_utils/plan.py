@@ -363,7 +363,7 @@ def _where(layers: tuple[Layer, ...], key: str) -> str:
     for layer in reversed(layers):
         if key in layer.variables:
             return f"{layer.where(key)}: {key}"
-    return key
+    return f"inventory: {key}"
 
 
 def _problems(mistakes: list[inventory_checks.Mistake], place: str) -> list[Problem]:
@@ -550,7 +550,7 @@ def _networks(
                     )
                 )
     for name, fallback in NETWORK_FALLBACKS.items():
-        if name not in networks and fallback in networks:
+        if name not in data and fallback in networks:
             networks[name] = networks[fallback]
     if len(members["loadbalancer"]) > 1:
         problems.extend(
@@ -577,6 +577,7 @@ def _network(name: str, value: Mapping[str, Any], place: str, problems: list[Pro
     wrong = inventory_checks.cidr_mistake(value["cidr"], cidr)
     if wrong:
         problems.append(Problem(f"{place}.cidr", *wrong))
+        return None
     if not value.get("interface"):
         problems.append(Problem(f"{place}.interface", "is missing", "name the hosts' network interface, such as eth0"))
     elif inventory_checks.interface_mistake(value["interface"]):
@@ -604,6 +605,16 @@ def _network(name: str, value: Mapping[str, Any], place: str, problems: list[Pro
         gateway=gateway,
         allocation_pool=_pool(value.get("allocation_pool"), address, {"vip": vip, "gateway": gateway}, place, problems),
     )
+
+
+def _host_address(text: Any, network: Network, place: str, problems: list[Problem]) -> netaddr.IPAddress | None:
+    """Return an address of a host, None if it is none."""
+    address = _address(text, network.cidr, place, f"write an address of {network.cidr}", problems)
+    pool = network.allocation_pool
+    if address is not None and pool and pool[0] <= address <= pool[1]:
+        message = f"{address} is in the allocation pool of {network.name}"
+        problems.append(Problem(place, message, "Neutron would give it away; move one of the two"))
+    return address
 
 
 def _address(
@@ -668,45 +679,30 @@ def _addresses(
 ) -> dict[str, dict[str, netaddr.IPAddress]]:
     """Return each host's addresses by network, fall-backs filled in."""
     taken: dict[str, str] = {}
-    reserved = {
-        str(one): f"the {key} of the network {network.name}"
-        for network in networks.values()
-        for key, one in (("gateway", network.gateway), ("vip", network.vip))
-        if one is not None
-    }
+    for network in networks.values():
+        for key, one in (("gateway", network.gateway), ("vip", network.vip)):
+            taken.setdefault(str(one), f"the {key} of the network {network.name}")
     result: dict[str, dict[str, netaddr.IPAddress]] = {}
     said = resolved[names[0]]["brume_networks"]
     needs_tunnel = {*members["network"], *members["compute"]}
     balancers = set(members["loadbalancer"])
     for host in names:
         where = _where(inventory.hosts[host], "brume_addresses")
+        if not any("brume_addresses" in layer.variables for layer in inventory.hosts[host]):
+            where = f"host {host}: brume_addresses"
         own: dict[str, netaddr.IPAddress] = {}
         for name, text in resolved[host]["brume_addresses"].items():
-            place = f"{where}.{name}"
-            if name not in networks:
-                if networks and name not in said:  # of the others, what is wrong has been said
-                    remedy = "use one of " + ", ".join(sorted(networks))
-                    problems.append(Problem(place, "names no network of brume_networks", remedy))
-                continue
-            network = networks[name]
-            address = _address(text, network.cidr, place, f"write an address of {network.cidr}", problems)
-            if address is None:
-                continue
-            pool = network.allocation_pool
-            if pool and pool[0] <= address <= pool[1]:
-                problems.append(
-                    Problem(
-                        place, f"{address} is in the allocation pool of {name}", "Neutron would give it away; move one"
-                    )
-                )
-            if taken.get(str(address), host) != host:
-                problems.append(
-                    Problem(place, f"{address} is the address of {taken[str(address)]} too", "give each host its own")
-                )
-            if str(address) in reserved:
-                problems.append(Problem(place, f"{address} is {reserved[str(address)]}", "give one of them another"))
-            taken[str(address)] = host
-            own[name] = address
+            if name in networks:
+                address = _host_address(text, networks[name], f"{where}.{name}", problems)
+                if address is not None:
+                    own[name] = address
+            elif networks and name not in said:  # of the others, what is wrong has been said
+                remedy = "use one of " + ", ".join(sorted(networks))
+                problems.append(Problem(f"{where}.{name}", "names no network of brume_networks", remedy))
+        for name, address in own.items():
+            holder = taken.setdefault(str(address), f"an address of {host}")
+            if holder != f"an address of {host}":
+                problems.append(Problem(f"{where}.{name}", f"{address} is {holder} too", "give each its own"))
         for name in ("management", *NETWORK_FALLBACKS):
             if name in own or name not in networks:
                 continue
@@ -718,7 +714,7 @@ def _addresses(
             if wanted:
                 problems.append(
                     Problem(
-                        where if "brume_addresses" in where else f"host {host}: brume_addresses",
+                        where,
                         f"{host} has no address on the network {name}",
                         f"add `{name}: <address of {networks[name].cidr}>`",
                     )
@@ -754,44 +750,45 @@ def _services(first: Mapping[str, Any], where: Any, sources: Sources, problems: 
                         "correct `wave`",
                     )
                 )
-    _clashes(chosen, problems)
+    _clashes(chosen, tuple(first["brume_cells"]), where("brume_cells"), problems)
     return chosen
 
 
-def _clashes(services: Mapping[str, Service], problems: list[Problem]) -> None:
+def _clashes(
+    services: Mapping[str, Service], cells: tuple[str, ...], where_cells: str, problems: list[Problem]
+) -> None:
+    """Note ports, databases and vhosts that two things would have."""
     ports: dict[int, str] = {}
-    databases: dict[str, str] = {}
+    stored: dict[tuple[str, str], str] = {}
     for one in services.values():
         for component in one.components.values():
+            place = f"{one.file}: components.{component.name}.port"
             label = f"{one.name} {component.name}"
-            if component.port and component.port in ports:
-                problems.append(
-                    Problem(
-                        f"{one.file}: components.{component.name}.port",
-                        f"{component.port} is the port of {ports[component.port]} too",
-                        "give one of them another port",
-                    )
-                )
             if component.port + BACKEND_OFFSET > PORT_MAXIMUM:
-                problems.append(
-                    Problem(
-                        f"{one.file}: components.{component.name}.port",
-                        f"{component.port} is too high",
-                        f"the process itself listens {BACKEND_OFFSET} above it; use a lower port",
-                    )
-                )
-            if component.port:
-                ports[component.port] = label
-        for database in one.databases:
-            if database.name in databases:
-                problems.append(
-                    Problem(
-                        f"{one.file}: databases",
-                        f"{database.name} is a database of {databases[database.name]} too",
-                        "give it a name of its own",
-                    )
-                )
-            databases[database.name] = one.name
+                remedy = f"the process itself listens {BACKEND_OFFSET} above it; use a lower port"
+                problems.append(Problem(place, f"{component.port} is too high", remedy))
+            for number in _all_ports(component):
+                if ports.setdefault(number, label) != label:
+                    message = f"{number} is a port of {ports[number]} too"
+                    problems.append(Problem(place, message, "give one of them another port"))
+        for kind, named in (("database", one.databases), ("vhost", one.vhosts)):
+            for name in expand(named, cells):
+                message = f"{name} is a {kind} of {stored.get((kind, name))} too"
+                if stored.get((kind, name)) == one.name:
+                    problems.append(Problem(where_cells, message, "give the cell another name"))
+                elif (kind, name) in stored:
+                    problems.append(Problem(f"{one.file}: {kind}s", message, "give it a name of its own"))
+                stored[kind, name] = one.name
+
+
+def _all_ports(component: Component) -> set[int]:
+    """Return every port that a component takes on its hosts, the load balancer's included."""
+    found = {entry if isinstance(entry, int) else int(entry["port"]) for entry in component.ports}
+    if not component.port:
+        return found
+    return found | (
+        {component.port} if component.kind == "system" else {component.port, component.port + BACKEND_OFFSET}
+    )
 
 
 def _locks(
