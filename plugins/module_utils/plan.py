@@ -678,10 +678,11 @@ def _addresses(
     problems: list[Problem],
 ) -> dict[str, dict[str, netaddr.IPAddress]]:
     """Return each host's addresses by network, fall-backs filled in."""
-    taken: dict[str, str] = {}
-    for network in networks.values():
-        for key, one in (("gateway", network.gateway), ("vip", network.vip)):
-            taken.setdefault(str(one), f"the {key} of the network {network.name}")
+    taken = {
+        str(one): f"the {key} of the network {network.name}"
+        for network in networks.values()
+        for key, one in (("gateway", network.gateway), ("vip", network.vip))
+    }
     result: dict[str, dict[str, netaddr.IPAddress]] = {}
     said = resolved[names[0]]["brume_networks"]
     needs_tunnel = {*members["network"], *members["compute"]}
@@ -703,22 +704,14 @@ def _addresses(
             holder = taken.setdefault(str(address), f"an address of {host}")
             if holder != f"an address of {host}":
                 problems.append(Problem(f"{where}.{name}", f"{address} is {holder} too", "give each its own"))
+        wanted = {"management", *(["tunnel"] if host in needs_tunnel else []), *(["api"] if host in balancers else [])}
         for name in ("management", *NETWORK_FALLBACKS):
-            if name in own or name not in networks:
-                continue
-            fallback = networks[name].name
-            if fallback in own:
+            fallback = networks[name].name if name in networks else name
+            if name not in own and fallback in own:
                 own[name] = own[fallback]
-                continue
-            wanted = {"management": True, "tunnel": host in needs_tunnel, "api": host in balancers}.get(name, False)
-            if wanted:
-                problems.append(
-                    Problem(
-                        where,
-                        f"{host} has no address on the network {name}",
-                        f"add `{name}: <address of {networks[name].cidr}>`",
-                    )
-                )
+            elif name not in own and name in networks and name in wanted:
+                message = f"{host} has no address on the network {name}"
+                problems.append(Problem(where, message, f"add `{name}: <address of {networks[name].cidr}>`"))
         result[host] = own
     return result
 
