@@ -161,7 +161,9 @@ class _Reader:
         if value is None:
             return default
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.problem(key, f"is {_kind(value)}, {_types(kind)} is needed", "correct the value")
+            unquoted = kind is str and isinstance(value, (int, float))
+            remedy = "write it in quotes" if unquoted else "correct the value"
+            self.problem(key, f"is {_kind(value)}, {_types(kind)} is needed", remedy)
             return default
         return value
 
@@ -250,7 +252,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     problems: list[Problem] = []
     top = _Reader(problems, file, "", data)
     said = top.text("name")
-    if said != name:
+    if said != name and isinstance(data, Mapping):
         top.problem("name", f"is `{said}`, but the folder is `{name}`", f"write `name: {name}`")
     components = {key: _component(problems, file, key, value) for key, value in top.mapping("components").items()}
     files = {key: _file(problems, file, key, value) for key, value in top.mapping("files").items()}

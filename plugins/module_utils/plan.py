@@ -721,6 +721,8 @@ def _services(first: Mapping[str, Any], where: Any, sources: Sources, problems: 
     chosen = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
     available = sorted(set(sources.services) - set(chosen))
     for name in first["brume_services"]:
+        if name in sources.unread:
+            continue  # sources.problems says why
         if name not in available:
             problems.append(
                 Problem(where("brume_services"), f"`{name}` is no service", "use one of " + ", ".join(available))
@@ -760,10 +762,10 @@ def _clashes(
             if component.port + BACKEND_OFFSET > PORT_MAXIMUM:
                 remedy = f"the process itself listens {BACKEND_OFFSET} above it; use a lower port"
                 problems.append(Problem(place, f"{component.port} is too high", remedy))
-            for number in _all_ports(component):
-                if ports.setdefault(number, label) != label:
-                    message = f"{number} is a port of {ports[number]} too"
-                    problems.append(Problem(place, message, "give one of them another port"))
+            taken = [number for number in _all_ports(component) if ports.setdefault(number, label) != label]
+            if taken:
+                message = f"{taken[0]} is a port of {ports[taken[0]]} too"
+                problems.append(Problem(place, message, "give one of them another port"))
         for kind, named in (("database", one.databases), ("vhost", one.vhosts)):
             for name in expand(named, cells):
                 message = f"{name} is a {kind} of {stored.get((kind, name))} too"
@@ -774,29 +776,27 @@ def _clashes(
                 stored[kind, name] = one.name
 
 
-def _all_ports(component: Component) -> set[int]:
+def _all_ports(component: Component) -> list[int]:
     """Return every port that a component takes on its hosts, the load balancer's included."""
     found = {entry if isinstance(entry, int) else int(entry["port"]) for entry in component.ports}
-    if not component.port:
-        return found
-    return found | (
-        {component.port} if component.kind == "system" else {component.port, component.port + BACKEND_OFFSET}
-    )
+    if component.port:
+        found |= {component.port, *(() if component.kind == "system" else (component.port + BACKEND_OFFSET,))}
+    return sorted(found)
 
 
 def _locks(
     services: Mapping[str, Service], sources: Sources, release: str, where: str, problems: list[Problem]
 ) -> None:
     python = [one for one in services.values() if one.python_packages]
-    problems.extend(
-        Problem(
-            f"roles/{one.name}/files/locks/{release}.txt",
-            f"cannot be used: {line}",
-            f"make it anew with `make lock RELEASE={release}`",
-        )
-        for one in python
-        for line in sources.lock_mistakes.get(one.name, {}).get(release, "").splitlines()[:LOCK_MISTAKES]
-    )
+    for one in python:
+        lines = sources.lock_mistakes.get(one.name, {}).get(release, "").splitlines()
+        for line in lines[:LOCK_MISTAKES]:
+            place, _colon, text = line.partition(": ")
+            message, _semicolon, remedy = text.rpartition("; ")
+            problems.append(Problem(place, message, remedy))
+        if lines[LOCK_MISTAKES:]:
+            message = f"has {len(lines) - LOCK_MISTAKES} mistakes more"
+            problems.append(Problem(f"roles/{one.name}/files/locks/{release}.txt", message, "make it again"))
     releases = sorted({name for one in python for name in sources.locks.get(one.name, {})})
     if python and release not in releases:
         problems.append(

@@ -100,6 +100,8 @@ class Sources:
     schemas: Mapping[str, Mapping[str, Schema | None]] = field(default_factory=dict)
     lock_mistakes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By service and release: why a lock cannot be used."""
+    unread: tuple[str, ...] = ()
+    """Services whose descriptions cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,11 @@ class _Reader:
         digests, mistakes = {}, {}
         for path in sorted(role.glob("files/locks/*.txt")):
             lock = self.text(path)
-            if lock is None:
-                continue
-            digests[path.stem] = lock_digest(lock)
+            digests[path.stem] = lock_digest(lock or "")
             try:
-                parse_lock(lock, self.shown(path))
+                parse_lock(lock or "", self.shown(path))
             except LockError as error:
-                mistakes[path.stem] = str(error)
+                mistakes[path.stem] = str(error) if lock is not None else ""
         return digests, mistakes
 
     def schemas(self, role: Path) -> dict[str, Schema | None]:
@@ -160,7 +160,7 @@ class _Reader:
             try:
                 result[path.stem] = load_schema(path)
             except (ValueError, OSError) as error:
-                message = f"is no option schema ({error})"
+                message = f"is no option schema ({error.__cause__ or error!r})"
                 self.problems.append(Problem(self.shown(path), message, "make it again with tools/schemas.py"))
         return result
 
@@ -183,6 +183,7 @@ def load(root: Path = COLLECTION) -> Sources:
     schemas: dict[str, dict[str, Schema | None]] = {}
 
     lock_mistakes: dict[str, dict[str, str]] = {}
+    unread: list[str] = []
     reader = _Reader(root, problems)
     for role in sorted((root / "roles").iterdir()):
         for path in sorted(role.glob("settings/*.yml")):
@@ -197,6 +198,7 @@ def load(root: Path = COLLECTION) -> Sources:
             continue
         data = reader.parsed(description)
         if data is None:
+            unread.append(role.name)
             continue
         services[role.name], found = read_service(data, str(description.relative_to(root)), role.name)
         problems += found
@@ -221,6 +223,7 @@ def load(root: Path = COLLECTION) -> Sources:
         templates,
         schemas,
         lock_mistakes,
+        tuple(unread),
     )
 
 
