@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.client
 import ipaddress
 import os
 import platform
@@ -430,7 +431,7 @@ def wheelhouse_problem(place: str) -> str:
             answer.read(1)
     except urllib.error.HTTPError as error:
         return f"answers {error.code} {error.reason}"
-    except (OSError, ValueError) as error:  # URLError is an OSError
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
         return f"does not answer this host ({getattr(error, 'reason', None) or error})"
     return ""
 

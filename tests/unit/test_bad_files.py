@@ -12,7 +12,7 @@ import pytest
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.vars.manager import VariableManager
-from ansible_collections.brume.cloud.plugins.module_utils import inventory_data, sources
+from ansible_collections.brume.cloud.plugins.module_utils import inventory_data, inventory_files, sources
 from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError, plan
 
 from .goldens import golden_section, sections
@@ -159,11 +159,14 @@ def test_variables_of_a_host_that_is_out_are_a_warning(folder: Path) -> None:
 
 def test_tags_and_encrypted_files_are_left_to_ansible(folder: Path) -> None:
     write("group_vars/compute.yml", "$ANSIBLE_VAULT;1.1;AES256\n6162\n")(folder)
-    write("group_vars/network.yml", "brume_config: !unsafe {nova: !vault |\n  abc}\n")(folder)
-    append("group_vars/all.yml", "brume_region: !unsafe 'here'\nbrume_workers: !unsafe {default: 1}\n")(folder)
-    (folder / "group_vars/compute.yml").unlink()
-    (folder / "group_vars/network.yml").unlink()
-    assert plan(read(folder), sources.load()).cloud.region == "here"
+    write("group_vars/network.yml", "a: !unsafe {b: !unsafe c}\nd: !unsafe [1]\ne: !vault |\n  f\n")(folder)
+    found = inventory_files.check([str(folder)], ["control", "compute", "network"], ["aio"])
+    assert (found.broken, found.problems, found.warnings) == ([], [], [])
+
+
+def test_a_list_of_hosts_is_no_file(folder: Path) -> None:
+    found = inventory_files.check(["aio,", str(folder / "hosts.yml")], ["control"], ["aio"])
+    assert (found.broken, found.problems, found.warnings) == ([], [], [])
 
 
 SERVICE = """name: {name}
