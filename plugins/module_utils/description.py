@@ -252,7 +252,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     problems: list[Problem] = []
     top = _Reader(problems, file, "", data)
     said = top.text("name")
-    if said != name and isinstance(data, Mapping):
+    if said != name and isinstance(data, Mapping | None):
         top.problem("name", f"is `{said}`, but the folder is `{name}`", f"write `name: {name}`")
     components = {key: _component(problems, file, key, value) for key, value in top.mapping("components").items()}
     files = {key: _file(problems, file, key, value) for key, value in top.mapping("files").items()}

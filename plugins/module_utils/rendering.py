@@ -124,7 +124,9 @@ class Renderer:
         try:
             return self.urls[service, interface]
         except KeyError:
-            raise KeyError(f"the service {service} has no {interface} endpoint in this cloud") from None
+            message = f"the service {service} has no {interface} endpoint in this cloud"
+            remedy = "add it to brume_services, and `catalog` to its description"
+            raise PlanError([Problem(f"roles/{service}/meta/service.yml", message, remedy)]) from None
 
     def _component_url(self, service: str, component: str, public: bool = False) -> str:
         frontend = self.frontends[f"{service}-{component}"]
@@ -254,6 +256,8 @@ class Renderer:
     def _text(text: str, names: Mapping[str, Any], place: str) -> str:
         try:
             return _template(text).render(names)
+        except PlanError:
+            raise
         except Exception as error:  # an expression of the operator's can raise anything, such as ZeroDivisionError
             raise PlanError(
                 [Problem(place, f"cannot be rendered: {error}", "correct the value or template")]

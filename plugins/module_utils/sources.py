@@ -210,7 +210,7 @@ def load(root: Path = COLLECTION) -> Sources:
         for path in sorted(role.glob("templates/*.j2")):
             templates[f"{role.name}/{path.name}"] = reader.text(path) or ""
     for one in services.values():
-        problems += _missing_parts(one, settings, templates)
+        problems += missing_parts(one, settings, templates)
     return Sources(
         services,
         settings,
@@ -227,7 +227,7 @@ def load(root: Path = COLLECTION) -> Sources:
     )
 
 
-def _missing_parts(service: Service, settings: Mapping[str, Any], templates: Mapping[str, str]) -> list[Problem]:
+def missing_parts(service: Service, settings: Mapping[str, Any], templates: Mapping[str, str]) -> list[Problem]:
     """Return the trees and templates that a description names and that are not there."""
     result = []
     for file in service.files.values():
