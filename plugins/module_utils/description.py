@@ -39,6 +39,25 @@ class Problem:
         return f"{self.where}: {self.message}; {self.remedy}"
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_CONTROL_OR_BREAK = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def control_character(value: Any, breaks: bool = True) -> str:
+    """Return a text inside of a value, keys included, that has a character no file or line can hold; or nothing.
+
+    Those are control characters and halves of surrogate pairs; with `breaks`, tabs and line breaks are allowed.
+    """
+    if isinstance(value, str):
+        return value if (_CONTROL if breaks else _CONTROL_OR_BREAK).search(value) else ""
+    items: list[Any] = []
+    if isinstance(value, Mapping):
+        items = [*value.keys(), *value.values()]
+    elif isinstance(value, (list, tuple)):
+        items = list(value)
+    return next((found for item in items if (found := control_character(item, breaks))), "")
+
+
 @dataclass(frozen=True)
 class Named:
     """A database or vhost; with `each`, the name is a pattern such as `nova_{cell}`."""
@@ -251,6 +270,8 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     """
     problems: list[Problem] = []
     top = _Reader(problems, file, "", data)
+    if control_character(data):
+        top.problem("", f"holds a control character in {control_character(data)!a}", "remove it")
     said = top.text("name")
     if said != name and isinstance(data, Mapping | None):
         top.problem("name", f"is `{said}`, but the folder is `{name}`", f"write `name: {name}`")
@@ -277,6 +298,8 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         commands=_commands(problems, file, top.mapping("commands")),
         python_packages=python.texts("packages"),
     )
+    if not service.python_packages and any(one.kind != "system" for one in components.values()):
+        python.problem("packages", "is missing", "name the packages that its programs come from")
     python.done()
     top.done()
     for where, used in [

@@ -12,7 +12,7 @@ from typing import Any
 
 import netaddr
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import duplicates
-from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS, Problem, Service
+from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS, Problem, Service, control_character
 
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 HOST_NAME_LENGTH = 64
@@ -61,7 +61,7 @@ def is_number(value: Any) -> bool:
 
 def shown(value: Any) -> str:
     """Return a value as a message shows it: one line, not endless."""
-    text = " ".join(str(value).split())
+    text = " ".join(str(value).encode("utf-8", "backslashreplace").decode().split())
     return f"`{text if len(text) <= 80 else text[:77] + '...'}`"  # noqa: PLR2004  # about a line
 
 
@@ -132,6 +132,14 @@ def _wheelhouse(value: Any, services: Mapping[str, Service]) -> Iterable[Mistake
         yield "", f"{shown(value)} is no wheelhouse", remedy
 
 
+def _names(value: Any, services: Mapping[str, Service]) -> Iterable[Mistake]:
+    for name, address in value.items():
+        if domain_name_mistake(name):
+            yield f".{name}", domain_name_mistake(name), "write a name on the left, and its address on the right"
+        if not isinstance(address, str) or not (netaddr.valid_ipv4(address) or netaddr.valid_ipv6(address)):
+            yield f".{name}", f"{shown(address)} is no address", "write the address that the name leads to"
+
+
 RULES: Mapping[str, Rule] = {
     "brume_services": _services,
     "brume_cells": _cells,
@@ -140,8 +148,15 @@ RULES: Mapping[str, Rule] = {
     "brume_secret_generations": _generations,
     "brume_interfaces": _interfaces,
     "brume_wheelhouse": _wheelhouse,
+    "host_names": _names,
 }
 """By variable; the value has the variable's type already."""
+
+
+def control_mistake(key: str, value: Any) -> list[Mistake]:
+    """Return the mistake of a value that would not come out of a file as it went in; options may have several lines."""
+    found = control_character(value, breaks=key == "brume_config")
+    return [("", f"{found!a} holds a line break or control character", "write it without")] if found else []
 
 
 def interface_mistake(name: Any) -> str:

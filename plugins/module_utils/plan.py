@@ -484,7 +484,8 @@ def _typed(
             hint = f"is {meant} meant?" if meant else "remove it, or use one of " + ", ".join(sorted(similar or known))
             problems.append(Problem(place, "is not a variable of Brume", hint))
             continue
-        mistakes = _value_mistakes(variable, value) or list(
+        mistakes = _value_mistakes(variable, value) or inventory_checks.control_mistake(key, value)
+        mistakes = mistakes or list(
             inventory_checks.RULES[key](value, services) if key in inventory_checks.RULES else ()
         )
         problems += _problems(mistakes, place)

@@ -194,6 +194,8 @@ PROJECT: dict[str, Change] = {
     "empty service.yml": write(DESCRIPTION, ""),
     "service.yml that is a list": write(DESCRIPTION, "- name: two\n"),
     "unknown key in service.yml": append(DESCRIPTION, "vhost: [two]\n"),
+    "control character in service.yml": append(DESCRIPTION, 'description: "a\\0b"\n'),
+    "program without packages": replace(DESCRIPTION, "python: {packages: [two]}\n", ""),
     "wrong type in service.yml": replace(DESCRIPTION, "databases: [two]", "databases: two"),
     "wrong type in a list of service.yml": replace(DESCRIPTION, "python: {packages: [two]}", "python: {packages: [2]}"),
     "unknown key of a component": replace(DESCRIPTION, "kind: daemon,", "kind: daemon, prot: 6001,"),

@@ -174,6 +174,10 @@ KINDS: dict[str, Kind] = {
     "generation below one": ({"brume_secret_generations": {"nova": 0}}, {}),
     "generation that is text": ({"brume_secret_generations": {"nova": "second"}}, {}),
     "generation of an unknown secret": ({"brume_secret_generations": {"nova/databases": 2}}, {}),
+    "line break in a value": ({"loadbalancer_timeout": "5m\nuser root"}, {}),
+    "control character in a value": ({"brume_config": {"nova": {"nova.conf": {"DEFAULT": {"host": "a\0"}}}}}, {}),
+    "name that leads nowhere": ({"host_names": {"ldap.example.org": "somewhere"}}, {}),
+    "name that is none": ({"host_names": {"ldap_1.example.org": "192.0.2.77"}}, {}),
     "wheelhouse that is no place": ({"brume_wheelhouse": "wheels/here"}, {}),
     # overrides
     "override of an unknown service": ({"brume_config": {"novva": {"nova.conf": {}}}}, {}),

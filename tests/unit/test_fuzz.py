@@ -91,6 +91,20 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 
+NAMES = st.one_of(
+    st.text(min_size=1, max_size=9), st.sampled_from(["DEFAULT", "debug", "enabled_apis", "cells", "libvirt"])
+)
+RARELY = st.integers(0, 3).map(lambda number: number == 0)
+TARGETS = [
+    ("options",),
+    ("free",),
+    ("variables",),
+    ("hosts",),
+    ("groups",),
+    ("options", "free"),
+    ("variables", "hosts"),
+]
+
 BASES: list[dict[str, Any]] = [
     {
         "variables": {
@@ -131,9 +145,9 @@ def places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def mutate(draw: Callable[[st.SearchStrategy[Any]], Any], tree: Any) -> Any:
-    """Return a copy of a tree with one to four places replaced, removed, added to or renamed."""
+    """Return a copy of a tree with some places replaced, removed, added to or renamed."""
     tree = copy.deepcopy(tree)
-    for _time in range(draw(st.integers(1, 4))):
+    for _time in range(draw(st.sampled_from([1, 1, 1, 2, 4]))):
         path = draw(st.sampled_from(places(tree)))
         parent = tree
         for key in path[:-1]:
@@ -163,11 +177,17 @@ def mutate(draw: Callable[[st.SearchStrategy[Any]], Any], tree: Any) -> Any:
 @st.composite
 def inventories(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Inventory:
     """Return an inventory as Ansible could give it: names are strings, groups hold known hosts; values are anything."""
-    base = draw(st.sampled_from(BASES))
-    variables = mutate(draw, base["variables"]) if draw(st.booleans()) else base["variables"]
-    hosts = mutate(draw, base["hosts"]) if draw(st.booleans()) else base["hosts"]
-    groups = mutate(draw, base["groups"]) if draw(st.booleans()) else base["groups"]
-    extra = draw(st.dictionaries(st.sampled_from(sorted(VARIABLES)), VALUES, max_size=1))
+    tree = copy.deepcopy(draw(st.sampled_from(BASES)))
+    for target in draw(st.sampled_from(TARGETS)):
+        if target == "options":
+            tree["variables"]["brume_config"] = {"nova": {"nova.conf": {draw(NAMES): {draw(NAMES): draw(VALUES)}}}}
+        elif target == "free":
+            tree["variables"]["host_names"] = {draw(PLAIN): draw(VALUES)}
+            tree["variables"]["loadbalancer_timeout"] = draw(st.text(max_size=9))
+        else:
+            tree[target] = mutate(draw, tree[target])
+    variables, hosts, groups = tree["variables"], tree["hosts"], tree["groups"]
+    extra = draw(st.dictionaries(st.sampled_from(sorted(VARIABLES)), VALUES, max_size=1)) if draw(RARELY) else {}
 
     def layer(name: str, found: Any) -> Layer:
         return Layer(name, {str(key): value for key, value in found.items()} if isinstance(found, dict) else {})
@@ -205,17 +225,17 @@ def test_an_inventory_is_planned_or_explained(inventory: Inventory) -> None:
     plan_and_render(inventory, sources.load())
 
 
-NAMES = ("keystone", "nova", "neutron", "mariadb", "rabbitmq", "host")
+SERVICES = ("keystone", "nova", "neutron", "mariadb", "rabbitmq", "host")
 DESCRIPTIONS = {
     name: yaml.safe_load((sources.COLLECTION / f"roles/{name}/meta/service.yml").read_text(encoding="utf-8"))
-    for name in NAMES
+    for name in SERVICES
 }
 
 
 @st.composite
 def descriptions(draw: Callable[[st.SearchStrategy[Any]], Any]) -> tuple[str, Any]:
     """Return a service's name and a description of it that is not what it was."""
-    name = draw(st.sampled_from(NAMES))
+    name = draw(st.sampled_from(SERVICES))
     return name, draw(VALUES) if draw(st.integers(0, 20)) == 0 else mutate(draw, DESCRIPTIONS[name])
 
 
