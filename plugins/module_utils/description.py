@@ -298,7 +298,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         commands=_commands(problems, file, top.mapping("commands")),
         python_packages=python.texts("packages"),
     )
-    if not service.python_packages and any(one.kind != "system" for one in components.values()):
+    if not python.data.get("packages") and any(one.kind != "system" for one in components.values()):
         python.problem("packages", "is missing", "name the packages that its programs come from")
     python.done()
     top.done()

@@ -831,7 +831,7 @@ def _overrides(
     for layer in layers.values():
         where = f"{layer.where('brume_config')}: brume_config"
         config = layer.variables["brume_config"]
-        if not isinstance(config, Mapping):
+        if not isinstance(config, Mapping) or inventory_checks.control_mistake("brume_config", config):
             continue  # _variables has said it
         for service, files in config.items():
             if service not in services:

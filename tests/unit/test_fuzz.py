@@ -288,9 +288,9 @@ def test_yaml_is_read_or_explained(text: str, data: bytes) -> None:
 @settings(PROFILE)
 @given(VALUES, VALUES)
 def test_every_rule_takes_any_value_of_its_type(mapping: Any, listed: Any) -> None:
-    services = sources.load().services
+    services, known = sources.load().services, {**VARIABLES, **sources.load().variables}
     for name, rule in inventory_checks.RULES.items():
         value = {"dict": mapping if isinstance(mapping, dict) else {"x": mapping}, "str": str(mapping)}.get(
-            VARIABLES[name].type, listed if isinstance(listed, list) else [listed]
+            known[name].type, listed if isinstance(listed, list) else [listed]
         )
         assert all(message and remedy for _place, message, remedy in rule(value, services))
