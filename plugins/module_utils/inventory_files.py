@@ -10,12 +10,10 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.sources import (
-    UniqueKeys,
     read_text,
     read_yaml,
     yaml_problem,
@@ -27,21 +25,6 @@ EXTENSIONS = ("", ".yml", ".yaml", ".json")
 IGNORED = ("~", ".orig", ".bak", ".swp", ".retry", ".pyc", ".pyo")
 FOLDERS = {"group_vars": "group", "host_vars": "host"}
 VAULT = "$ANSIBLE_VAULT"
-
-
-class _Inventory(UniqueKeys):
-    """Reads what Ansible would; the values behind its tags (`!vault`, `!unsafe`) do not matter here."""
-
-
-def _untagged(loader: _Inventory, _suffix: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return str(node.value)
-
-
-_Inventory.add_multi_constructor("!", _untagged)
 
 
 @dataclass
@@ -105,7 +88,7 @@ def _read(path: Path, findings: Findings) -> None:
     if text is None or text.startswith(VAULT):
         return
     try:
-        data = read_yaml(text, _Inventory)
+        data = read_yaml(text, tags=True)
     except yaml.YAMLError as error:
         problem = yaml_problem(error, shown)
         (findings.problems if "a second time" in problem.message else findings.broken).append(problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Hashable, Mapping
@@ -19,30 +20,72 @@ COLLECTION = Path(__file__).resolve().parent.parent.parent
 """The collection's folder: the checkout, or where Galaxy put it."""
 
 
-class UniqueKeys(yaml.SafeLoader):
-    """A YAML loader that refuses a key said twice, where the standard one keeps the last in silence."""
+class _UniqueKeys:
+    """A part of a YAML loader that refuses a key said twice, where the standard one keeps the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; raises ConstructorError for a key that repeats or is none."""
+        loader: Any = self
+        seen: set[Any] = set()
+        for key_node, _value in node.value if isinstance(node, yaml.MappingNode) else ():
+            key = loader.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a list or mapping is no key", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key `{key}` stands here a second time", key_node.start_mark
+                )
+            seen.add(key)
+        result: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[misc]
+        return result
 
 
-def _mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _value in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            raise yaml.constructor.ConstructorError(None, None, "a list or mapping is no key", key_node.start_mark)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key `{key}` stands here a second time", key_node.start_mark
-            )
-        seen.add(key)
-    return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=True))
+class _Tolerant(_UniqueKeys):
+    """Reads what Ansible would; the values behind its tags (`!vault`, `!unsafe`) do not matter to those who ask."""
 
 
-UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+class _Project(_UniqueKeys, yaml.SafeLoader):
+    pass
 
 
-def read_yaml(text: str, loader: type[yaml.SafeLoader] = UniqueKeys) -> Any:
-    """Return the content of YAML text; raises yaml.YAMLError, with line and column, also for a key said twice."""
-    return yaml.load(text, Loader=loader)  # noqa: S506  # a subclass of SafeLoader
+class _Inventory(_Tolerant, yaml.SafeLoader):
+    pass
+
+
+class _FastProject(_UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    pass
+
+
+class _FastInventory(_Tolerant, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    pass
+
+
+def _untagged(loader: Any, _suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return str(node.value)
+
+
+_Inventory.add_multi_constructor("!", _untagged)
+_FastInventory.add_multi_constructor("!", _untagged)
+
+
+def read_yaml(text: str, tags: bool = False) -> Any:
+    """Return the content of YAML text; raises yaml.YAMLError, with line and column, also for a key said twice.
+
+    With `tags`, Ansible's are accepted and left out.
+    """
+    # libyaml has other words for the same mistakes; those of one reader are enough.
+    with contextlib.suppress(Exception):
+        return yaml.load(text, Loader=_FastInventory if tags else _FastProject)  # noqa: S506  # SafeLoaders
+    try:
+        return yaml.load(text, Loader=_Inventory if tags else _Project)  # noqa: S506
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # what Python says of `2026-02-30` or `!!int ""`
+        raise yaml.YAMLError(str(error)) from None
 
 
 def read_text(path: Path, shown: str, problems: list[Problem]) -> str | None:

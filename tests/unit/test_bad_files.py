@@ -95,6 +95,7 @@ INVENTORY: dict[str, Change] = {
     "text that is not UTF-8": append("group_vars/all.yml", "brume_region: M\xfcnchen\n".encode("latin-1")),
     "unreadable file": dangling("group_vars/all.yml"),
     "unreadable hosts.yml": dangling("hosts.yml"),
+    "date that no calendar has": append("group_vars/all.yml", "brume_region: 2026-02-30\n"),
     "duplicate key in group_vars": append("group_vars/all.yml", "libvirt_virt_type: kvm\n"),
     "duplicate key in a network": replace("group_vars/all.yml", "eth1}", "eth1, cidr: 198.51.100.0/25}"),
     "duplicate key in a folder": write("group_vars/control/a.yml", "brume_workers: {nova: 1, nova: 2}\n"),
