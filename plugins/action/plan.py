@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import time
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.brume.cloud.plugins.module_utils import plan_text, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, plan_text, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import PRIVATE, place
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError
@@ -85,6 +86,9 @@ class ActionModule(ActionBase):
                 self._display.warning(f"{one} (needed from site.yml on)")
             found = []
         problems += found
+        wrong = certificates.clock_fault(datetime.datetime.now(datetime.UTC))
+        if wrong:
+            problems.append(Problem("the clock of this machine", wrong, "set the clock"))
         if plan is None or problems:
             raise PlanError(problems)
         for warning in plan.warnings:

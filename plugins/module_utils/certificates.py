@@ -127,6 +127,14 @@ def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: dat
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def clock_fault(now: datetime.datetime) -> str:
+    """Return why no certificate can be made at this time, or nothing: the authority is not valid yet or any more."""
+    if AUTHORITY_FROM <= now < AUTHORITY_UNTIL - LIFETIME:
+        return ""
+    first, last = AUTHORITY_FROM, AUTHORITY_UNTIL - LIFETIME
+    return f"says {now:%Y-%m-%d}, and the authority makes certificates from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+
+
 def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: datetime.datetime) -> str:
     """Return why a host needs a new certificate, or an empty string when the present one will do."""
     if not pem.strip():
@@ -142,7 +150,10 @@ def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: date
         present.verify_directly_issued_by(ca.certificate)
     except (ValueError, TypeError, InvalidSignature):
         return "another authority signed it"
+    if present.not_valid_before_utc > now:
+        return f"it is valid from {present.not_valid_before_utc:%Y-%m-%d} on only"
     if present.not_valid_after_utc - now < RENEW_BEFORE:
-        return f"it ends on {present.not_valid_after_utc:%Y-%m-%d}"
+        verb = "ends" if present.not_valid_after_utc > now else "has ended"
+        return f"it {verb} on {present.not_valid_after_utc:%Y-%m-%d}"
     held = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return "" if list(held) == names_of(names) else "the host's names have changed"

@@ -13,12 +13,12 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import rea
 CLAIMS = "/var/lib/brume/data.json"
 
 
-def claimed(file: str = CLAIMS) -> frozenset[str]:
-    """Return the folders that are claimed."""
-    paths = read_marker(file).get("paths")
+def claimed(file: str | None = None) -> frozenset[str]:
+    """Return the folders that are claimed; `file` is CLAIMS unless given."""
+    paths = read_marker(file or CLAIMS).get("paths")
     return frozenset(str(path) for path in paths) if isinstance(paths, list) else frozenset()
 
 
-def claim(paths: Iterable[str], file: str = CLAIMS) -> None:
+def claim(paths: Iterable[str], file: str | None = None) -> None:
     """Claim folders in addition to those that are; raises OSError."""
-    write_marker(file, {"paths": sorted({*claimed(file), *paths})})
+    write_marker(file or CLAIMS, {"paths": sorted({*claimed(file), *paths})})

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +14,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError,
 
 from .goldens import golden_section, sections
 from .inventories import AIO, inventory
-
-ROOT = Path(__file__).resolve().parents[2]
+from .playbooks import playbook
 
 Change = Callable[[Path], object]
 
@@ -287,14 +283,6 @@ def test_each_line_has_place_and_remedy(name: str) -> None:
             where, colon, rest = line.partition(": ")
             assert "/" in where or where == "inventory"
             assert colon and "; " in rest
-
-
-def playbook(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
-    """Run a playbook; the gate ends it, and its only host has a name that leads nowhere."""
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(folder), f"playbooks/{name}"]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(folder.parent / "ansible")}
-    environment.pop("ANSIBLE_COLLECTIONS_PATH", None)
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_a_run_stops_at_broken_files_and_tells_all_of_them(folder: Path) -> None:

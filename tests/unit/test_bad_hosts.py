@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.brume.cloud.plugins.module_utils import claims, preflight
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.brume.cloud.plugins.action import preflight as action_preflight
+from ansible_collections.brume.cloud.plugins.module_utils import claims, preflight, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
 from ansible_collections.brume.cloud.plugins.module_utils.preflight import (
     GIB,
     Environment,
@@ -17,8 +24,12 @@ from ansible_collections.brume.cloud.plugins.module_utils.preflight import (
     Listener,
     Requirements,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+from ansible_collections.brume.cloud.plugins.modules import preflight as module_preflight
 
 from .goldens import golden_section, sections
+from .inventories import AIO, inventory
+from .playbooks import playbook
 
 FILE = "bad-hosts.txt"
 ALL = "0.0.0.0"  # noqa: S104 (the address of a listener, nothing is opened)
@@ -197,6 +208,66 @@ def test_a_file_system_that_nobody_can_write_to_is_found() -> None:
         line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if ",ro," in f",{line.split()[3]},"
     ]
     assert all(preflight.mount_problem(path) == "is mounted read-only" for path in readable if Path(path).is_dir())
+
+
+def test_the_plan_says_what_preflight_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = plan(inventory({**AIO, "brume_wheelhouse": "/srv/wheels"}), sources.load())
+    vault = run.placeholder_vault()
+    piece = Slice(found, found.hosts["aio"], sources.load(), Renderer(found, sources.load(), vault.value), vault)
+    action: Any = action_preflight.ActionModule.__new__(action_preflight.ActionModule)
+    arguments = action.arguments(piece, {})
+    with patch_module_args(arguments):
+        needs = preflight.requirements(AnsibleModule(argument_spec=module_preflight.SPEC).params)
+    assert needs.data == {"/var/lib/mysql": "mariadb.service", "/var/lib/rabbitmq/mnesia": "rabbitmq-server.service"}
+    assert [one.service for one in needs.environments] == ["keystone", "glance", "placement", "nova", "neutron"]
+    assert needs.environments[0].current == "/opt/brume/keystone/current"
+    assert needs.interfaces == {"eth0": ("192.0.2.11",), "eth1": ()}
+    assert needs.mtus == {"eth0": 1500, "eth1": 1500}
+    assert (needs.release, needs.wheelhouse, needs.database_hosts) == ("2026.1", "/srv/wheels", 1)
+
+
+INVENTORY = """
+all:
+  vars:
+    ansible_connection: local
+    ansible_python_interpreter: {python}
+    brume_master_key: {key}
+    brume_networks:
+      management: {{cidr: 192.0.2.0/24, interface: nowhere0, vip: 192.0.2.5}}
+      external: {{cidr: 198.51.100.0/24, interface: nowhere1}}
+  children:
+    control:
+      hosts:
+        one: {{brume_addresses: {{management: 192.0.2.11}}}}
+        two: {{brume_addresses: {{management: 192.0.2.12}}}}
+    network: {{children: {{control: {{}}}}}}
+    compute: {{children: {{control: {{}}}}}}
+    loadbalancer: {{children: {{control: {{}}}}}}
+    database: {{children: {{control: {{}}}}}}
+    messaging: {{children: {{control: {{}}}}}}
+"""
+
+
+def test_all_hosts_tell_all_they_found_in_one_run(tmp_path: Path) -> None:
+    """Both hosts are this one, which preflight only reads; no play but plan and preflight has the tag."""
+    key = base64.b64encode(bytes(range(32))).decode()
+    (tmp_path / "hosts.yml").write_text(INVENTORY.format(python=sys.executable, key=key))
+    done = playbook(tmp_path, "site.yml", "--tags", "always")
+    shown = done.stdout + done.stderr
+    assert done.returncode == 2, shown
+    assert "Traceback" not in shown
+    for host in ("one", "two"):
+        failed = next(line for line in done.stdout.splitlines() if line.startswith(f"fatal: [{host}]: FAILED!"))
+        for subject in (
+            "interface nowhere0: is not there",
+            "interface nowhere1: is not there",
+            "database hosts: are 2",
+        ):
+            assert subject in failed
+    assert "changed=0" in shown and "changed=1" not in shown
+    limited = playbook(tmp_path, "site.yml", "--tags", "always", "--limit", "localhost,two")
+    assert "fatal: [two]" in limited.stdout
+    assert "[one]" not in limited.stdout
 
 
 class Wheels(http.server.BaseHTTPRequestHandler):
