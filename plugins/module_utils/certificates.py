@@ -150,10 +150,14 @@ def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: date
         present.verify_directly_issued_by(ca.certificate)
     except (ValueError, TypeError, InvalidSignature):
         return "another authority signed it"
-    if present.not_valid_before_utc > now:
-        return f"it is valid from {present.not_valid_before_utc:%Y-%m-%d} on only"
-    if present.not_valid_after_utc - now < RENEW_BEFORE:
-        verb = "ends" if present.not_valid_after_utc > now else "has ended"
-        return f"it {verb} on {present.not_valid_after_utc:%Y-%m-%d}"
     held = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return "" if list(held) == names_of(names) else "the host's names have changed"
+    return _time_fault(present, now) or ("" if list(held) == names_of(names) else "the host's names have changed")
+
+
+def _time_fault(present: x509.Certificate, now: datetime.datetime) -> str:
+    first, last = present.not_valid_before_utc, present.not_valid_after_utc
+    if first > now:
+        return f"it is valid from {first:%Y-%m-%d} on only"
+    if last - now >= RENEW_BEFORE:
+        return ""
+    return f"it {'ends' if last > now else 'has ended'} on {last:%Y-%m-%d}"
