@@ -97,6 +97,9 @@ INVENTORY: dict[str, Change] = {
     "duplicate key in a folder": write("group_vars/control/a.yml", "brume_workers: {nova: 1, nova: 2}\n"),
     "duplicate host": replace("hosts.yml", "compute: {hosts: {aio: {}}}", "compute: {hosts: {aio: {}, aio: {}}}"),
     "duplicate group": append("hosts.yml", "compute: {hosts: {aio: {}}}\n"),
+    "broken hosts.yml beside variables of its groups": several(
+        append("hosts.yml", "object: {hosts: [\n"), write("group_vars/control.yml", "brume_workers: {nova: 2}\n")
+    ),
     "variables of a group that is not there": write("group_vars/computes.yml", "brume_workers: {nova: 2}\n"),
     "file beside a folder of one group": write("group_vars/all/keys.yml", "memcached_memory: 64\n"),
     "undefined variable": append("group_vars/all.yml", 'brume_region: "{{ site }}"\n'),
