@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import inventory_files
@@ -80,6 +81,7 @@ def read(inventory: Any, loader: Any, variable_manager: Any, prefixes: Iterable[
 
     sources = inventory._sources
     files = inventory_files.check(sources, inventory.groups, inventory.hosts)
+    files.broken += _undecryptable(files.encrypted, loader)
     if files.broken:
         raise Unreadable(files.broken + files.problems)
     problems: dict[Problem, None] = dict.fromkeys(files.problems)
@@ -110,6 +112,21 @@ def read(inventory: Any, loader: Any, variable_manager: Any, prefixes: Iterable[
         hosts[host.name] = tuple(layers)
     groups_of = {name: tuple(host.name for host in group.get_hosts()) for name, group in inventory.groups.items()}
     return Inventory(hosts, groups_of, tuple(problems), tuple(files.warnings))
+
+
+def _undecryptable(paths: Iterable[Path], loader: Any) -> list[Problem]:
+    """Return the encrypted files that Ansible cannot read with the passwords it was given."""
+    from ansible.errors import AnsibleError  # noqa: PLC0415  # only the controller has it
+
+    problems = []
+    for path in paths:
+        try:
+            loader.load_from_file(str(path))
+        except AnsibleError as error:
+            message = f"cannot be decrypted ({' '.join(str(error).split())})"
+            remedy = "give Ansible its password, with --vault-password-file or --ask-vault-pass"
+            problems.append(Problem(inventory_files.relative(path), message, remedy))
+    return problems
 
 
 def _resolved(layer: Layer, templar: Any, problems: dict[Problem, None]) -> Layer:

@@ -29,11 +29,15 @@ VAULT = "$ANSIBLE_VAULT"
 
 @dataclass
 class Findings:
-    """What is wrong with the files; `broken` are those that nobody can read, Ansible included."""
+    """What is wrong with the files; `broken` are those that nobody can read, Ansible included.
+
+    Of the `encrypted` ones, only Ansible can say whether they can be read.
+    """
 
     broken: list[Problem] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    encrypted: list[Path] = field(default_factory=list)
 
 
 def check(sources: Iterable[str], groups: Iterable[str], hosts: Iterable[str]) -> Findings:
@@ -85,7 +89,10 @@ def _read(path: Path, findings: Findings) -> None:
     """Read a file for what is wrong with it."""
     shown = relative(path)
     text = read_text(path, shown, findings.broken)
-    if text is None or text.startswith(VAULT):
+    if text is None:
+        return
+    if text.startswith(VAULT):
+        findings.encrypted.append(path)
         return
     try:
         data = read_yaml(text, tags=True)
