@@ -19,4 +19,4 @@ class ActionModule(PlanAction):
             for one in piece.host.instances
             if piece.sources.services[one.service].components[one.component].kind == "system"
         ]
-        return {"packages": list(piece.host.packages), "hold_units": held, **args}
+        return {"packages": list(piece.host.packages), "hold_units": held, "claims": list(piece.data()), **args}

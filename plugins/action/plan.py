@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.brume.cloud.plugins.module_utils import plan_text, run, sources
-from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, plan_text, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
+from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import PRIVATE, place
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
 
 class ActionModule(ActionBase):
     """Takes `show`: nothing (check only), `summary`, `explain`, `render` or `json`; `path` for the last.
 
-    What is shown goes straight to the screen: as a result it would be JSON.
+    What is shown goes straight to the screen: as a result it would be JSON. With `master_key: optional`, a missing one
+    is a warning, because a plan needs none.
     """
 
     TRANSFERS_FILES = False
@@ -26,7 +32,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         show = self._task.args.get("show", "")
         try:
-            plan = run.current(task_vars or {})
+            plan = run.current(task_vars or {}) if show else self._checked(task_vars or {})
             project = sources.load()
             renderer = Renderer(plan, project, run.placeholder_vault().value)
             if show == "summary":
@@ -48,8 +54,43 @@ class ActionModule(ActionBase):
                 result["lines"] = [f"written: {self._task.args['path']}"]
             if "lines" in result:
                 self._display.display("\n".join(result.pop("lines")))
-            for warning in plan.warnings:
-                self._display.warning(warning)
         except PlanError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**result, "changed": False}
+
+    @staticmethod
+    def _placed(problem: Problem, task_vars: dict[str, Any]) -> Problem:
+        """Return a problem of a private variable with the file and line that say the variable."""
+        file = place(task_vars.get(problem.where.split(".")[0]), "")
+        return replace(problem, where=f"{file}: {problem.where}") if file else problem
+
+    def _checked(self, task_vars: dict[str, Any]) -> Plan:
+        """Return the plan after checking all that needs no host; raises PlanError with every mistake."""
+        plan, problems = None, []
+        try:
+            plan = run.current(task_vars)
+        except PlanError as error:
+            problems += error.problems
+        variables = {}
+        for name in PRIVATE:
+            try:
+                variables[name] = self._templar.template(task_vars.get(name))
+            except AnsibleError as error:
+                message = f"cannot be read ({' '.join(str(error).split())})"
+                remedy = "correct the lookup, or give Ansible the vault's password"
+                problems.append(self._placed(Problem(name, message, remedy), task_vars))
+        found = [one for one in run.secret_problems(variables, plan) if one.where.split(".")[0] in variables]
+        found = [self._placed(one, task_vars) for one in found]
+        if self._task.args.get("master_key") == "optional" and not task_vars.get("brume_master_key"):
+            for one in found:
+                self._display.warning(f"{one} (needed from site.yml on)")
+            found = []
+        problems += found
+        wrong = certificates.clock_fault(datetime.datetime.now(datetime.UTC))
+        if wrong:
+            problems.append(Problem("the clock of this machine", wrong, "set the clock"))
+        if plan is None or problems:
+            raise PlanError(problems)
+        for warning in plan.warnings:
+            self._display.warning(warning)
+        return plan

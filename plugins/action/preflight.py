@@ -23,21 +23,33 @@ class ActionModule(PlanAction):
         """Return what the plan needs of this host."""
         host = piece.host
         disk = max(DISK.get(group, GIB) for group in host.groups)
+        networks = piece.plan.cloud.networks
         interfaces: dict[str, list[str]] = {host.interfaces[role]: [] for role in self._roles(piece)}
+        mtus: dict[str, int] = {}
         for role in self._roles(piece):
+            name = host.interfaces[role]
+            mtus[name] = max(mtus.get(name, 0), networks[role].mtu)
             if role in host.addresses:
-                interfaces[host.interfaces[role]].append(str(host.addresses[role]))
+                interfaces[name].append(str(host.addresses[role]))
         return {
             "controller_time": time.time(),
             "disk_bytes": {"/opt": disk, "/var/lib": disk},
             "memory_mib": max(MEMORY_MIB.get(group, 512) for group in host.groups),
             "interfaces": [
-                {"name": name, "addresses": list(dict.fromkeys(found))} for name, found in interfaces.items()
+                {"name": name, "addresses": list(dict.fromkeys(found)), "mtu": mtus[name]}
+                for name, found in interfaces.items()
             ],
             "ports": [{"port": one.port, "address": one.address, "unit": one.unit} for one in host.ports],
             "operating_system": host.variables["brume_operating_system"],
             "kvm": "compute" in host.groups and host.variables.get("libvirt_virt_type") == "kvm",
             "tun": bool({"network", "compute"} & set(host.groups)),
+            "data": [{"path": path, "unit": unit} for path, unit in piece.data().items()],
+            "environments": [
+                {"service": one.service, "path": one.path, "current": one.current} for one in host.environments
+            ],
+            "release": piece.plan.cloud.release,
+            "wheelhouse": host.variables["brume_wheelhouse"] if host.environments else "",
+            "database_hosts": len(piece.plan.cloud.members["database"]) if "database" in host.groups else 0,
         }
 
     @staticmethod

@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.brume.cloud.plugins.module_utils import run
+from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.progress import PhaseClock
 
 DOCUMENTATION = r"""
@@ -45,7 +46,12 @@ class CallbackModule(CallbackBase):
             self._planned = True
             run.begin()
             manager = play.get_variable_manager()
-            run.prepare(manager._inventory, play.get_loader(), manager)
+            try:
+                run.prepare(manager._inventory, play.get_loader(), manager)
+            except PlanError as error:
+                # Ansible would stop at the first of the files, at the first task that reads it.
+                self._display.error(str(error), wrap_text=False)
+                raise SystemExit(1) from None
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Append the seconds of each phase to the record, if there shall be one."""

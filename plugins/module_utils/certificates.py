@@ -162,6 +162,14 @@ def is_issued_by(pem: str, ca: Authority) -> bool:
     return True
 
 
+def clock_fault(now: datetime.datetime) -> str:
+    """Return why no certificate can be made at this time, or nothing: the authority is not valid yet or any more."""
+    if AUTHORITY_FROM <= now < AUTHORITY_UNTIL - LIFETIME:
+        return ""
+    first, last = AUTHORITY_FROM, AUTHORITY_UNTIL - LIFETIME
+    return f"says {now:%Y-%m-%d}, and the authority makes certificates from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+
+
 def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: datetime.datetime) -> str:
     """Return why a host needs a new certificate, or an empty string when the present one will do."""
     if not pem.strip():
@@ -175,7 +183,14 @@ def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: date
         return "it belongs to another key"
     if not is_issued_by(pem, ca):
         return "another authority signed it"
-    if present.not_valid_after_utc - now < RENEW_BEFORE:
-        return f"it ends on {present.not_valid_after_utc:%Y-%m-%d}"
     held = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return "" if list(held) == names_of(names) else "the host's names have changed"
+    return _time_fault(present, now) or ("" if list(held) == names_of(names) else "the host's names have changed")
+
+
+def _time_fault(present: x509.Certificate, now: datetime.datetime) -> str:
+    first, last = present.not_valid_before_utc, present.not_valid_after_utc
+    if first > now:
+        return f"it is valid from {first:%Y-%m-%d} on only"
+    if last - now >= RENEW_BEFORE:
+        return ""
+    return f"it {'ends' if last > now else 'has ended'} on {last:%Y-%m-%d}"

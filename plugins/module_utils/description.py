@@ -5,6 +5,7 @@ Every mistake is collected, with the file, the key and the remedy; nothing is gu
 
 from __future__ import annotations
 
+import graphlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,12 @@ HEALTH = ("http", "tcp", "queue", "command")
 EXPOSURE_LIMIT, EXPOSURE_WORST = 6.0, 10.0
 """Above the first a unit needs a reason; the second is the end of the scale (systemd-analyze(1), security)."""
 
+PORT_MAXIMUM = 65535
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
+_STORED_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|socket|target|timer|mount|path)")
+_MODE = re.compile(r"0[0-7]{3}")
+_MODE_REMEDY = 'write four octal digits in quotes, such as "0640"'
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,25 @@ class Problem:
     def __str__(self) -> str:
         """Return one line for people."""
         return f"{self.where}: {self.message}; {self.remedy}"
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_CONTROL_OR_BREAK = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def control_character(value: Any, breaks: bool = True) -> str:
+    """Return a text inside of a value, keys included, that has a character no file or line can hold; or nothing.
+
+    Those are control characters and halves of surrogate pairs; with `breaks`, tabs and line breaks are allowed.
+    """
+    if isinstance(value, str):
+        return value if (_CONTROL if breaks else _CONTROL_OR_BREAK).search(value) else ""
+    items: list[Any] = []
+    if isinstance(value, Mapping):
+        items = [*value.keys(), *value.values()]
+    elif isinstance(value, (list, tuple)):
+        items = list(value)
+    return next((found for item in items if (found := control_character(item, breaks))), "")
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,8 @@ class Component:
     packages: tuple[str, ...] = ()
     timeout: int = 120
     exposure: Exposure | None = None
+    data: str = ""
+    """Folder whose content is the component's own and that nobody else may have filled."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +194,9 @@ class _Reader:
         if value is None:
             return default
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            names = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-            self.problem(key, f"is {_kind(value)}, {names} is needed", "correct the value")
+            unquoted = kind is str and isinstance(value, (int, float))
+            remedy = "write it in quotes" if unquoted else "correct the value"
+            self.problem(key, f"is {_kind(value)}, {_types(kind)} is needed", remedy)
             return default
         return value
 
@@ -180,7 +208,7 @@ class _Reader:
         """Return one of the allowed words."""
         value = self.text(key, default)
         if value not in allowed:
-            self.problem(key, f"`{value}` is not known", "use one of " + ", ".join(allowed))
+            self.problem(key, f"`{value}` is not known", "use one of " + ", ".join(filter(None, allowed)))
             return default
         return value
 
@@ -193,11 +221,42 @@ class _Reader:
         for item in items:
             if not isinstance(item, str):
                 self.problem(key, f"holds {_kind(item)}, strings are needed", "quote the value")
-        return tuple(str(item) for item in items)
+        return tuple(item for item in items if isinstance(item, str))
 
     def mapping(self, key: str) -> dict[str, Any]:
-        """Return a mapping."""
-        return dict(self.take(key, Mapping, {}))
+        """Return a mapping whose keys are strings."""
+        return {str(name): value for name, value in self.take(key, Mapping, {}).items()}
+
+    def number(self, key: str, default: int, least: int, most: int | None = None) -> int:
+        """Return a number within bounds; the default may lie outside of them and means that nothing was said."""
+        value = int(self.take(key, int, default))
+        if value != default and (value < least or (most is not None and value > most)):
+            limits = f"at least {least}" if most is None else f"from {least} to {most}"
+            self.problem(key, f"`{value}` is out of range", f"write a number {limits}")
+            return default
+        return value
+
+    def matching(self, key: str, pattern: re.Pattern[str], default: str, remedy: str) -> str:
+        """Return a string of a certain form."""
+        value = self.text(key, default)
+        if value != default and not pattern.fullmatch(value):
+            self.problem(key, f"`{value}` has not the right form", remedy)
+            return default
+        return value
+
+    def each(self) -> str | None:
+        """Return what the thing exists once per: nothing, or `cell`."""
+        return self.choice("each", ("", "cell"), "") or None
+
+    def nested(self, key: str) -> dict[str, dict[str, Any]]:
+        """Return a mapping of mappings."""
+        result = {}
+        for name, value in self.mapping(key).items():
+            if isinstance(value, Mapping):
+                result[name] = {str(inner): item for inner, item in value.items()}
+            else:
+                self.problem(f"{key}.{name}", f"is {_kind(value)}, a mapping is needed", "write `key: value` below it")
+        return result
 
     def done(self) -> None:
         """Note the keys that nobody asked for."""
@@ -208,9 +267,14 @@ class _Reader:
 
 
 def _kind(value: Any) -> str:
-    return {bool: "a boolean", int: "a number", str: "a string", list: "a list", dict: "a mapping"}.get(
-        type(value), type(value).__name__
-    )
+    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "a mapping"}
+    return "empty" if value is None else kinds.get(type(value), f"of type {type(value).__name__}")
+
+
+def _types(kind: type | tuple[type, ...]) -> str:
+    """Return the wanted types in words."""
+    names = {int: "a number", str: "a string", bool: "true or false", list: "a list", Mapping: "a mapping"}
+    return " or ".join(names[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
 
 
 def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem]]:
@@ -220,8 +284,10 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     """
     problems: list[Problem] = []
     top = _Reader(problems, file, "", data)
+    if control_character(data):
+        top.problem("", f"holds a control character in {control_character(data)!a}", "remove it")
     said = top.text("name")
-    if said != name:
+    if said != name and isinstance(data, Mapping | None):
         top.problem("name", f"is `{said}`, but the folder is `{name}`", f"write `name: {name}`")
     components = {key: _component(problems, file, key, value) for key, value in top.mapping("components").items()}
     files = {key: _file(problems, file, key, value) for key, value in top.mapping("files").items()}
@@ -246,14 +312,21 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         commands=_commands(problems, file, top.mapping("commands")),
         python_packages=python.texts("packages"),
     )
+    if not python.data.get("packages") and any(one.kind != "system" for one in components.values()):
+        python.problem("packages", "is missing", "name the packages that its programs come from")
     python.done()
     top.done()
     for where, used in [
         *((f"files.{entry.name}.components", entry.components) for entry in files.values()),
         *((f"components.{entry.name}.after", entry.after) for entry in components.values()),
+        *((f"directories.{entry.path}.components", entry.components) for entry in service.directories),
     ]:
         for missing in sorted(set(used) - set(components)):
             top.problem(where, f"names `{missing}`, which is no component", "use a key of `components`")
+    try:
+        graphlib.TopologicalSorter({name: entry.after for name, entry in components.items()}).prepare()
+    except graphlib.CycleError as error:
+        top.problem("components", f"wait for each other: {', '.join(error.args[1])}", "correct `after`")
     return service, problems
 
 
@@ -280,12 +353,15 @@ def _catalog(problems: list[Problem], file: str, top: _Reader, components: Mappi
 def _named(problems: list[Problem], file: str, key: str, data: list[Any]) -> tuple[Named, ...]:
     result = []
     for value in data:
-        if isinstance(value, str):
-            result.append(Named(value))
-            continue
-        reader = _Reader(problems, file, key, value)
-        result.append(Named(reader.text("name"), reader.text("each") or None))
+        reader = _Reader(problems, file, key, {"name": value} if isinstance(value, str) else value)
+        named = Named(reader.text("name"), reader.each())
         reader.done()
+        plain = named.name.replace("{cell}", "cell1") if named.each else named.name
+        if not _STORED_NAME.fullmatch(plain):
+            remedy = "use lower-case letters, digits and underscores, and `{cell}` with `each: cell`"
+            reader.problem("name", f"`{named.name}` is no name of a database or vhost", remedy)
+            continue
+        result.append(named)
     return tuple(result)
 
 
@@ -293,11 +369,13 @@ def _directory(problems: list[Problem], file: str, data: Any) -> Directory:
     reader = _Reader(problems, file, "directories", data)
     result = Directory(
         path=reader.text("path"),
-        mode=reader.text("mode", "0750"),
+        mode=reader.matching("mode", _MODE, "0750", _MODE_REMEDY),
         owner=reader.text("owner"),
         group=reader.text("group"),
         components=reader.texts("components"),
     )
+    if not result.path.startswith("/"):
+        reader.problem("path", f"`{result.path}` is no absolute path", "write the whole path")
     reader.done()
     return result
 
@@ -308,7 +386,14 @@ def _commands(problems: list[Problem], file: str, data: dict[str, Any]) -> dict[
     for verb in ("check", "expand", "online", "contract", "diagnose"):
         value = reader.take(verb, list, [])
         argvs = [value] if value and all(isinstance(item, str) for item in value) else value
-        result[verb] = tuple(tuple(str(word) for word in argv) for argv in argvs)
+        for argv in argvs:
+            if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
+                reader.problem(
+                    verb, f"holds {_kind(argv)}, lists of words are needed", "write [program, argument, ...]"
+                )
+            elif any("{" in word.replace("{cell}", "") for word in argv):
+                reader.problem(verb, f"`{' '.join(argv)}` has an unknown name in braces", "only {cell} is known")
+        result[verb] = tuple(tuple(str(word) for word in argv) for argv in argvs if isinstance(argv, list))
     reader.done()
     return result
 
@@ -316,7 +401,11 @@ def _commands(problems: list[Problem], file: str, data: dict[str, Any]) -> dict[
 def _component(problems: list[Problem], file: str, name: str, data: Any) -> Component:
     reader = _Reader(problems, file, f"components.{name}", data)
     kind = reader.choice("kind", KINDS, "daemon")
-    unit: Any = reader.text("unit", f"{name}.service") if kind == "system" else reader.mapping("unit")
+    unit: Any
+    if kind == "system":
+        unit = reader.matching("unit", _UNIT, f"{name}.service", "write the unit's whole name, such as chrony.service")
+    else:
+        unit = reader.nested("unit")
     if not _NAME.fullmatch(name):
         reader.problem("", f"`{name}` is no component name", "use lower-case letters, digits and hyphens")
     groups = reader.texts("group")
@@ -325,20 +414,18 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
             reader.problem("group", f"`{group}` is no group", "use one of " + ", ".join(GROUPS))
     if not groups:
         reader.problem("group", "is missing", "name the group of hosts that runs it")
-    health = reader.take("health", (str, Mapping), None)
-    if isinstance(health, Mapping) and set(health) - set(HEALTH):
-        reader.problem("health", "has an unknown probe", "use one of " + ", ".join(HEALTH))
+    health = _health(reader)
     result = Component(
         name=name,
         groups=groups,
         kind=kind,
-        each=reader.text("each") or None,
+        each=reader.each(),
         app=reader.text("app"),
-        port=reader.take("port", int, 0),
+        port=reader.number("port", 0, 1, PORT_MAXIMUM),
         public=reader.take("public", bool, True),
         websocket=reader.take("websocket", bool, False),
-        processes=reader.take("processes", int, 0),
-        threads=reader.take("threads", int, 1),
+        processes=reader.number("processes", 0, 1),
+        threads=reader.number("threads", 1, 1),
         environment={key: str(value) for key, value in reader.mapping("environment").items()},
         uwsgi=reader.mapping("uwsgi"),
         health=health,
@@ -350,15 +437,18 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         unix_groups=reader.texts("groups"),
         on_change=reader.choice("on_change", ON_CHANGE, "restart"),
         on_renewal=reader.choice("on_renewal", ("", "reload"), ""),
-        ports=tuple(reader.take("ports", list, [])),
+        ports=_ports(reader),
         packages=reader.texts("packages"),
-        timeout=reader.take("timeout", int, 120),
+        timeout=reader.number("timeout", 120, 1),
         exposure=_exposure(problems, file, name, reader.take("exposure", Mapping, None)),
+        data=reader.text("data"),
     )
     if kind == "wsgi" and (not result.app or not result.port):
         reader.problem("", "is of kind wsgi without `app` or `port`", "give both")
     if kind == "daemon" and not result.command:
         reader.problem("command", "is missing", "give the program's name in the environment's bin as a list")
+    if result.data and not result.data.startswith("/"):
+        reader.problem("data", f"`{result.data}` is no absolute path", "write the whole path")
     reader.done()
     return result
 
@@ -380,6 +470,34 @@ def _exposure(problems: list[Problem], file: str, component: str, data: Any) -> 
     return result
 
 
+def _health(reader: _Reader) -> Any:
+    """Return the probe: a path of an API, or a mapping with one kind of probe."""
+    health = reader.take("health", (str, Mapping), None)
+    if not isinstance(health, Mapping):
+        return health
+    kinds: dict[str, type | tuple[type, ...]] = {"http": str, "tcp": (int, Mapping), "queue": str, "command": list}
+    if len(health) != 1 or set(health) - set(HEALTH):
+        reader.problem("health", f"has the probes {', '.join(map(str, health))}", "use one of " + ", ".join(HEALTH))
+        return None
+    for key, value in health.items():
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            reader.problem(f"health.{key}", f"is {_kind(value)}, {_types(kinds[key])} is needed", "correct the value")
+            return None
+    return health
+
+
+def _ports(reader: _Reader) -> tuple[Any, ...]:
+    """Return the ports that a component opens itself: numbers, or mappings of `port` and `address`."""
+    result = []
+    for entry in reader.take("ports", list, []):
+        number = entry.get("port") if isinstance(entry, Mapping) and set(entry) <= {"port", "address"} else entry
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= PORT_MAXIMUM:
+            reader.problem("ports", f"`{entry}` is no port", "write a number, or {port: number, address: address}")
+        else:
+            result.append(entry)
+    return tuple(result)
+
+
 def _file(problems: list[Problem], file: str, name: str, data: Any) -> File:
     reader = _Reader(problems, file, f"files.{name}", data)
     reader.choice("format", ("ini", "text"), "ini")
@@ -388,12 +506,14 @@ def _file(problems: list[Problem], file: str, name: str, data: Any) -> File:
         components=reader.texts("components"),
         settings=reader.texts("settings"),
         template=reader.text("template"),
-        each=reader.text("each") or None,
+        each=reader.each(),
         auth_sections=reader.texts("auth_sections"),
         owner=reader.text("owner", "root"),
         group=reader.text("group"),
-        mode=reader.text("mode", "0640"),
+        mode=reader.matching("mode", _MODE, "0640", _MODE_REMEDY),
     )
+    if "{" in name.replace("{cell}", "" if result.each else "{"):
+        reader.problem("", "has an unknown name in braces", "only {cell} is known, with `each: cell`")
     if bool(result.settings) == bool(result.template):
         reader.problem("", "needs either `settings` or `template`", "give one of the two")
     if not result.components:

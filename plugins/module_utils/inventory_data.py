@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils import inventory_files
+from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
+
 PRIVATE = ("brume_master_key", "brume_secrets")
 """Variables that the plan never sees, because they hold values of secrets."""
 
@@ -33,6 +36,30 @@ class Inventory:
 
     hosts: Mapping[str, tuple[Layer, ...]]
     groups: Mapping[str, tuple[str, ...]]
+    problems: tuple[Problem, ...] = ()
+    """What could not be read."""
+    warnings: tuple[str, ...] = ()
+    """What is odd, and was read."""
+
+
+class Unreadable(ValueError):
+    """Files of the inventory are broken, so that nothing can be said of what it means; `problems` has every one."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        """Keep the problems."""
+        self.problems = problems
+        super().__init__("\n".join(map(str, problems)))
+
+
+def place(value: Any, otherwise: str) -> str:
+    """Return file and line in which a value was said, as far as Ansible knows them."""
+    from ansible._internal._datatag._tags import Origin  # noqa: PLC0415  # only the controller has it
+
+    origin = Origin.get_tag(value)
+    if origin is None or not origin.path:
+        return otherwise
+    path = inventory_files.relative(origin.path)
+    return f"{path}:{origin.line_num}" if origin.line_num else path
 
 
 def read(inventory: Any, loader: Any, variable_manager: Any, prefixes: Iterable[str]) -> Inventory:
@@ -40,25 +67,24 @@ def read(inventory: Any, loader: Any, variable_manager: Any, prefixes: Iterable[
 
     `prefixes` are the beginnings of the variable names that matter (`brume_`, `nova_`, ...); all others are left out.
     Values that are templates are resolved per host; everything else is shared between hosts, so that the cost of a
-    host does not depend on what all hosts share.
+    host does not depend on what all hosts share. What is wrong with files and templates is in the result's problems.
+    Raises Unreadable when files are broken.
     """
-    from ansible._internal._datatag._tags import Origin  # noqa: PLC0415  # only the controller has it
     from ansible.template import Templar  # noqa: PLC0415
     from ansible.vars.plugins import get_vars_from_inventory_sources  # noqa: PLC0415
 
     wanted = tuple(prefixes)
 
-    def place(value: Any, name: str) -> str:
-        origin = Origin.get_tag(value)
-        if origin is None or not origin.path:
-            return name
-        return f"{_relative(origin.path)}:{origin.line_num}" if origin.line_num else _relative(origin.path)
-
     def layer(name: str, variables: Mapping[str, Any]) -> Layer:
-        chosen = {key: value for key, value in variables.items() if key.startswith(wanted) and key not in PRIVATE}
+        chosen = {key: value for key, value in variables.items() if str(key).startswith(wanted) and key not in PRIVATE}
         return Layer(name, chosen, {key: place(value, name) for key, value in chosen.items()})
 
     sources = inventory._sources
+    files = inventory_files.check(sources, inventory.groups, inventory.hosts)
+    files.broken += _undecryptable(files.encrypted, loader)
+    if files.broken:
+        raise Unreadable(files.broken + files.problems)
+    problems: dict[Problem, None] = dict.fromkeys(files.problems)
     group_layers: dict[str, Layer] = {}
     for group in inventory.groups.values():
         variables = dict(group.get_vars())
@@ -82,22 +108,40 @@ def read(inventory: Any, loader: Any, variable_manager: Any, prefixes: Iterable[
             or (_has_template(extra.variables))
         ):
             templar = Templar(loader=loader, variables=variable_manager.get_vars(host=host))
-            layers = [
-                Layer(one.name, templar.template(dict(one.variables)), one.sources)
-                if _has_template(one.variables)
-                else one
-                for one in layers
-            ]
+            layers = [_resolved(one, templar, problems) if _has_template(one.variables) else one for one in layers]
         hosts[host.name] = tuple(layers)
     groups_of = {name: tuple(host.name for host in group.get_hosts()) for name, group in inventory.groups.items()}
-    return Inventory(hosts, groups_of)
+    return Inventory(hosts, groups_of, tuple(problems), tuple(files.warnings))
 
 
-def _relative(path: str) -> str:
-    try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except ValueError:
-        return path
+def _undecryptable(paths: Iterable[Path], loader: Any) -> list[Problem]:
+    """Return the encrypted files that Ansible cannot read with the passwords it was given."""
+    from ansible.errors import AnsibleError  # noqa: PLC0415  # only the controller has it
+
+    problems = []
+    for path in paths:
+        try:
+            loader.load_from_file(str(path))
+        except AnsibleError as error:
+            message = f"cannot be decrypted ({' '.join(str(error).split())})"
+            remedy = "give Ansible its password, with --vault-password-file or --ask-vault-pass"
+            problems.append(Problem(inventory_files.relative(path), message, remedy))
+    return problems
+
+
+def _resolved(layer: Layer, templar: Any, problems: dict[Problem, None]) -> Layer:
+    """Return a layer with its templates resolved; variables that cannot be are left out and are problems."""
+    from ansible.errors import AnsibleError  # noqa: PLC0415  # only the controller has it
+
+    variables = {}
+    for key, value in layer.variables.items():
+        try:
+            variables[key] = templar.template(value)
+        except AnsibleError as error:
+            message = f"cannot be resolved ({' '.join(str(error).split())})"
+            remedy = "correct the expression, or protect it by !unsafe if it is for the plan"
+            problems[Problem(f"{layer.where(key)}: {key}", message, remedy)] = None
+    return Layer(layer.name, variables, layer.sources)
 
 
 def _has_template(value: Any) -> bool:

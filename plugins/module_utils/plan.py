@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import netaddr
+from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
+    PORT_MAXIMUM,
     WAVES,
     Component,
     File,
@@ -61,11 +62,17 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "float": (float, int),
     "path": (str,),
 }
-_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
-HOST_NAME_LENGTH = 64
-"""Linux's HOST_NAME_MAX; agents report the name as their host."""
+_TYPE_REMEDIES = {
+    "bool": "write true or false",
+    "int": "write a whole number",
+    "list": "write [one, other]",
+    "dict": "write `key: value` lines below it",
+}
+LOCK_MISTAKES = 3
+"""So many of a lock's mistakes are shown; a lock without hashes has one a line."""
 
-_PORT_MAXIMUM = 65535
+MTU_MAXIMUM = 65535
+"""Longest IP packet in bytes (RFC 791)."""
 
 
 class PlanError(ValueError):
@@ -285,15 +292,17 @@ def bridge(address: str) -> str:
 
 def plan(inventory: Inventory, sources: Sources) -> Plan:
     """Return the plan of a cloud; raises PlanError with every mistake."""
-    problems: list[Problem] = list(sources.problems)
+    problems: list[Problem] = [*sources.problems, *inventory.problems]
     members = _members(inventory, problems)
     names = list(dict.fromkeys(host for group in GROUPS for host in members[group]))
     if not names:
         raise PlanError(
             [*problems, Problem("inventory", "has no host in any group", "add a host to the group control")]
         )
+    problems += inventory_checks.hosts(names, inventory.groups)
     known = {**VARIABLES, **sources.variables}
-    resolved = _variables(inventory, names, known, problems)
+    resolved = _variables(inventory, names, known, sources.services, problems)
+    _one_value(inventory, names, resolved, problems)
     first, first_host = resolved[names[0]], names[0]
 
     def where(key: str, host: str = first_host) -> str:
@@ -301,15 +310,19 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
 
     networks = _networks(first["brume_networks"], where("brume_networks"), members, problems)
     addresses = _addresses(inventory, names, resolved, networks, members, problems)
+    _external_interfaces(inventory, resolved, networks, members, problems)
     services = _services(first, where, sources, problems)
     release = first["brume_release"]
     _locks(services, sources, release, where("brume_release"), problems)
-    warnings = _overrides(inventory, names, services, sources, release, problems)
+    warnings = [*inventory.warnings, *_groups_warnings(inventory, names, members)]
+    warnings += _overrides(inventory, names, services, sources, release, problems)
+    generations = first["brume_secret_generations"]
+    cells = tuple(first["brume_cells"])
+    secrets = inventory_checks.secret_names(services.values(), cells, names)
+    problems += _problems(inventory_checks.generation_names(generations, secrets), where("brume_secret_generations"))
     if problems:
         raise PlanError(problems)
 
-    generations = first["brume_secret_generations"]
-    cells = tuple(first["brume_cells"])
     balancers = members["loadbalancer"]
     internal = _endpoint_host(networks["management"], addresses, balancers)
     public = networks["api"].fqdn or _endpoint_host(networks["api"], addresses, balancers)
@@ -362,7 +375,68 @@ def _where(layers: tuple[Layer, ...], key: str) -> str:
     for layer in reversed(layers):
         if key in layer.variables:
             return f"{layer.where(key)}: {key}"
-    return key
+    return f"inventory: {key}"
+
+
+def _problems(mistakes: list[inventory_checks.Mistake], place: str) -> list[Problem]:
+    return [Problem(f"{place}{suffix}", message, remedy) for suffix, message, remedy in mistakes]
+
+
+def _groups_warnings(inventory: Inventory, names: list[str], members: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return what is odd about groups, and allowed."""
+    unplanned = sorted(set(inventory.hosts) - set(names))
+    warnings = [inventory_checks.even_database_hosts(members)]
+    if unplanned:
+        shown = ", ".join(unplanned[:5]) + (f" and {len(unplanned) - 5} more" if unplanned[5:] else "")
+        warnings.append(f"inventory: in no group of Brume, so nothing is deployed there: {shown}")
+    return [one for one in warnings if one]
+
+
+def _one_value(
+    inventory: Inventory, names: list[str], resolved: Mapping[str, Mapping[str, Any]], problems: list[Problem]
+) -> None:
+    """Note variables of the cloud that are not the same for every host: only one value could be used."""
+    first = names[0]
+    found: dict[str, Problem] = {}
+    for key in inventory_checks.CLOUD_VARIABLES:
+        wanted = resolved[first][key]
+        for name in names[1:]:
+            if resolved[name][key] is wanted or resolved[name][key] == wanted:
+                continue
+            says = name if any(key in layer.variables for layer in inventory.hosts[name]) else first
+            place = _where(inventory.hosts[says], key)
+            message = f"holds for the whole cloud, but {name} and {first} have different values"
+            found.setdefault(place, Problem(place, message, "say it once, in group_vars/all.yml"))
+    problems.extend(found.values())
+
+
+def _external_interfaces(
+    inventory: Inventory,
+    resolved: Mapping[str, Mapping[str, Any]],
+    networks: Mapping[str, Network],
+    members: Mapping[str, tuple[str, ...]],
+    problems: list[Problem],
+) -> None:
+    """Note hosts whose external interface has another use: as a port of the bridge it loses its addresses."""
+    if "external" not in networks:
+        return
+    for host in members["network"]:
+        own = resolved[host]["brume_interfaces"]
+        outer = own.get("external", networks["external"].interface)
+        shared = [
+            name
+            for name in ("management", "tunnel", "api")
+            if name in networks and outer and own.get(name, networks[name].interface) == outer
+        ]
+        if shared:
+            key = "brume_interfaces" if "external" in own or shared[0] in own else "brume_networks"
+            problems.append(
+                Problem(
+                    f"{_where(inventory.hosts[host], key)}.external{'' if key == 'brume_interfaces' else '.interface'}",
+                    f"{outer} of {host} is the interface of {shared[0]} too, which would be cut off from it",
+                    "give the external network an interface, or a VLAN's, of its own",
+                )
+            )
 
 
 def _members(inventory: Inventory, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
@@ -382,9 +456,13 @@ def _members(inventory: Inventory, problems: list[Problem]) -> dict[str, tuple[s
 
 
 def _variables(
-    inventory: Inventory, names: list[str], known: Mapping[str, Variable], problems: list[Problem]
+    inventory: Inventory,
+    names: list[str],
+    known: Mapping[str, Variable],
+    services: Mapping[str, Service],
+    problems: list[Problem],
 ) -> dict[str, dict[str, Any]]:
-    """Return each host's variables: defaults, then the layers. Types are checked once per layer, not once per host."""
+    """Return each host's variables: defaults, then the layers. Values are checked once per layer, not once per host."""
     checked: dict[int, dict[str, Any]] = {}
     keep: list[Layer] = []
     defaults = {name: variable.default for name, variable in known.items()}
@@ -392,19 +470,11 @@ def _variables(
     def accepted(layer: Layer) -> dict[str, Any]:
         if id(layer) not in checked:
             keep.append(layer)
-            checked[id(layer)] = _typed(layer, known, problems)
+            checked[id(layer)] = _typed(layer, known, services, problems)
         return checked[id(layer)]
 
     result = {}
     for name in names:
-        if not _HOST_NAME.fullmatch(name) or len(name) > HOST_NAME_LENGTH:
-            problems.append(
-                Problem(
-                    "inventory",
-                    f"`{name}` is no host name",
-                    f"use at most {HOST_NAME_LENGTH} lower-case letters, digits, hyphens and dots",
-                )
-            )
         values = dict(defaults)
         for layer in inventory.hosts[name]:
             values.update(accepted(layer))
@@ -412,29 +482,49 @@ def _variables(
     return result
 
 
-def _typed(layer: Layer, known: Mapping[str, Variable], problems: list[Problem]) -> dict[str, Any]:
+def _typed(
+    layer: Layer, known: Mapping[str, Variable], services: Mapping[str, Service], problems: list[Problem]
+) -> dict[str, Any]:
+    """Return a layer's variables that can be used; the others are problems."""
     values = {}
     for key, value in layer.variables.items():
         variable = known.get(key)
         place = f"{layer.where(key)}: {key}"
         if variable is None:
+            meant = inventory_checks.near(key, known)
             similar = [name for name in known if name.split("_")[0] == key.split("_")[0]]
-            problems.append(
-                Problem(place, "is not a variable of Brume", "remove it, or use one of " + ", ".join(sorted(similar)))
-            )
+            hint = f"is {meant} meant?" if meant else "remove it, or use one of " + ", ".join(sorted(similar or known))
+            problems.append(Problem(place, "is not a variable of Brume", hint))
             continue
-        kinds = _PYTHON_TYPES[variable.type]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            problems.append(
-                Problem(place, f"`{value}` is not of type {variable.type}", f"write a value of type {variable.type}")
-            )
-            continue
-        if variable.choices and value not in variable.choices:
-            choices = ", ".join(str(one) for one in variable.choices)
-            problems.append(Problem(place, f"`{value}` is not allowed", f"use one of {choices}"))
-            continue
-        values[key] = value
+        mistakes = _value_mistakes(variable, value) or inventory_checks.control_mistake(key, value)
+        mistakes = mistakes or list(
+            inventory_checks.RULES[key](value, services) if key in inventory_checks.RULES else ()
+        )
+        problems += _problems(mistakes, place)
+        if not mistakes:
+            values[key] = value
     return values
+
+
+def _value_mistakes(variable: Variable, value: Any) -> list[inventory_checks.Mistake]:
+    """Return what is wrong with a value by its variable's type, elements and choices."""
+    text = inventory_checks.shown(value)
+    if not _is_of(variable.type, value):
+        remedy = _TYPE_REMEDIES.get(variable.type, f"write a value of type {variable.type}")
+        if variable.type == "str" and isinstance(value, (int, float)):
+            remedy = f'write it in quotes: "{value}"'
+        return [("", f"{text} is not of type {variable.type}", remedy)]
+    if variable.choices and value not in variable.choices:
+        return [("", f"{text} is not allowed", "use one of " + ", ".join(str(one) for one in variable.choices))]
+    bad = [item for item in value if not _is_of(variable.elements, item)] if variable.elements else []
+    return [
+        ("", f"{inventory_checks.shown(item)} is not of type {variable.elements}", "correct the item") for item in bad
+    ]
+
+
+def _is_of(name: str, value: Any) -> bool:
+    kinds = _PYTHON_TYPES[name]
+    return isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)
 
 
 _NETWORK_KEYS = ("cidr", "vip", "mtu", "interface", "fqdn", "gateway", "allocation_pool")
@@ -444,6 +534,7 @@ def _networks(
     data: Mapping[str, Any], where: str, members: Mapping[str, tuple[str, ...]], problems: list[Problem]
 ) -> dict[str, Network]:
     networks: dict[str, Network] = {}
+    problems += _problems(inventory_checks.network_names(map(str, data)), where)
     for name, value in data.items():
         place = f"{where}.{name}"
         if not isinstance(value, Mapping):
@@ -472,7 +563,7 @@ def _networks(
                     )
                 )
     for name, fallback in NETWORK_FALLBACKS.items():
-        if name not in networks and fallback in networks:
+        if name not in data and fallback in networks:
             networks[name] = networks[fallback]
     if len(members["loadbalancer"]) > 1:
         problems.extend(
@@ -496,42 +587,99 @@ def _network(name: str, value: Mapping[str, Any], place: str, problems: list[Pro
             )
         )
         return None
-    if cidr.ip != cidr.network:
-        problems.append(Problem(f"{place}.cidr", f"`{value['cidr']}` has bits of a host set", f"write {cidr.cidr}"))
+    wrong = inventory_checks.cidr_mistake(value["cidr"], cidr)
+    if wrong:
+        problems.append(Problem(f"{place}.cidr", *wrong))
+        return None
     if not value.get("interface"):
         problems.append(Problem(f"{place}.interface", "is missing", "name the hosts' network interface, such as eth0"))
+    elif inventory_checks.interface_mistake(value["interface"]):
+        message = inventory_checks.interface_mistake(value["interface"])
+        problems.append(Problem(f"{place}.interface", message, "write the network interface's name, such as eth0"))
+    if value.get("fqdn") and inventory_checks.domain_name_mistake(value["fqdn"]):
+        message = inventory_checks.domain_name_mistake(value["fqdn"])
+        problems.append(Problem(f"{place}.fqdn", message, "write the name that users reach the APIs by"))
 
     def address(key: str, text: Any) -> netaddr.IPAddress | None:
-        try:
-            found = netaddr.IPAddress(str(text))
-        except (netaddr.AddrFormatError, ValueError):
-            problems.append(Problem(f"{place}.{key}", f"`{text}` is no address", f"write an address of {cidr.cidr}"))
-            return None
-        if found not in cidr:
-            problems.append(
-                Problem(f"{place}.{key}", f"{found} is not in {cidr.cidr}", f"write an address of {cidr.cidr}")
-            )
-        return found
+        found = _address(text, cidr, f"{place}.{key}", f"write an address of {cidr.cidr}", problems)
+        return found if found is not None and found in cidr else None
 
-    pool = value.get("allocation_pool") or []
-    if pool and (not isinstance(pool, list) or len(pool) != 2):  # noqa: PLR2004
-        problems.append(Problem(f"{place}.allocation_pool", "is no pair", "write [first address, last address]"))
-        pool = []
-    mtu = value.get("mtu", 1500)
-    minimum = 1280 if cidr.version == 6 else 576  # noqa: PLR2004
-    if not isinstance(mtu, int) or isinstance(mtu, bool) or mtu < minimum:
-        problems.append(Problem(f"{place}.mtu", f"`{mtu}` is no MTU", f"write a number of bytes, at least {minimum}"))
-        mtu = 1500
+    vip = address("vip", value["vip"]) if value.get("vip") else None
+    gateway = address("gateway", value["gateway"]) if value.get("gateway") else None
+    if vip is not None and vip == gateway:
+        problems.append(Problem(f"{place}.vip", f"{vip} is the gateway too", "give the vip an address that is free"))
     return Network(
         name=name,
         cidr=cidr.cidr,
-        interface=str(value.get("interface", "")),
-        vip=address("vip", value["vip"]) if value.get("vip") else None,
-        fqdn=str(value.get("fqdn", "")),
-        mtu=mtu,
-        gateway=address("gateway", value["gateway"]) if value.get("gateway") else None,
-        allocation_pool=tuple(one for one in (address("allocation_pool", item) for item in pool) if one is not None),
+        interface=str(value.get("interface") or ""),
+        vip=vip,
+        fqdn=str(value.get("fqdn") or ""),
+        mtu=_mtu(value.get("mtu", 1500), cidr, place, problems),
+        gateway=gateway,
+        allocation_pool=_pool(value.get("allocation_pool"), address, {"vip": vip, "gateway": gateway}, place, problems),
     )
+
+
+def _host_address(text: Any, network: Network, place: str, problems: list[Problem]) -> netaddr.IPAddress | None:
+    """Return an address of a host, None if it is none."""
+    address = _address(text, network.cidr, place, f"write an address of {network.cidr}", problems)
+    pool = network.allocation_pool
+    if address is not None and pool and pool[0] <= address <= pool[1]:
+        message = f"{address} is in the allocation pool of {network.name}"
+        problems.append(Problem(place, message, "Neutron would give it away; move one of the two"))
+    return address
+
+
+def _address(
+    text: Any, cidr: netaddr.IPNetwork, place: str, remedy: str, problems: list[Problem]
+) -> netaddr.IPAddress | None:
+    """Return a text as an address, None if it is none; what keeps a host of the network from having it is noted."""
+    try:
+        found = netaddr.IPAddress(str(text))
+    except (netaddr.AddrFormatError, ValueError):
+        problems.append(Problem(place, f"{inventory_checks.shown(text)} is no address", remedy))
+        return None
+    if found not in cidr:
+        problems.append(Problem(place, f"{found} is not in {cidr.cidr}", remedy))
+    elif not inventory_checks.usable(found, cidr):
+        problems.append(Problem(place, f"{found} is the address of the network itself or of all its hosts", remedy))
+    return found
+
+
+def _mtu(mtu: Any, cidr: netaddr.IPNetwork, place: str, problems: list[Problem]) -> int:
+    minimum = 1280 if cidr.version == 6 else 576  # noqa: PLR2004
+    if inventory_checks.is_number(mtu) and minimum <= mtu <= MTU_MAXIMUM:
+        return int(mtu)
+    remedy = f"write a number of bytes from {minimum} to {MTU_MAXIMUM}"
+    problems.append(Problem(f"{place}.mtu", f"{inventory_checks.shown(mtu)} is no MTU", remedy))
+    return 1500
+
+
+def _pool(
+    pool: Any,
+    address: Callable[[str, Any], netaddr.IPAddress | None],
+    others: Mapping[str, netaddr.IPAddress | None],
+    place: str,
+    problems: list[Problem],
+) -> tuple[netaddr.IPAddress, ...]:
+    """Return the first and last address that Neutron may give away; `others` must not be among them."""
+    if not pool:
+        return ()
+    place = f"{place}.allocation_pool"
+    if not isinstance(pool, list) or len(pool) != 2:  # noqa: PLR2004
+        problems.append(Problem(place, "is no pair", "write [first address, last address]"))
+        return ()
+    ends = [one for one in (address("allocation_pool", item) for item in pool) if one is not None]
+    if len(ends) != 2:  # noqa: PLR2004
+        return ()
+    if ends[0] > ends[1]:
+        problems.append(Problem(place, f"{ends[0]} comes after {ends[1]}", "write the lower address first"))
+    problems.extend(
+        Problem(place, f"holds {one}, the network's {name}", "Neutron would give it away; leave it out of the pool")
+        for name, one in others.items()
+        if one is not None and ends[0] <= one <= ends[1]
+    )
+    return tuple(ends)
 
 
 def _addresses(
@@ -543,60 +691,40 @@ def _addresses(
     problems: list[Problem],
 ) -> dict[str, dict[str, netaddr.IPAddress]]:
     """Return each host's addresses by network, fall-backs filled in."""
-    taken: dict[str, str] = {}
-    vips = {str(network.vip): network.name for network in networks.values() if network.vip is not None}
+    taken = {
+        str(one): f"the {key} of the network {network.name}"
+        for network in networks.values()
+        for key, one in (("gateway", network.gateway), ("vip", network.vip))
+    }
     result: dict[str, dict[str, netaddr.IPAddress]] = {}
+    said = resolved[names[0]]["brume_networks"]
     needs_tunnel = {*members["network"], *members["compute"]}
     balancers = set(members["loadbalancer"])
     for host in names:
         where = _where(inventory.hosts[host], "brume_addresses")
+        if not any("brume_addresses" in layer.variables for layer in inventory.hosts[host]):
+            where = f"host {host}: brume_addresses"
         own: dict[str, netaddr.IPAddress] = {}
         for name, text in resolved[host]["brume_addresses"].items():
-            place = f"{where}.{name}"
-            if name not in networks:
-                problems.append(
-                    Problem(place, "names no network of brume_networks", "use one of " + ", ".join(sorted(networks)))
-                )
-                continue
-            try:
-                address = netaddr.IPAddress(str(text))
-            except (netaddr.AddrFormatError, ValueError):
-                problems.append(Problem(place, f"`{text}` is no address", f"write an address of {networks[name].cidr}"))
-                continue
-            if address not in networks[name].cidr:
-                problems.append(
-                    Problem(
-                        place, f"{address} is not in {networks[name].cidr}", f"write an address of the network {name}"
-                    )
-                )
-            if taken.get(str(address), host) != host:
-                problems.append(
-                    Problem(place, f"{address} is the address of {taken[str(address)]} too", "give each host its own")
-                )
-            if str(address) in vips:
-                problems.append(
-                    Problem(
-                        place, f"{address} is the vip of the network {vips[str(address)]}", "give one of them another"
-                    )
-                )
-            taken[str(address)] = host
-            own[name] = address
+            if name in networks:
+                address = _host_address(text, networks[name], f"{where}.{name}", problems)
+                if address is not None:
+                    own[name] = address
+            elif networks and name not in said:  # of the others, what is wrong has been said
+                remedy = "use one of " + ", ".join(sorted(networks))
+                problems.append(Problem(f"{where}.{name}", "names no network of brume_networks", remedy))
+        for name, address in own.items():
+            holder = taken.setdefault(str(address), f"an address of {host}")
+            if holder != f"an address of {host}":
+                problems.append(Problem(f"{where}.{name}", f"{address} is {holder} too", "give each its own"))
+        wanted = {"management", *(["tunnel"] if host in needs_tunnel else []), *(["api"] if host in balancers else [])}
         for name in ("management", *NETWORK_FALLBACKS):
-            if name in own or name not in networks:
-                continue
-            fallback = networks[name].name
-            if fallback in own:
+            fallback = networks[name].name if name in networks else name
+            if name not in own and fallback in own:
                 own[name] = own[fallback]
-                continue
-            wanted = {"management": True, "tunnel": host in needs_tunnel, "api": host in balancers}.get(name, False)
-            if wanted:
-                problems.append(
-                    Problem(
-                        where if "brume_addresses" in where else f"host {host}: brume_addresses",
-                        f"{host} has no address on the network {name}",
-                        f"add `{name}: <address of {networks[name].cidr}>`",
-                    )
-                )
+            elif name not in own and name in networks and name in wanted:
+                message = f"{host} has no address on the network {name}"
+                problems.append(Problem(where, message, f"add `{name}: <address of {networks[name].cidr}>`"))
         result[host] = own
     return result
 
@@ -606,6 +734,8 @@ def _services(first: Mapping[str, Any], where: Any, sources: Sources, problems: 
     chosen = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
     available = sorted(set(sources.services) - set(chosen))
     for name in first["brume_services"]:
+        if name in sources.unread:
+            continue  # sources.problems says why
         if name not in available:
             problems.append(
                 Problem(where("brume_services"), f"`{name}` is no service", "use one of " + ", ".join(available))
@@ -628,50 +758,58 @@ def _services(first: Mapping[str, Any], where: Any, sources: Sources, problems: 
                         "correct `wave`",
                     )
                 )
-    _clashes(chosen, problems)
+    _clashes(chosen, tuple(first["brume_cells"]), where("brume_cells"), problems)
     return chosen
 
 
-def _clashes(services: Mapping[str, Service], problems: list[Problem]) -> None:
+def _clashes(
+    services: Mapping[str, Service], cells: tuple[str, ...], where_cells: str, problems: list[Problem]
+) -> None:
+    """Note ports, databases and vhosts that two things would have."""
     ports: dict[int, str] = {}
-    databases: dict[str, str] = {}
+    stored: dict[tuple[str, str], str] = {}
     for one in services.values():
         for component in one.components.values():
+            place = f"{one.file}: components.{component.name}.port"
             label = f"{one.name} {component.name}"
-            if component.port and component.port in ports:
-                problems.append(
-                    Problem(
-                        f"{one.file}: components.{component.name}.port",
-                        f"{component.port} is the port of {ports[component.port]} too",
-                        "give one of them another port",
-                    )
-                )
-            if component.port + BACKEND_OFFSET > _PORT_MAXIMUM:
-                problems.append(
-                    Problem(
-                        f"{one.file}: components.{component.name}.port",
-                        f"{component.port} is too high",
-                        f"the process itself listens {BACKEND_OFFSET} above it; use a lower port",
-                    )
-                )
-            if component.port:
-                ports[component.port] = label
-        for database in one.databases:
-            if database.name in databases:
-                problems.append(
-                    Problem(
-                        f"{one.file}: databases",
-                        f"{database.name} is a database of {databases[database.name]} too",
-                        "give it a name of its own",
-                    )
-                )
-            databases[database.name] = one.name
+            if component.port + BACKEND_OFFSET > PORT_MAXIMUM:
+                remedy = f"the process itself listens {BACKEND_OFFSET} above it; use a lower port"
+                problems.append(Problem(place, f"{component.port} is too high", remedy))
+            taken = [number for number in _all_ports(component) if ports.setdefault(number, label) != label]
+            if taken:
+                message = f"{taken[0]} is a port of {ports[taken[0]]} too"
+                problems.append(Problem(place, message, "give one of them another port"))
+        for kind, named in (("database", one.databases), ("vhost", one.vhosts)):
+            for name in expand(named, cells):
+                message = f"{name} is a {kind} of {stored.get((kind, name))} too"
+                if stored.get((kind, name)) == one.name:
+                    problems.append(Problem(where_cells, message, "give the cell another name"))
+                elif (kind, name) in stored:
+                    problems.append(Problem(f"{one.file}: {kind}s", message, "give it a name of its own"))
+                stored[kind, name] = one.name
+
+
+def _all_ports(component: Component) -> list[int]:
+    """Return every port that a component takes on its hosts, the load balancer's included."""
+    found = {entry if isinstance(entry, int) else int(entry["port"]) for entry in component.ports}
+    if component.port:
+        found |= {component.port, *(() if component.kind == "system" else (component.port + BACKEND_OFFSET,))}
+    return sorted(found)
 
 
 def _locks(
     services: Mapping[str, Service], sources: Sources, release: str, where: str, problems: list[Problem]
 ) -> None:
     python = [one for one in services.values() if one.python_packages]
+    for one in python:
+        lines = sources.lock_mistakes.get(one.name, {}).get(release, "").splitlines()
+        for line in lines[:LOCK_MISTAKES]:
+            place, _colon, text = line.partition(": ")
+            message, _semicolon, remedy = text.rpartition("; ")
+            problems.append(Problem(place, message, remedy))
+        if lines[LOCK_MISTAKES:]:
+            message = f"has {len(lines) - LOCK_MISTAKES} mistakes more"
+            problems.append(Problem(f"roles/{one.name}/files/locks/{release}.txt", message, "make it again"))
     releases = sorted({name for one in python for name in sources.locks.get(one.name, {})})
     if python and release not in releases:
         problems.append(
@@ -705,7 +843,7 @@ def _overrides(
     for layer in layers.values():
         where = f"{layer.where('brume_config')}: brume_config"
         config = layer.variables["brume_config"]
-        if not isinstance(config, Mapping):
+        if not isinstance(config, Mapping) or inventory_checks.control_mistake("brume_config", config):
             continue  # _variables has said it
         for service, files in config.items():
             if service not in services:
@@ -718,19 +856,50 @@ def _overrides(
             if not isinstance(files, Mapping):
                 problems.append(Problem(f"{where}.{service}", "is no mapping", "write file names below it"))
                 continue
-            known = [name for name, file in services[service].files.items() if file.settings]
-            schema = sources.schemas.get(service, {}).get(release)
             for file, tree in files.items():
                 place = f"{where}.{service}.{file}"
-                if file not in known:
-                    problems.append(Problem(place, "is no file of the service", "use one of " + ", ".join(known)))
-                elif not isinstance(tree, Mapping) or not all(isinstance(keys, Mapping) for keys in tree.values()):
-                    problems.append(
-                        Problem(place, "is no tree", "write sections below it, and `option: value` below those")
-                    )
-                elif schema is not None:
+                wrong = _file_mistake(services[service], file, tree)
+                if wrong:
+                    problems.append(Problem(place, *wrong))
+                    continue
+                lines = _line_mistakes(tree)
+                problems += _problems(lines, place)
+                schema = sources.schemas.get(service, {}).get(release)
+                if schema is not None and not lines:
                     _options(schema, tree, place, problems, warnings)
     return warnings
+
+
+def _file_mistake(service: Service, file: Any, tree: Any) -> tuple[str, str] | None:
+    """Return why brume_config cannot say something of a file, with the remedy."""
+    known = [name for name, one in service.files.items() if one.settings]
+    if file in known:
+        if isinstance(tree, Mapping) and all(isinstance(keys, Mapping) for keys in tree.values()):
+            return None
+        return "is no tree", "write sections below it, and `option: value` below those"
+    others = f"use one of {', '.join(known)}" if known else "use the variables of the role, named after it"
+    if file in service.files:
+        return "is made by a template and has no sections", others
+    return "is no file of the service", others
+
+
+def _line_mistakes(tree: Mapping[Any, Mapping[Any, Any]]) -> list[inventory_checks.Mistake]:
+    """Return the sections and options whose names would not come out of an INI file as they went in."""
+    mistakes: list[inventory_checks.Mistake] = []
+    for section, keys in tree.items():
+        if not isinstance(section, str) or not section.strip() or any(one in section for one in "[]\n"):
+            shown = inventory_checks.shown(section)
+            mistakes.append((f".{section}", f"{shown} is no section", "write its name without brackets, in quotes"))
+        for key, value in keys.items():
+            place = f".{section}.{key}"
+            if not isinstance(key, str) or not key.strip() or key[0] in "[#;" or any(one in key for one in "=:\n"):
+                shown = inventory_checks.shown(key)
+                mistakes.append((place, f"{shown} is no option", "write the option's name, in quotes"))
+            nested = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+            if any(isinstance(item, (Mapping, list)) for item in nested):
+                remedy = "write a value, a list of values, or a mapping of values"
+                mistakes.append((place, "holds lists or mappings inside of others", remedy))
+    return mistakes
 
 
 def _options(schema: Schema, tree: Mapping[str, Any], place: str, problems: list[Problem], warnings: list[str]) -> None:

@@ -41,6 +41,13 @@ class Slice:
         names = [name for one in waves for name in self.host.services(one, self.sources.services)]
         return [name for name in names if not only or name == only]
 
+    def data(self) -> dict[str, str]:
+        """Return the folders of data on this host, with the unit whose they are."""
+        components = {
+            one.unit: self.sources.services[one.service].components[one.component] for one in self.host.instances
+        }
+        return {component.data: unit for unit, component in components.items() if component.data}
+
 
 class PlanAction(ActionBase):
     """An action whose arguments come from the plan; subclasses give `module` and `arguments`."""

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.client
 import ipaddress
 import os
 import platform
 import re
 import socket
+import ssl
 import struct
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from ansible_collections.brume.cloud.plugins.module_utils import claims
 
 MIB = 1024**2
 GIB = 1024**3
@@ -40,6 +46,15 @@ DEPLOYED_DISK = 0.1
 
 KVM_CREATE_VM = 0xAE01
 """Request that makes an empty guest, which ends with its file descriptor (linux/kvm.h)."""
+
+RECORDS = "/var/lib/brume/units"
+DATABASE_UNIT = "mariadb.service"
+
+BUILT = ".brume-environment.json"
+"""What a complete environment holds; uv_environments.MARKER, which cannot be imported by an old Python."""
+
+WHEELHOUSE_SECONDS = 15.0
+"""Time in which a wheelhouse must answer."""
 
 COMPANIONS = {"rabbitmq-server.service": frozenset({"epmd.service"})}
 """Units that hold ports for a planned one."""
@@ -71,6 +86,15 @@ class Listener:
 
 
 @dataclass(frozen=True)
+class Environment:
+    """A service's Python environment: where the planned one is, and the link to the one in use."""
+
+    service: str
+    path: str
+    current: str
+
+
+@dataclass(frozen=True)
 class Requirements:
     """What the plan needs of the host. An empty value needs nothing."""
 
@@ -82,6 +106,14 @@ class Requirements:
     ports: tuple[Listener, ...] = ()
     tun: bool = False
     kvm: bool = False
+    mtus: Mapping[str, int] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Folder -> the unit whose own data it holds."""
+    environments: tuple[Environment, ...] = ()
+    release: str = ""
+    wheelhouse: str = ""
+    database_hosts: int = 0
+    """How many hosts the database has; 0 on hosts that are none of them."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +132,26 @@ class Facts:
     tun: bool = True
     kvm: str = ""
     """Why no guest of KVM can be made, empty when one can."""
-    deployed: bool = False
-    """Whether units of the project have run well here before."""
+    recorded: frozenset[str] = frozenset()
+    """Units of the project that have run well here before."""
+    mtus: Mapping[str, int] = field(default_factory=dict)
+    mounts: Mapping[str, str] = field(default_factory=dict)
+    """Path -> why nothing can be installed below it."""
+    filled: frozenset[str] = frozenset()
+    """Folders of data that hold some."""
+    claimed: frozenset[str] = frozenset()
+    """Folders of data that the project has made its own."""
+    built: frozenset[str] = frozenset()
+    """Environments that are complete."""
+    releases: Mapping[str, str] = field(default_factory=dict)
+    """Service -> the release it runs."""
+    wheelhouse: str = ""
+    """Why the wheelhouse cannot be used, empty when it can."""
+
+    @property
+    def deployed(self) -> bool:
+        """Whether units of the project have run well here before."""
+        return bool(self.recorded)
 
 
 def judge(facts: Facts, needs: Requirements) -> list[Finding]:
@@ -114,6 +164,8 @@ def judge(facts: Facts, needs: Requirements) -> list[Finding]:
         *_interfaces(facts, needs),
         *_ports(facts, needs),
         *_kernel(facts, needs),
+        *_data(facts, needs),
+        *_environments(facts, needs),
     ]
     return sorted(findings, key=lambda finding: finding.severity)
 
@@ -155,6 +207,8 @@ def _clock(facts: Facts, needs: Requirements) -> Iterable[Finding]:
 
 
 def _disk(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    for path, reason in sorted(facts.mounts.items()):
+        yield Finding("error", path, reason, "mount it otherwise; environments and data are written there")
     for path, needed in sorted(needs.disk_bytes.items()):
         free = facts.disk_bytes.get(path, 0)
         if free >= needed:
@@ -189,6 +243,14 @@ def _interfaces(facts: Facts, needs: Requirements) -> Iterable[Finding]:
                 "correct its name in brume_networks (or in the host's own variables)",
             )
             continue
+        planned, mtu = needs.mtus.get(name, 0), facts.mtus.get(name, 0)
+        if 0 < mtu < planned:
+            yield Finding(
+                "error",
+                f"interface {name}",
+                f"has an MTU of {mtu} bytes, planned are {planned}",
+                "raise it on the host and on the switch, or correct `mtu` in brume_networks",
+            )
         for address in addresses:
             holder = held.get(ipaddress.ip_address(address))
             # A bridge that the interface is a port of holds the address in its place.
@@ -260,6 +322,52 @@ def _kernel(facts: Facts, needs: Requirements) -> Iterable[Finding]:
         )
 
 
+def _data(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    for path, unit in sorted(needs.data.items()):
+        if path in facts.filled and path not in facts.claimed and unit not in facts.recorded:
+            yield Finding(
+                "error",
+                path,
+                f"holds data that Brume did not make, and {unit} would take it over",
+                "save it if anyone needs it and move it away, or plan another host; nothing here has been touched",
+            )
+    if needs.database_hosts and needs.database_hosts % 2 == 0 and DATABASE_UNIT not in facts.recorded:
+        yield Finding(
+            "error",
+            "database hosts",
+            f"are {needs.database_hosts}, an even number, so neither half has the majority when they lose each other",
+            "add one to the group `database` or take one out",
+        )
+
+
+def _environments(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    later = {
+        service: release
+        for service, release in sorted(facts.releases.items())
+        if release_number(release) > release_number(needs.release) > ()
+    }
+    for service, release in later.items():
+        yield Finding(
+            "error",
+            f"release of {service}",
+            f"is {release} on this host, planned is {needs.release}, which is older",
+            f"set brume_release to {max(later.values(), key=release_number)}; a database's schema has no way back",
+        )
+    if facts.wheelhouse:
+        missing = [one.service for one in needs.environments if one.path not in facts.built]
+        yield Finding(
+            "error" if missing else "warning",
+            "brume_wheelhouse",
+            f"{needs.wheelhouse} {facts.wheelhouse}",
+            "put the wheels that the locks name there, let this host reach it, or correct brume_wheelhouse",
+        )
+
+
+def release_number(name: str) -> tuple[int, ...]:
+    """Return a release as it sorts, such as (2026, 1); empty for what is none, such as a development branch."""
+    return tuple(int(part) for part in name.split(".")) if re.fullmatch(r"\d+\.\d+", name) else ()
+
+
 def gather(needs: Requirements) -> Facts:
     """Read the host. Raises OSError when /proc cannot be read."""
     release = parse_os_release(_read("/etc/os-release"))
@@ -275,7 +383,80 @@ def gather(needs: Requirements) -> Facts:
         listeners=listeners({port.port for port in needs.ports}),
         tun=os.path.exists("/dev/net/tun"),
         kvm=kvm_problem() if needs.kvm else "",
-        deployed=os.path.isdir("/var/lib/brume/units"),
+        recorded=frozenset(name.removesuffix(".json") for name in _names(RECORDS)),
+        mtus={name: int(_read(f"/sys/class/net/{name}/mtu") or 0) for name in needs.mtus},
+        mounts={path: reason for path in needs.disk_bytes if (reason := mount_problem(path))},
+        filled=frozenset(path for path in needs.data if set(_names(path)) - {"lost+found"}),
+        claimed=claims.claimed(),
+        built=frozenset(one.path for one in needs.environments if os.path.exists(f"{one.path}/{BUILT}")),
+        releases={one.service: runs for one in needs.environments if (runs := running_release(one.current))},
+        wheelhouse=wheelhouse_problem(needs.wheelhouse),
+    )
+
+
+def _names(folder: str) -> list[str]:
+    """Return what is in a folder, nothing when it is not there."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def running_release(link: str) -> str:
+    """Return the release that a service's link `current` leads to, whose name is `<release>-<digest of the lock>`."""
+    try:
+        return os.path.basename(os.readlink(link)).rpartition("-")[0]
+    except OSError:
+        return ""
+
+
+def mount_problem(path: str) -> str:
+    """Return why nothing can be installed below a path, whose file system is that of the nearest parent, or nothing."""
+    flags = os.statvfs(_existing(path)).f_flag
+    if flags & os.ST_RDONLY:
+        return "is mounted read-only"
+    return "is mounted noexec, and programs are to run from there" if flags & os.ST_NOEXEC and path == "/opt" else ""
+
+
+def wheelhouse_problem(place: str) -> str:
+    """Return why a wheelhouse, a folder or an address, cannot be used from this host, or nothing."""
+    if not place:
+        return ""
+    if not place.startswith(("http://", "https://")):
+        if not os.path.isdir(place):
+            return "is no folder on this host"
+        return "" if any(name.endswith(".whl") for name in _names(place)) else "holds no wheel"
+    try:
+        with _opener(place).open(place, timeout=WHEELHOUSE_SECONDS) as answer:
+            answer.read(1)
+    except urllib.error.HTTPError as error:
+        return f"answers {error.code} {error.reason}"
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+        return f"does not answer this host ({getattr(error, 'reason', None) or error})"
+    return ""
+
+
+def _opener(address: str) -> urllib.request.OpenerDirector:
+    """Return what opens an address with the proxy and the trust that uv will have."""
+    # Imported here, because it needs a Python whose lack is a finding.
+    from ansible_collections.brume.cloud.plugins.module_utils import uv_environments  # noqa: PLC0415
+
+    try:
+        settings = uv_environments.host_variables(os.environ)
+    except uv_environments.BuildError as error:
+        raise ValueError(str(error)) from None
+    folded = {key.lower(): value for key, value in settings.items()}
+    proxies = {
+        scheme: proxy
+        for scheme in ("http", "https")
+        if (proxy := folded.get(f"{scheme}_proxy", folded.get("all_proxy")))
+    }
+    host = urllib.request.Request(address).host or ""  # noqa: S310  # http and https only, see wheelhouse_problem
+    if urllib.request.proxy_bypass_environment(host, {"no": folded.get("no_proxy", "")}):  # type: ignore[attr-defined]
+        proxies = {}
+    context = ssl.create_default_context(cafile=settings.get("SSL_CERT_FILE"))
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context)
     )
 
 
@@ -303,10 +484,15 @@ def memory_mib(meminfo: str, cgroup_limit: str) -> int:
 
 def free_bytes(path: str) -> int:
     """Return the space that is free for anyone below a path, or below the nearest parent that exists."""
+    status = os.statvfs(_existing(path))
+    return status.f_bavail * status.f_frsize
+
+
+def _existing(path: str) -> str:
+    """Return the path, or the nearest parent that exists."""
     while not os.path.exists(path) and path != "/":
         path = os.path.dirname(path)
-    status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
+    return path
 
 
 def kvm_problem() -> str:
@@ -451,4 +637,10 @@ def requirements(params: Mapping[str, Any]) -> Requirements:
         ports=tuple(Listener(item["address"] or "0.0.0.0", int(item["port"]), unit=item["unit"]) for item in ports),  # noqa: S104
         tun=bool(params["tun"]),
         kvm=bool(params["kvm"]),
+        mtus={item["name"]: item["mtu"] for item in params["interfaces"] if item.get("mtu")},
+        data={item["path"]: item["unit"] for item in params["data"]},
+        environments=tuple(Environment(one["service"], one["path"], one["current"]) for one in params["environments"]),
+        release=params["release"] or "",
+        wheelhouse=params["wheelhouse"] or "",
+        database_hosts=int(params["database_hosts"]),
     )

@@ -34,7 +34,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.service_units import (
     uwsgi_path,
     uwsgi_text,
 )
-from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
+from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, settings_key
 
 CA_FILE = "/etc/brume/ca.crt"
 TLS_GROUP = "brume-tls"
@@ -132,7 +132,9 @@ class Renderer:
         try:
             return self.urls[service, interface]
         except KeyError:
-            raise KeyError(f"the service {service} has no {interface} endpoint in this cloud") from None
+            message = f"the service {service} has no {interface} endpoint in this cloud"
+            remedy = "add it to brume_services, and `catalog` to its description"
+            raise PlanError([Problem(f"roles/{service}/meta/service.yml", message, remedy)]) from None
 
     def _component_url(self, service: str, component: str, public: bool = False) -> str:
         frontend = self.frontends[f"{service}-{component}"]
@@ -239,17 +241,7 @@ class Renderer:
         for section in file.auth_sections:
             add({section: self.login(service, section)}, "the plan")
         for name in file.settings:
-            key = name if "/" in name else f"{service.name}/{name}"
-            if key not in self.sources.settings:
-                raise PlanError(
-                    [
-                        Problem(
-                            f"{service.file}: files.{file.name}.settings",
-                            f"`{name}` is no tree",
-                            f"write settings/{name}.yml",
-                        )
-                    ]
-                )
+            key = settings_key(service.name, name)
             add(self.sources.settings[key], f"settings {key}")
         for one in host.layers:
             override = one.variables.get("brume_config", {}).get(service.name, {})
@@ -275,7 +267,9 @@ class Renderer:
     def _text(text: str, names: Mapping[str, Any], place: str) -> str:
         try:
             return _template(text).render(names)
-        except (jinja2.TemplateError, KeyError, AttributeError, TypeError) as error:
+        except PlanError:
+            raise
+        except Exception as error:  # an expression of the operator's can raise anything, such as ZeroDivisionError
             raise PlanError(
                 [Problem(place, f"cannot be rendered: {error}", "correct the value or template")]
             ) from error

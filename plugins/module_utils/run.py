@@ -6,7 +6,6 @@ Where the callback is not enabled, `current` computes the plan itself: the same 
 
 from __future__ import annotations
 
-import base64
 import getpass
 import os
 import secrets
@@ -18,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import inventory_data, plan, sources
+from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks, inventory_data, plan, sources
+from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, Vault, parse_master_key
 
 _state: dict[str, plan.Plan | plan.PlanError] = {}
@@ -71,7 +71,10 @@ def own() -> Own | None:
 
 
 def prepare(inventory: Any, loader: Any, variable_manager: Any) -> None:
-    """Compute the plan of this run and keep it, or its error."""
+    """Compute the plan of this run and keep it, or its error.
+
+    Raises PlanError when files of the inventory are broken: Ansible cannot go on with them either.
+    """
     project = sources.load()
     prefixes = {
         "brume_",
@@ -83,6 +86,10 @@ def prepare(inventory: Any, loader: Any, variable_manager: Any) -> None:
         _state["plan"] = plan.plan(data, project)
     except plan.PlanError as error:
         _state["plan"] = error
+    except inventory_data.Unreadable as error:
+        broken = plan.PlanError(error.problems)
+        _state["plan"] = broken
+        raise broken from None
 
 
 def current(task_vars: Mapping[str, Any]) -> plan.Plan:
@@ -100,12 +107,24 @@ def vault(variables: Mapping[str, Any], generations: Mapping[str, int]) -> Vault
     """Return the cloud's secrets from the two private variables; raises SecretError without a usable master key."""
     explicit = variables.get("brume_secrets") or {}
     if not isinstance(explicit, Mapping) or not all(isinstance(value, str) for value in explicit.values()):
-        raise SecretError(
-            "brume_secrets: is no mapping of names to strings; write `nova/keystone: <value>` lines below it"
-        )
+        raise SecretError("brume_secrets", "is no mapping of names to strings", "write `nova/keystone: <value>` lines")
     return Vault(parse_master_key(variables.get("brume_master_key")), dict(explicit), generations)
+
+
+def secret_problems(variables: Mapping[str, Any], found: plan.Plan | None) -> list[Problem]:
+    """Return what is wrong with the two private variables; of a cloud that cannot be planned, with the key alone."""
+    problems = []
+    try:
+        parse_master_key(variables.get("brume_master_key"))
+    except SecretError as error:
+        problems.append(error.problem)
+    if found is not None and variables.get("brume_secrets"):
+        services = [sources.load().services[name] for name in found.cloud.services]
+        names = inventory_checks.secret_names(services, found.cloud.cells, found.hosts)
+        problems += inventory_checks.explicit_secrets(variables["brume_secrets"], names)
+    return problems
 
 
 def placeholder_vault() -> Vault:
     """Return secrets for renderings that go nowhere (`plan.yml --tags render`): none is a real one."""
-    return Vault(parse_master_key(base64.b64encode(bytes(32)).decode()))
+    return Vault(bytes(32))

@@ -11,6 +11,9 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 
 MASTER_KEY_BYTES = 32
 """Shortest accepted master key, in bytes: the output size of the HMAC that HKDF is built on (RFC 5869, section 4)."""
@@ -22,28 +25,34 @@ _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
 
 
 class SecretError(ValueError):
-    """The master key or an explicit secret cannot be used; the message says why and what to do."""
+    """The master key or an explicit secret cannot be used; `problem` says which, why and what to do."""
+
+    def __init__(self, variable: str, message: str, remedy: str) -> None:
+        """Keep the problem; its line is the message."""
+        self.problem = Problem(variable, message, remedy)
+        super().__init__(str(self.problem))
 
 
-def parse_master_key(text: str | None) -> bytes:
+def parse_master_key(text: Any) -> bytes:
     """Return the key's bytes from its base64 text.
 
     Raises SecretError when it is missing, no base64, or shorter than MASTER_KEY_BYTES.
     """
-    if not text or not text.strip():
-        raise SecretError(
-            "brume_master_key: missing; make one with `openssl rand -base64 32`, keep it in an Ansible Vault file "
-            "or behind a lookup, and set brume_master_key to it"
-        )
+    remedy = "make one with `openssl rand -base64 32`"
+    if text is None or text == "" or (isinstance(text, str) and not text.strip()):
+        where = "keep it in an Ansible Vault file of group_vars/all or behind a lookup, and set brume_master_key to it"
+        raise SecretError("brume_master_key", "is missing", f"{remedy}, {where}")
+    if not isinstance(text, str):
+        raise SecretError("brume_master_key", "is no text", f"{remedy}, and write it in quotes")
     try:
         key = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise SecretError("brume_master_key: not base64; make one with `openssl rand -base64 32`") from None
+        raise SecretError("brume_master_key", "is not base64", remedy) from None
     if len(key) < MASTER_KEY_BYTES:
-        raise SecretError(
-            f"brume_master_key: {len(key)} bytes, at least {MASTER_KEY_BYTES} are needed; "
-            "make one with `openssl rand -base64 32`"
-        )
+        message = f"has {len(key)} bytes, and at least {MASTER_KEY_BYTES} are needed"
+        raise SecretError("brume_master_key", message, remedy)
+    if len(set(key)) < MASTER_KEY_BYTES // 4:
+        raise SecretError("brume_master_key", "is not random: it repeats a few bytes", remedy)
     return key
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+import os
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem, Service, read_service
-from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
+from ansible_collections.brume.cloud.plugins.module_utils.locks import LockError, lock_digest, parse_lock
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import load as load_schema
 
@@ -18,29 +20,100 @@ COLLECTION = Path(__file__).resolve().parent.parent.parent
 """The collection's folder: the checkout, or where Galaxy put it."""
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A YAML loader that refuses a key said twice, where the standard one keeps the last in silence."""
+class _UniqueKeys:
+    """A part of a YAML loader that refuses a key said twice, where the standard one keeps the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; raises ConstructorError for a key that repeats or is none."""
+        loader: Any = self
+        seen: set[Any] = set()
+        for key_node, _value in node.value if isinstance(node, yaml.MappingNode) else ():
+            key = loader.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a list or mapping is no key", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key `{key}` stands here a second time", key_node.start_mark
+                )
+            seen.add(key)
+        result: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[misc]
+        return result
 
 
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _value in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key `{key}` stands here a second time", key_node.start_mark
-            )
-        seen.add(key)
-    return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=True))
+class _Tolerant(_UniqueKeys):
+    """Reads what Ansible would; the values behind its tags (`!vault`, `!unsafe`) do not matter to those who ask."""
 
 
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+class _Project(_UniqueKeys, yaml.SafeLoader):
+    pass
 
 
-def read_yaml(path: Path) -> Any:
-    """Return the file's content; raises yaml.YAMLError, with line and column, for what is no YAML or repeats a key."""
-    with path.open(encoding="utf-8") as stream:
-        return yaml.load(stream, Loader=_UniqueKeys)  # noqa: S506  # a subclass of SafeLoader
+class _Inventory(_Tolerant, yaml.SafeLoader):
+    pass
+
+
+class _FastProject(_UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    pass
+
+
+class _FastInventory(_Tolerant, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    pass
+
+
+def _untagged(loader: Any, _suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return str(node.value)
+
+
+_Inventory.add_multi_constructor("!", _untagged)
+_FastInventory.add_multi_constructor("!", _untagged)
+
+
+def read_yaml(text: str, tags: bool = False) -> Any:
+    """Return the content of YAML text; raises yaml.YAMLError, with line and column, also for a key said twice.
+
+    With `tags`, Ansible's are accepted and left out.
+    """
+    # libyaml has other words for the same mistakes; those of one reader are enough.
+    with contextlib.suppress(Exception):
+        return yaml.load(text, Loader=_FastInventory if tags else _FastProject)  # noqa: S506  # SafeLoaders
+    try:
+        return yaml.load(text, Loader=_Inventory if tags else _Project)  # noqa: S506
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # what Python says of `2026-02-30` or `!!int ""`
+        raise yaml.YAMLError(str(error)) from None
+
+
+def read_text(path: Path, shown: str, problems: list[Problem]) -> str | None:
+    """Return a file's text, or None after noting why it cannot be read; `shown` is its name in messages."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        problems.append(Problem(f"{shown}:{line}", "is not UTF-8", "save the file as UTF-8"))
+    except OSError as error:
+        problems.append(
+            Problem(shown, f"cannot be read ({error.strerror})", "see that it is there and that you may read it")
+        )
+    return None
+
+
+def yaml_problem(error: yaml.YAMLError, shown: str) -> Problem:
+    """Return a YAML error as a problem with file and line; `shown` is the file's name."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"{shown}:{mark.line + 1}" if mark is not None else shown
+    message = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    if "'\\t'" in str(message):
+        return Problem(where, "holds a tab where YAML wants spaces", "replace the tab by spaces")
+    if "a second time" in str(message):
+        return Problem(where, str(message), "remove one of the two")
+    context = getattr(error, "context", None)
+    text = " ".join(f"{f'{context}: ' if context else ''}{message}".split())
+    return Problem(where, f"is no YAML ({text})", "correct the line, or what stands before it: quotes, indents, colons")
 
 
 @dataclass(frozen=True)
@@ -51,6 +124,7 @@ class Variable:
     type: str
     default: Any
     choices: tuple[Any, ...] = ()
+    elements: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,11 +136,76 @@ class Sources:
     locks: Mapping[str, Mapping[str, str]]
     hooks: Mapping[str, tuple[str, ...]]
     variables: Mapping[str, Variable]
-    packages: Mapping[str, Mapping[str, str]]
+    packages: Mapping[str, Mapping[str, Any]]
     problems: tuple[Problem, ...] = ()
     root: Path = COLLECTION
     templates: Mapping[str, str] = field(default_factory=dict)
     schemas: Mapping[str, Mapping[str, Schema | None]] = field(default_factory=dict)
+    lock_mistakes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By service and release: why a lock cannot be used."""
+    unread: tuple[str, ...] = ()
+    """Services whose descriptions cannot be read."""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads files below `root`; what is wrong with them goes to `problems`."""
+
+    root: Path
+    problems: list[Problem]
+
+    def shown(self, path: Path) -> str:
+        """Return a file's name in messages."""
+        return str(path.relative_to(self.root))
+
+    def text(self, path: Path) -> str | None:
+        """Return a file's text."""
+        return read_text(path, self.shown(path), self.problems)
+
+    def parsed(self, path: Path) -> Any:
+        """Return a file's YAML: None for a file that cannot be read, an empty mapping for an empty one."""
+        try:
+            found = self.text(path)
+            return None if found is None else read_yaml(found) or {}
+        except yaml.YAMLError as error:
+            self.problems.append(yaml_problem(error, self.shown(path)))
+            return None
+
+    def mapping(self, path: Path, inner: tuple[type, ...], what: str) -> dict[str, Any]:
+        """Return a file's mapping whose values are of some types; others are problems and left out."""
+        data = self.parsed(path)
+        if data is not None and not isinstance(data, dict):
+            self.problems.append(Problem(self.shown(path), "is no mapping", f"write {what}"))
+        result = {}
+        for key, value in data.items() if isinstance(data, dict) else ():
+            if isinstance(key, str) and isinstance(value, inner):
+                result[key] = value
+            else:
+                self.problems.append(Problem(f"{self.shown(path)}: {key}", "has not the right form", f"write {what}"))
+        return result
+
+    def locks(self, role: Path) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the digests of a role's locks by release, and why those that break the rules do."""
+        digests, mistakes = {}, {}
+        for path in sorted(role.glob("files/locks/*.txt")):
+            lock = self.text(path)
+            digests[path.stem] = lock_digest(lock or "")
+            try:
+                parse_lock(lock or "", self.shown(path))
+            except LockError as error:
+                mistakes[path.stem] = str(error) if lock is not None else ""
+        return digests, mistakes
+
+    def schemas(self, role: Path) -> dict[str, Schema | None]:
+        """Return a role's option schemas by release."""
+        result = {}
+        for path in sorted(role.glob("files/schemas/*.json")):
+            try:
+                result[path.stem] = load_schema(path)
+            except (ValueError, OSError) as error:
+                message = f"is no option schema ({error.__cause__ or error!r})"
+                self.problems.append(Problem(self.shown(path), message, "make it again with tools/schemas.py"))
+        return result
 
 
 @functools.cache
@@ -86,38 +225,35 @@ def load(root: Path = COLLECTION) -> Sources:
     packages: dict[str, Any] = {}
     schemas: dict[str, dict[str, Schema | None]] = {}
 
-    def parsed(path: Path) -> Any:
-        try:
-            return read_yaml(path)
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            problems.append(Problem(str(path.relative_to(root)), " ".join(str(error).split()), "correct the file"))
-            return None
-
+    lock_mistakes: dict[str, dict[str, str]] = {}
+    unread: list[str] = []
+    reader = _Reader(root, problems)
     for role in sorted((root / "roles").iterdir()):
         for path in sorted(role.glob("settings/*.yml")):
             owner = "shared" if role.name == "phase_configure" else role.name
-            settings[f"{owner}/{path.stem}"] = parsed(path) or {}
+            settings[f"{owner}/{path.stem}"] = reader.mapping(path, (dict,), "sections, and `option: value` below each")
         for path in sorted(role.glob("files/os/*.yml")):
-            packages[path.stem] = parsed(path) or {}
+            packages[path.stem] = reader.mapping(path, (str, list), "`package: its name there`, or a list")
         if (role / "meta/argument_specs.yml").exists():
-            variables.update(_variables(parsed(role / "meta/argument_specs.yml")))
+            variables.update(_variables(reader.parsed(role / "meta/argument_specs.yml")))
         description = role / "meta/service.yml"
-        if not description.exists():
+        if not os.path.lexists(description):
             continue
-        data = parsed(description)
+        data = reader.parsed(description)
         if data is None:
+            unread.append(role.name)
             continue
         services[role.name], found = read_service(data, str(description.relative_to(root)), role.name)
         problems += found
-        locks[role.name] = {
-            path.stem: lock_digest(path.read_text(encoding="utf-8")) for path in role.glob("files/locks/*.txt")
-        }
-        schemas[role.name] = {path.stem: load_schema(path) for path in role.glob("files/schemas/*.json")}
+        locks[role.name], lock_mistakes[role.name] = reader.locks(role)
+        schemas[role.name] = reader.schemas(role)
         for path in sorted(role.glob("tasks/*.yml")):
             if path.stem != "main":
                 hooks.setdefault(path.stem, []).append(role.name)
         for path in sorted(role.glob("templates/*.j2")):
-            templates[f"{role.name}/{path.name}"] = path.read_text(encoding="utf-8")
+            templates[f"{role.name}/{path.name}"] = reader.text(path) or ""
+    for one in services.values():
+        problems += missing_parts(one, settings, templates)
     return Sources(
         services,
         settings,
@@ -129,12 +265,35 @@ def load(root: Path = COLLECTION) -> Sources:
         root,
         templates,
         schemas,
+        lock_mistakes,
+        tuple(unread),
     )
+
+
+def missing_parts(service: Service, settings: Mapping[str, Any], templates: Mapping[str, str]) -> list[Problem]:
+    """Return the trees and templates that a description names and that are not there."""
+    result = []
+    for file in service.files.values():
+        where = f"{service.file}: files.{file.name}"
+        for name in file.settings:
+            if settings_key(service.name, name) not in settings:
+                result.append(Problem(f"{where}.settings", f"`{name}` is no tree", f"write settings/{name}.yml"))
+        if file.template and f"{service.name}/{file.template}" not in templates:
+            remedy = f"write templates/{file.template}"
+            result.append(Problem(f"{where}.template", f"`{file.template}` is no template", remedy))
+    return result
+
+
+def settings_key(service: str, tree: str) -> str:
+    """Return the key in Sources.settings of a tree as a description names it: shared ones have their folder."""
+    return tree if "/" in tree else f"{service}/{tree}"
 
 
 def _variables(data: Any) -> dict[str, Variable]:
     options = (((data or {}).get("argument_specs") or {}).get("main") or {}).get("options") or {}
     return {
-        name: Variable(name, spec.get("type", "str"), spec.get("default"), tuple(spec.get("choices", ())))
+        name: Variable(
+            name, spec.get("type", "str"), spec.get("default"), tuple(spec.get("choices", ())), spec.get("elements", "")
+        )
         for name, spec in options.items()
     }

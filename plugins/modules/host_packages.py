@@ -19,6 +19,13 @@ options:
     type: list
     elements: str
     default: []
+  claims:
+    description:
+      - Folders of data that packages fill and that are the project's from now on, see M(brume.cloud.preflight).
+      - They are recorded in C(/var/lib/brume/data.json) before anything is installed.
+    type: list
+    elements: str
+    default: []
   cache_seconds: {description: Age up to which the package lists are good enough., type: int, default: 3600}
   lock_seconds: {description: How long to wait for another apt or dpkg., type: int, default: 300}
   unsafe_io:
@@ -43,7 +50,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: One sentence for each package that changes.
+  description: One sentence for each package that changes and each folder that is claimed.
   type: list
   elements: str
   returned: success
@@ -57,12 +64,13 @@ updated:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import apt, convergence, host_lock
+from ansible_collections.brume.cloud.plugins.module_utils import apt, claims, convergence, host_lock
 
 SPEC: dict[str, Any] = {
     "packages": {"type": "list", "elements": "str", "default": []},
     "absent": {"type": "list", "elements": "str", "default": []},
     "hold_units": {"type": "list", "elements": "str", "default": []},
+    "claims": {"type": "list", "elements": "str", "default": []},
     "cache_seconds": {"type": "int", "default": 3600},
     "lock_seconds": {"type": "int", "default": 300},
     "unsafe_io": {"type": "bool", "default": False},
@@ -85,16 +93,8 @@ def predict(install: list[str], remove: list[str], options: list[str], certain: 
     return [f"install package {name}" for name in install] + [f"remove package {name}" for name in remove]
 
 
-def transaction(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Find, predict and, unless in check mode, install. Raises AptError."""
-    packages, absent = list(dict.fromkeys(params["packages"])), list(dict.fromkeys(params["absent"]))
-    both = sorted(set(packages) & set(absent))
-    if both:
-        raise apt.AptError(f"{names(both)}: both planned and to be removed; take them out of one list")
-    status = apt.query([*packages, *absent])
-    install, remove = apt.missing(packages, status), apt.surplus(absent, status)
-    if not install and not remove:
-        return {"changed": False, "actions": [], "updated": False, "diff": []}
+def change(params: dict[str, Any], install: list[str], remove: list[str], check_mode: bool) -> tuple[bool, list[str]]:
+    """Install and remove, or predict it; return whether the lists were read anew, and the actions. Raises AptError."""
     options = apt.options(params["unsafe_io"], params["lock_seconds"])
     updated, actions = False, []
     stale = bool(install) and apt.cache_age() > params["cache_seconds"]
@@ -117,9 +117,30 @@ def transaction(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             done = apt.run(["apt-get", *options, "--no-install-recommends", "install", *wanted])
             if done.code:
                 raise apt.failure(f"apt-get install of {names(wanted)}", done)
-            left = apt.missing(packages, apt.query(packages))
+            left = apt.missing(params["packages"], apt.query(list(dict.fromkeys(params["packages"]))))
             if left:
                 raise apt.AptError(f"{names(left)}: not installed although apt says so; virtual packages must be named")
+    return updated, actions
+
+
+def transaction(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Find, predict and, unless in check mode, install. Raises AptError."""
+    packages, absent = list(dict.fromkeys(params["packages"])), list(dict.fromkeys(params["absent"]))
+    both = sorted(set(packages) & set(absent))
+    if both:
+        raise apt.AptError(f"{names(both)}: both planned and to be removed; take them out of one list")
+    status = apt.query([*packages, *absent])
+    install, remove = apt.missing(packages, status), apt.surplus(absent, status)
+    unclaimed = sorted({*params["claims"]} - claims.claimed())
+    if not install and not remove and not unclaimed:
+        return {"changed": False, "actions": [], "updated": False, "diff": []}
+    if unclaimed and not check_mode:
+        claims.claim(unclaimed)
+    claiming = [f"claim {path}" for path in unclaimed]
+    updated, actions = False, list[str]()
+    if install or remove:
+        updated, actions = change(params, install, remove, check_mode)
+    actions = claiming + actions
     before = "".join(f"{name} {status.get(name, 'not installed')}\n" for name in [*install, *remove])
     after = "".join(f"{line}\n" for line in actions)
     return {

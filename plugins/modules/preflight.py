@@ -21,6 +21,7 @@ options:
     suboptions:
       name: {description: Name., type: str, required: true}
       addresses: {description: Addresses it must hold., type: list, elements: str, default: []}
+      mtu: {description: Bytes that a packet on it may have at least., type: int}
   ports:
     description: TCP ports the plan needs.
     type: list
@@ -32,6 +33,28 @@ options:
       unit: {description: Unit that will hold it; it may hold it already., type: str, required: true}
   tun: {description: Whether tap devices are needed., type: bool, default: false}
   kvm: {description: Whether guests of KVM must be possible., type: bool, default: false}
+  data:
+    description: Folders that must be empty unless what is in them is the project's own.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path: {description: Folder., type: str, required: true}
+      unit: {description: Unit that keeps its data there., type: str, required: true}
+  environments:
+    description: Python environments that the plan puts on this host.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      service: {description: Service., type: str, required: true}
+      path: {description: Where it is built., type: str, required: true}
+      current: {description: Link to the one in use., type: str, required: true}
+  release: {description: Planned release., type: str}
+  wheelhouse:
+    description: Folder or address that this host gets wheels from. It is opened once when it is an address.
+    type: str
+  database_hosts: {description: 'Number of database hosts, on one of them; 0 elsewhere.', type: int, default: 0}
 attributes:
   check_mode: {support: full, description: It never changes anything.}
   diff_mode: {support: none, description: There is nothing to show.}
@@ -78,6 +101,7 @@ SPEC: dict[str, Any] = {
         "options": {
             "name": {"type": "str", "required": True},
             "addresses": {"type": "list", "elements": "str", "default": []},
+            "mtu": {"type": "int"},
         },
     },
     "ports": {
@@ -92,6 +116,25 @@ SPEC: dict[str, Any] = {
     },
     "tun": {"type": "bool", "default": False},
     "kvm": {"type": "bool", "default": False},
+    "data": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"path": {"type": "str", "required": True}, "unit": {"type": "str", "required": True}},
+    },
+    "environments": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "service": {"type": "str", "required": True},
+            "path": {"type": "str", "required": True},
+            "current": {"type": "str", "required": True},
+        },
+    },
+    "release": {"type": "str"},
+    "wheelhouse": {"type": "str"},
+    "database_hosts": {"type": "int", "default": 0},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS
@@ -32,13 +33,18 @@ IPV6: dict[str, Any] = {
 def inventory(
     variables: dict[str, Any],
     hosts: dict[str, dict[str, Any]] | None = None,
-    groups: dict[str, list[str]] | None = None,
+    groups: Mapping[str, list[str] | None] | None = None,
     layers: dict[str, dict[str, Any]] | None = None,
 ) -> Inventory:
-    """Return an inventory: `variables` of all, `hosts` with their own, group -> hosts, and `layers` of groups."""
-    own = hosts or {"aio": {"brume_addresses": {"management": "192.0.2.11"}}}
+    """Return an inventory: `variables` of all, `hosts` with their own, group -> hosts, and `layers` of groups.
+
+    A group whose hosts are None is not there.
+    """
+    own = hosts if hosts is not None else {"aio": {"brume_addresses": {"management": "192.0.2.11"}}}
     members = {name: tuple(own) for name in GROUPS if name not in ("block", "object")}
-    members |= {name: tuple(found) for name, found in (groups or {}).items()}
+    members |= {name: tuple(found) for name, found in (groups or {}).items() if found is not None}
+    for name in [name for name, found in (groups or {}).items() if found is None]:
+        del members[name]
     common = Layer("all", variables, dict.fromkeys(variables, "group_vars/all.yml"))
     named = {name: Layer(f"group {name}", found) for name, found in (layers or {}).items()}
     return Inventory(

@@ -34,11 +34,13 @@ def test_openssl_accepts_authority_certificate_and_key(tmp_path: Path) -> None:
     [
         ("none", ""),
         ("missing", "there is none"),
-        ("garbage", "cannot be read"),
-        ("other key", "another key"),
-        ("other authority", "another authority"),
-        ("ending", "it ends on"),
-        ("names", "names have changed"),
+        ("garbage", "it cannot be read"),
+        ("other key", "it belongs to another key"),
+        ("other authority", "another authority signed it"),
+        ("ending", "it ends on 2027-12-26"),
+        ("expired", "it has ended on 2027-12-26"),
+        ("of tomorrow", "it is valid from 2026-11-23 on only"),
+        ("names", "the host's names have changed"),
     ],
 )
 def test_why_a_certificate_is_replaced(change: str, expected: str) -> None:
@@ -56,8 +58,19 @@ def test_why_a_certificate_is_replaced(change: str, expected: str) -> None:
         ca = certificates.authority(KEY, 2)
     elif change == "ending":
         now = NOW + certificates.LIFETIME - datetime.timedelta(days=29)
+    elif change == "expired":
+        now = NOW + certificates.LIFETIME + datetime.timedelta(days=1)
+    elif change == "of tomorrow":
+        now = NOW - datetime.timedelta(days=1)
     elif change == "names":
         names = [*NAMES, "192.0.2.12"]
-    fault = certificates.fault(pem, ca, key, names, now)
-    assert expected in fault
-    assert bool(fault) == bool(expected)
+    assert certificates.fault(pem, ca, key, names, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("year", "expected"),
+    [(1970, "says 1970-06-01"), (2025, "says 2025-06-01"), (2026, ""), (2044, ""), (2045, "says 2045-06-01")],
+)
+def test_a_clock_that_is_far_off_makes_no_certificate(year: int, expected: str) -> None:
+    fault = certificates.clock_fault(datetime.datetime(year, 6, 1, tzinfo=datetime.UTC))
+    assert fault.partition(",")[0] == expected

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.brume.cloud.plugins.module_utils import apt, keystone_bootstrap, rollout, schema
+from ansible_collections.brume.cloud.plugins.module_utils import apt, claims, keystone_bootstrap, rollout, schema
 
 PACKAGE = "ansible_collections.brume.cloud.plugins.modules"
 ME = {"owner": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
@@ -257,6 +257,33 @@ def test_host_packages(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "log").read_text().splitlines()[-1].startswith("dpkg-query"), "one process"
     both = call("host_packages", {"packages": ["nano"], "absent": ["nano"]})
     assert "both planned and to be removed" in both["msg"]
+
+
+def test_host_packages_claim_data_before_they_make_it(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("dpkg-query", "dpkg", "apt-get"):
+        program(tmp_path / f"bin/{name}", APT.format(root=tmp_path, policy=tmp_path / "policy-rc.d"))
+    program(tmp_path / "bin/apt-get", "exit 1\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    held_back = apt.held_back
+    monkeypatch.setattr(
+        apt, "held_back", lambda units: held_back(units, str(tmp_path / "policy-rc.d"), str(tmp_path / "saved"))
+    )
+    monkeypatch.setattr(apt, "cache_age", lambda: 0.0)
+    monkeypatch.setattr(claims, "CLAIMS", str(tmp_path / "data.json"))
+    arguments = {"packages": ["haproxy", "nano"], "claims": ["/var/lib/mysql"]}
+    assert call("host_packages", arguments, check=True).get("failed")
+    assert claims.claimed() == frozenset(), "a dry run claims nothing"
+    assert call("host_packages", arguments)["failed"], "the packages could not be installed"
+    assert claims.claimed() == {"/var/lib/mysql"}, "and what they left behind is known all the same"
+
+
+def test_a_claim_alone_is_a_change(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin/dpkg-query", "exit 0\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(claims, "CLAIMS", str(tmp_path / "data.json"))
+    assert converges(call, "host_packages", {"claims": ["/var/lib/mysql"]}) == ["claim /var/lib/mysql"]
 
 
 def test_preflight(call: Call) -> None:

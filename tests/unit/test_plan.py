@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import netaddr
 import pytest
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import check
-from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
+from .goldens import golden
 from .inventories import AIO, IPV6, inventory
-
-GOLDEN = Path(__file__).parent / "golden"
 
 IPV6_HOSTS = {
     name: {
@@ -44,15 +41,6 @@ def planned(variables: dict[str, Any], **rest: Any) -> Plan:
 
 def renderer(found: Plan) -> Renderer:
     return Renderer(found, sources.load(), lambda name: f"<{name}>")
-
-
-def golden(name: str, text: str) -> None:
-    """Compare with a golden file; BRUME_GOLDEN=write makes it anew."""
-    path = GOLDEN / name
-    if os.environ.get("BRUME_GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
 
 
 def test_one_host() -> None:
@@ -134,86 +122,6 @@ def test_overrides_go_from_all_to_group_to_host() -> None:
         assert line in rendered.text.splitlines()
     assert rendered.layers["DEFAULT", "shared"] == "host_vars/aio.yml"
     assert rendered.layers["DEFAULT", "all"] == "group_vars/all.yml"
-
-
-NETWORKS = AIO["brume_networks"]
-
-BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "malformed cidr": (
-        {"brume_networks": NETWORKS | {"management": {"cidr": "192.0.2.0/33", "interface": "eth0"}}},
-        {},
-    ),
-    "host bits in a cidr": (
-        {"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.7/24", "interface": "e"}}},
-        {},
-    ),
-    "overlapping networks": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "192.0.2.0/25", "interface": "e"}}}, {}),
-    "vip outside its network": (
-        {"brume_networks": NETWORKS | {"management": {"cidr": "192.0.2.0/24", "interface": "eth0", "vip": "10.0.0.1"}}},
-        {},
-    ),
-    "vip that a host holds": (
-        {
-            "brume_networks": NETWORKS
-            | {"management": {"cidr": "192.0.2.0/24", "interface": "eth0", "vip": "192.0.2.11"}}
-        },
-        {},
-    ),
-    "network without an interface": ({"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.0/24"}}}, {}),
-    "unknown key of a network": (
-        {"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.0/24", "interface": "e", "cdir": 1}}},
-        {},
-    ),
-    "no external network": ({"brume_networks": {"management": NETWORKS["management"]}}, {}),
-    "a small mtu": (
-        {"brume_networks": NETWORKS | {"tunnel": {"cidr": "203.0.113.0/24", "interface": "e", "mtu": 9}}},
-        {},
-    ),
-    "unknown service": ({"brume_services": ["keystone", "novva"]}, {}),
-    "missing requirement": ({"brume_services": ["keystone", "nova"]}, {}),
-    "unknown release": ({"brume_release": "2031.1"}, {}),
-    "unknown variable": ({"brume_relase": "2026.1"}, {}),
-    "wrong type": ({"brume_services": "keystone"}, {}),
-    "choice": ({"libvirt_virt_type": "xen"}, {}),
-    "two hosts with one address": (
-        {},
-        {"hosts": {name: {"brume_addresses": {"management": "192.0.2.11"}} for name in ("one", "two")}},
-    ),
-    "address outside its network": ({}, {"hosts": {"aio": {"brume_addresses": {"management": "10.0.0.1"}}}}),
-    "no address": ({}, {"hosts": {"aio": {"brume_addresses": {"management": "nowhere"}}}}),
-    "address on no network": (
-        {},
-        {"hosts": {"aio": {"brume_addresses": {"management": "192.0.2.11", "managment": "192.0.2.12"}}}},
-    ),
-    "host without an address": ({}, {"hosts": {"aio": {}}}),
-    "bad host name": ({}, {"hosts": {"Häuschen": {"brume_addresses": {"management": "192.0.2.11"}}}}),
-    "long host name": ({}, {"hosts": {"a" * 63 + ".example": {"brume_addresses": {"management": "192.0.2.11"}}}}),
-    "override of an unknown service": ({"brume_config": {"novva": {"nova.conf": {}}}}, {}),
-    "override of an unknown file": ({"brume_config": {"nova": {"nova.cfg": {}}}}, {}),
-    "override that is no tree": ({"brume_config": {"nova": {"nova.conf": {"DEFAULT": "debug"}}}}, {}),
-    "override of a wrong type": ({"brume_config": {"nova": {"nova.conf": {"DEFAULT": {"debug": "perhaps"}}}}}, {}),
-    "missing group": ({}, {"groups": {"compute": []}}),
-}
-
-
-def messages(variables: dict[str, Any], rest: dict[str, Any]) -> str:
-    with pytest.raises(PlanError) as caught:
-        planned(AIO | variables, **rest)
-    return str(caught.value)
-
-
-def test_bad_input() -> None:
-    lines = []
-    for name, (variables, rest) in BAD.items():
-        lines.append(f"## {name}\n{messages(variables, rest)}\n")
-    golden("bad-input.txt", "\n".join(lines))
-
-
-def test_all_mistakes_are_reported_at_once() -> None:
-    variables = {"brume_services": ["keystone", "novva"], "brume_relase": "x", "brume_region": 7}
-    text = messages(variables, {"hosts": {"aio": {"brume_addresses": {"management": "10.0.0.1"}}}})
-    for part in ("novva", "brume_relase", "brume_region", "10.0.0.1", "mistakes"):
-        assert part in text
 
 
 def test_an_unknown_option_is_a_warning_that_names_it() -> None:
