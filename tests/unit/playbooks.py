@@ -21,4 +21,5 @@ def playbook(folder: Path, name: str, *options: str) -> subprocess.CompletedProc
     ]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(folder.parent / "ansible")}
     environment.pop("ANSIBLE_COLLECTIONS_PATH", None)
+    environment["ANSIBLE_STDOUT_CALLBACK"] = "ansible.builtin.default"  # one line with the whole result
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

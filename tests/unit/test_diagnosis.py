@@ -62,7 +62,7 @@ class MadeUp:
 
     def states(self, units: Sequence[str]) -> Mapping[str, State]:
         """Return the units' states."""
-        return {unit: State("loaded", "failed" if "nova-api" in unit else "active", "x", "enabled") for unit in units}
+        return {unit: State("loaded", "failed" if unit == "nova-api.service" else "active", "x", "enabled") for unit in units}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def test_modules_do_not_log_their_arguments(monkeypatch: pytest.MonkeyPatch) -> 
     action._task, action._templar = Task(), Task()
     action._task.args = {}
     action._templar.template = lambda value: value
-    key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+    key = base64.b64encode(bytes(range(32))).decode()
     result = action.run(None, {"inventory_hostname": "aio", "brume_master_key": key})
     assert called["module_args"]["databases"][0]["accounts"][0]["password"]
     assert called["task_vars"]["ansible_no_target_syslog"] is True

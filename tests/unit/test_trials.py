@@ -269,6 +269,7 @@ def test_exposure_needs_a_limit_and_a_reason() -> None:
     def problems(exposure: Any) -> list[str]:
         component = {"group": "control", "command": ["program"], "exposure": exposure}
         data = {"name": "demo", "wave": "core", "components": {"api": component}}
+        data["python"] = {"packages": ["demo"]}
         return [str(one) for one in read_service(data, "service.yml", "demo")[1]]
 
     assert problems({"limit": 9.2, "reason": "it is root"}) == []
