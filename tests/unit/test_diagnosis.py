@@ -62,7 +62,8 @@ class MadeUp:
 
     def states(self, units: Sequence[str]) -> Mapping[str, State]:
         """Return the units' states."""
-        return {unit: State("loaded", "failed" if unit == "nova-api.service" else "active", "x", "enabled") for unit in units}
+        states = {unit: "failed" if unit == "nova-api.service" else "active" for unit in units}
+        return {unit: State("loaded", state, "x", "enabled") for unit, state in states.items()}
 
 
 @pytest.fixture(scope="module")
