@@ -190,11 +190,11 @@ class Cloud:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.edits: list[Edit] = []
 
-    def run(self, inventory: Path, name: str, *words: str) -> Record:
-        """Run site.yml and return its record. Raises PredictionError."""
+    def run(self, inventory: Path, name: str, *words: str, playbook: str = "site.yml") -> Record:
+        """Run a playbook and return its record. Raises PredictionError."""
         record, log = self.folder / f"{name}.jsonl", self.folder / f"{name}.log"
         record.unlink(missing_ok=True)
-        command = [str(BIN / "ansible-playbook"), "-i", str(inventory), "playbooks/site.yml", "--diff", *words]
+        command = [str(BIN / "ansible-playbook"), "-i", str(inventory), f"playbooks/{playbook}", "--diff", *words]
         with log.open("w", encoding="utf-8") as stream:
             done = subprocess.run(
                 command,

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import testinfra
+from cloud import plan
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
@@ -41,6 +43,24 @@ def test_bare_hosts(request: pytest.FixtureRequest) -> None:
     done = {key: line for key, line in done.items() if key[0] in plays}
     assert sum(len(line.actions) for line in predicted.values()) > 100, "a whole cloud was predicted"
     assert prediction.bare_differences(predicted, done) == []
+
+
+def test_drift_is_shown_and_left(cloud: prediction.Cloud, where: str) -> None:
+    name = next(iter(plan(where)))
+    host = testinfra.get_host(f"ansible://{name}", ansible_inventory=where)
+    path = "/etc/glance/glance-api.conf"
+    assert host.run(f"echo '# by hand' >> {path} && systemctl disable neutron-l3-agent.service").rc == 0
+    for _again in range(2):
+        record = cloud.run(cloud.inventory, "drift", "--tags", "drift", playbook="plan.yml")
+        actions = {action.partition(" (")[0] for line in record.values() for action in line.actions}
+        assert actions == {
+            f"change file {path}",
+            "restart glance-api.service",
+            "enable neutron-l3-agent.service",
+        }
+    assert "# by hand" in host.file(path).content_string
+    done = cloud.run(cloud.inventory, "mended")
+    assert {action.partition(" (")[0] for line in done.values() for action in line.actions} == actions
 
 
 @pytest.mark.parametrize("case", CASES)
