@@ -38,12 +38,15 @@ class CallbackModule(CallbackBase):
         self._phases: list[tuple[str, float]] = []
         self._planned = False
 
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Begin the run."""
+        run.begin(playbook._file_name)
+
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Plan at the first play; note when each play began."""
         manager = play.get_variable_manager()
         if not self._planned:
             self._planned = True
-            run.begin()
             run.prepare(manager._inventory, play.get_loader(), manager)
         self._phases.append((play.get_name().strip(), time.monotonic()))
 
