@@ -111,8 +111,8 @@ def _refusal(holder: dict[str, Any], wait: float, *, has_ended: bool) -> str:
     """Return why the lock was not got: `has_ended` says that the run that took it is gone and left something behind."""
     if has_ended:
         return (
-            f"what an earlier run left behind on this host has not ended in {wait:.0f} s: {host_lock.describe(holder)}\n"
-            "  next: look at its processes on the host; let them end, or end them, and run again"
+            f"what an earlier run left behind has not ended in {wait:.0f} s: {host_lock.describe(holder)}\n"
+            "  next: look at its processes on this host; let them end, or end them, and run again"
         )
     return (
         f"this host is being changed by {host_lock.describe(holder)}\n"
