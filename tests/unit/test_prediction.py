@@ -48,8 +48,8 @@ def test_a_record_is_read_and_several_results_of_one_task_are_joined() -> None:
         ({KEY: line("a")}, {}, [f"{WHERE}: predicted, not done: a", f"{WHERE}: predicted a change, done no change"]),
         ({}, {KEY: line("b")}, [f"{WHERE}: done, not predicted: b", f"{WHERE}: predicted no change, done a change"]),
         (
-            {KEY: line("a", "b")},
-            {KEY: line("b", "c")},
+            {KEY: line("a", "b", diff="d")},
+            {KEY: line("b", "c", diff="e")},
             [f"{WHERE}: predicted, not done: a", f"{WHERE}: done, not predicted: c"],
         ),
         (
