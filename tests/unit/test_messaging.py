@@ -156,7 +156,7 @@ def test_a_broker_that_was_never_started_is_predicted(tmp_path: Path) -> None:
     assert messaging.is_fresh(str(tmp_path))
     (tmp_path / "rabbit@aio").mkdir()
     assert not messaging.is_fresh(str(tmp_path))
-    actions, definitions, commands = compare([vhost(), vhost("/", accounts=[])], messaging.FRESH, ["guest"])
+    actions, _definitions, commands = compare([vhost(), vhost("/", accounts=[])], messaging.FRESH, ["guest"])
     assert actions == [
         "create vhost nova", "update vhost / (default_queue_type)", "create account nova",
         "create permission of nova on nova", "delete account guest",
