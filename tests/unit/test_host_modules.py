@@ -10,11 +10,18 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.brume.cloud.plugins.module_utils import apt, keystone_bootstrap, rollout, schema
+from ansible_collections.brume.cloud.plugins.module_utils import (
+    apt,
+    keystone_bootstrap,
+    rollout,
+    schema,
+    system_users,
+    trust_store,
+)
 
 PACKAGE = "ansible_collections.brume.cloud.plugins.modules"
 ME = {"owner": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
@@ -75,6 +82,69 @@ def test_configuration_files(call: Call, tmp_path: Path) -> None:
     assert len(converges(call, "configuration_files", arguments)) == 4
 
 
+def test_configuration_files_that_the_host_trusts(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin/update-ca-certificates", f"echo ran >> {tmp_path}/log; cat {tmp_path}/ca > {tmp_path}/all")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(trust_store, "BUNDLE", f"{tmp_path}/all")
+    one, two = (f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n" for body in ("AAAA", "BBBB"))
+    path = f"{tmp_path}/ca"
+    trust = f"trust {path} on this host"
+
+    def arguments(text: str) -> dict[str, Any]:
+        return {"files": [{"path": path, "content": text, **ME}], "trusted": path}
+
+    assert len(converges(call, "configuration_files", arguments(one + two))) == 2
+    assert (tmp_path / "all").read_text() == one + two
+    (tmp_path / "all").write_text(one)
+    assert converges(call, "configuration_files", arguments(one + two)) == [trust]
+    # What is no longer trusted has to leave the bundle.
+    assert converges(call, "configuration_files", arguments(two)) == [f"change file {path}", trust]
+    assert (tmp_path / "all").read_text() == two
+    assert (tmp_path / "log").read_text() == "ran\n" * 3
+    wrong = call("configuration_files", {**arguments(two), "trusted": f"{path}.crt"})
+    assert wrong["msg"] == f"{path}.crt: is named by `trusted`, but not planned; give it in `files` too"
+    program(tmp_path / "bin/update-ca-certificates", "echo no room >&2; exit 1")
+    assert call("configuration_files", arguments(one))["msg"] == "update-ca-certificates: no room"
+
+
+SYSUSERS = """
+[ "$1" = {root}/d/brume.conf ] || {{ echo "$1: no such file" >&2; exit 1; }}
+[ -f {root}/broken ] && {{ echo "no free number" >&2; exit 1; }}
+grep -v '^#' "$1" > {root}/made
+"""
+
+
+def test_system_users(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin/systemd-sysusers", SYSUSERS.format(root=tmp_path))
+    (tmp_path / "d").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(system_users, "PATH", f"{tmp_path}/d/brume.conf")
+
+    def present() -> system_users.Present:
+        """Return what the program that stands in has made."""
+        made = tmp_path / "made"
+        lines = [line.split() for line in made.read_text().splitlines()] if made.exists() else []
+        groups: dict[str, set[str]] = {words[1]: set() for words in lines if words[0] == "g"}
+        for _m, user, group in (words for words in lines if words[0] == "m"):
+            groups.setdefault(group, set()).add(user)
+        return system_users.Present({words[1] for words in lines if words[0] == "u"}, groups)
+
+    monkeypatch.setattr(system_users, "present", present)
+    arguments = {"header": "# x", "groups": ["brume-tls"], "users": [{"name": "nova", "home": "/x", "groups": ["kvm"]}]}
+    missing = ["create group brume-tls", "create user nova", "add user nova to group kvm"]
+    predicted = call("system_users", arguments, check=True)
+    assert predicted["actions"] == [f"create file {tmp_path}/d/brume.conf (root:root 0644)", *missing]
+    assert os.listdir(tmp_path / "d") == []
+    (tmp_path / "broken").touch()
+    assert call("system_users", arguments)["msg"] == "systemd-sysusers: no free number; correct the cause and run again"
+    (tmp_path / "broken").unlink()
+    assert converges(call, "system_users", arguments) == missing, "what failed is made up for"
+    (tmp_path / "made").write_text("g brume-tls -\nu nova - nova /x\n")
+    assert converges(call, "system_users", arguments) == ["add user nova to group kvm"]
+
+
 def test_configuration_files_on_a_host_without_users(call: Call, tmp_path: Path) -> None:
     first = {"path": f"{tmp_path}/a", "content": ""}
     arguments = {"files": [first, {"path": f"{tmp_path}/f", "content": "", "group": "nova-of-tomorrow"}]}
@@ -102,7 +172,10 @@ case "$1" in
     disable) shift 4; for unit; do rm -f $state.enabled.$unit $state.active.$unit; done ;;
     start|restart|reload)
         case "$3" in bad*) echo "Job for $3 failed." >&2; exit 1 ;; esac
+        socket=${{3%.socket}}
+        if [ $socket != $3 ] && [ -f $state.active.$socket.service ]; then echo "$3: its service runs" >&2; exit 1; fi
         touch $state.active.$3 ;;
+    stop) shift 2; for unit; do rm -f $state.active.$unit; done ;;
 esac
 """
 
@@ -145,6 +218,43 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
     assert converges(call, "unit_rollout", gone) == ["remove a.service"]
     assert not (systemd / "units/a.service").exists()
     assert not (systemd / "records/a.service.json").exists()
+
+
+def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path) -> None:
+    service = {"name": "a.service", "content": "[Service]\n"}
+    converges(call, "unit_rollout", {"units": [service]})
+    both = {"units": [{**service, "after": ["a.socket"]}, {"name": "a.socket", "content": "[Socket]\n"}]}
+    assert converges(call, "unit_rollout", both) == [
+        "restart a.service (a.socket starts anew)",
+        f"write {systemd}/units/a.socket",
+        "enable a.socket",
+        "start a.socket (does not run)",
+    ]
+    log = [line for line in (systemd / "state.log").read_text().splitlines() if not line.startswith("show")]
+    assert log[-5:] == [
+        "stop -- a.service",
+        "enable --no-reload -- a.socket",
+        "daemon-reload",
+        "start -- a.socket",
+        "restart -- a.service",
+    ]
+    (systemd / "state.active.a.socket").unlink()
+    assert converges(call, "unit_rollout", both) == [
+        "restart a.service (a.socket starts anew)",
+        "start a.socket (does not run)",
+    ]
+
+
+def test_unit_rollout_reloads_for_a_certificate(call: Call, systemd: Path) -> None:
+    for name in ("conf", "crt"):
+        (systemd / name).write_text("one")
+    unit = {"name": "a.service", "content": "x", "files": [f"{systemd}/conf", f"{systemd}/crt"]}
+    arguments = {"units": [{**unit, "reload_files": [f"{systemd}/crt"]}]}
+    converges(call, "unit_rollout", arguments)
+    (systemd / "crt").write_text("two")
+    assert converges(call, "unit_rollout", arguments) == [f"reload a.service ({systemd}/crt changed)"]
+    (systemd / "conf").write_text("two")
+    assert converges(call, "unit_rollout", arguments) == [f"restart a.service ({systemd}/conf changed)"]
 
 
 def test_unit_rollout_records_what_is_well_when_another_fails(call: Call, systemd: Path) -> None:
@@ -257,6 +367,42 @@ def test_host_packages(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "log").read_text().splitlines()[-1].startswith("dpkg-query"), "one process"
     both = call("host_packages", {"packages": ["nano"], "absent": ["nano"]})
     assert "both planned and to be removed" in both["msg"]
+
+
+class Nova:
+    """Nova's Python with a schema and no cell."""
+
+    orders: ClassVar[list[str]] = []
+
+    def __init__(self, *_arguments: str) -> None:
+        """Start."""
+
+    def order(self, **document: Any) -> dict[str, Any]:
+        """Answer one order."""
+        self.orders.append(document["do"])
+        return {"cells": [], "hosts": []}
+
+    def close(self) -> None:
+        """End."""
+
+
+def test_nova_cells_before_there_is_a_schema(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(f"{PACKAGE}.nova_cells")
+    monkeypatch.setattr(module, "SCHEMA_RECORD", f"{tmp_path}/nova.json")
+    monkeypatch.setattr(module, "NovaProcess", Nova)
+    urls = {"transport_url": "rabbit://u:hunter2@h", "database_connection": "mysql://u:hunter2@h"}
+    common = {"environment": "/none", "config_file": "/none"}
+    for more in ({"cells": {"cell0": urls, "cell1": urls}}, {"hosts": ["compute2", "compute1"]}):
+        before = call("nova_cells", {**common, **more}, check=True)
+        assert Nova.orders == [], "there is nothing to ask"
+        (tmp_path / "nova.json").touch()
+        assert call("nova_cells", {**common, **more}, check=True) == before
+        run = call("nova_cells", {**common, **more})
+        assert (run["changed"], run["actions"], run["diff"]) == (before["changed"], before["actions"], before["diff"])
+        assert "hunter2" not in json.dumps(before)
+        (tmp_path / "nova.json").unlink()
+        Nova.orders.clear()
+    assert before["actions"] == ["map compute host compute1", "map compute host compute2"]
 
 
 def test_preflight(call: Call) -> None:
