@@ -78,7 +78,8 @@ class ActionModule(ActionBase):
             if not piece:
                 break
             text += piece
-            answers = [json.loads(line) for line in text.decode().splitlines(keepends=True) if line.endswith("}\n")]
+            lines = text.decode("utf-8", "replace").splitlines(keepends=True)
+            answers = [json.loads(line) for line in lines if line.startswith('{"state"') and line.endswith("\n")]
             if answers and answers[-1]["state"] != "waiting":
                 return dict(answers[-1])
             if answers:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.brume.cloud.plugins.action import run_lock
 from ansible_collections.brume.cloud.plugins.module_utils import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +111,53 @@ def test_a_second_run_is_refused_until_the_first_was_killed(tmp_path: Path) -> N
         first.wait()
         if working:
             os.kill(working, signal.SIGKILL)
+
+
+def asked(script: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the answer that the action takes from a shell script in the place of the host."""
+    action = object.__new__(run_lock.ActionModule)
+    monkeypatch.setattr(action, "_command", lambda _shell: ["sh", "-c", script], raising=False)
+    monkeypatch.setattr(action, "_display", Display(), raising=False)
+    found: dict[str, Any] = action._ask("/usr/bin/python3", {"wait": 5.0}, subprocess.DEVNULL)
+    return found
+
+
+class Display:
+    """Forgets what it is told."""
+
+    def display(self, text: str) -> None:
+        """Print nothing."""
+
+
+@pytest.mark.parametrize(
+    ("script", "state"),
+    [
+        ("""echo '{"state": "ok"}'""", "ok"),
+        # Messages of the day, and answers that come in pieces or after others.
+        ("""echo '{welcome}'; printf '{"state": "busy", "holder": {}'; sleep 0.3; echo '}'""", "busy"),
+        ("""echo '{"state": "waiting", "holder": {}}'; sleep 0.3; echo '{"state": "orphan"}'""", "orphan"),
+    ],
+)
+def test_the_last_answer_of_the_host_counts(script: str, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked(script, monkeypatch)["state"] == state
+
+
+@pytest.mark.parametrize("script", ["exit 1", "echo no python"])
+def test_a_host_that_does_not_answer_is_said_to(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AnsibleConnectionFailure) as caught:
+        asked(script, monkeypatch)
+    assert str(caught.value) == (
+        "the host gave no answer to the question for its lock\n"
+        "  next: see whether `/usr/bin/python3 -c ''` runs there as the user that this run becomes, and run again"
+    )
+
+
+def test_what_an_earlier_run_left_behind_is_named() -> None:
+    holder = {"module": "environments", "pid": 5, "started_at": "noon"}
+    assert run_lock._refusal(holder, 600.0, has_ended=True) == (
+        "what an earlier run left behind has not ended in 600 s: environments (pid 5 on the host, since noon)\n"
+        "  next: look at its processes on this host; let them end, or end them, and run again"
+    )
 
 
 @pytest.fixture
