@@ -10,6 +10,8 @@ description:
   - Compares the digest of each unit's file, of the files it reads and of its revision with the digest that was recorded
     when the unit last started well. Only a unit that differs or does not run is touched, so no run loses a restart.
   - Units are started side by side; one that names others in O(units[].after) waits until these are well.
+  - A service whose socket starts, or starts anew, does so too, since it holds the old socket. Name the socket in its
+    O(units[].after).
   - One C(systemctl show) reads all units; when nothing differs, this is the only process.
   - When units fail, those that are well are recorded all the same.
 options:

@@ -16,7 +16,9 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.brume.cloud.plugins.module_utils import (
     apt,
+    databases,
     keystone_bootstrap,
+    messaging,
     rollout,
     schema,
     system_users,
@@ -221,6 +223,9 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
 
 
 def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path) -> None:
+    new = [{"name": "b.service", "content": "[Service]\n", "after": ["b.socket"]}, {"name": "b.socket", "content": "x"}]
+    converges(call, "unit_rollout", {"units": new})
+    assert "stop" not in (systemd / "state.log").read_text(), "what does not run is not stopped"
     service = {"name": "a.service", "content": "[Service]\n"}
     converges(call, "unit_rollout", {"units": [service]})
     both = {"units": [{**service, "after": ["a.socket"]}, {"name": "a.socket", "content": "[Socket]\n"}]}
@@ -410,3 +415,34 @@ def test_preflight(call: Call) -> None:
     assert run["failed"]
     assert [one["subject"] for one in run["findings"] if "no-such-one" in one["subject"]] == ["interface no-such-one"]
     assert "brume_networks" in run["msg"]
+
+
+def test_message_vhosts_before_there_is_a_broker(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin/rabbitmqctl", "echo no broker >&2; exit 69\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    fresh = messaging.is_fresh
+    monkeypatch.setattr(messaging, "is_fresh", lambda: fresh(f"{tmp_path}/mnesia"))
+    vhost = {"name": "nova", "accounts": [{"name": "nova", "password": "hunter2"}]}
+    arguments = {"vhosts": [vhost], "absent_accounts": ["guest"], "spare_used": True}
+    dry = call("message_vhosts", arguments, check=True)
+    assert dry["actions"][0] == "create vhost nova"
+    assert dry["actions"][-1] == "delete account guest"
+    assert "hunter2" not in json.dumps(dry)
+    (tmp_path / "mnesia/rabbit@one").mkdir(parents=True)
+    assert "no broker" in call("message_vhosts", arguments, check=True)["msg"]
+
+
+def test_service_databases_before_there_is_a_server(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = databases.held
+    monkeypatch.setattr(databases, "held", lambda desired: held(desired, str(tmp_path)))
+    item = {"name": "nova", "accounts": [{"name": "nova", "password": "hunter2"}]}
+    arguments = {"databases": [item], "spare_used": True, "login_unix_socket": f"{tmp_path}/none.sock"}
+    dry = call("service_databases", arguments, check=True)
+    assert dry["actions"] == ["create database nova", "create account nova@%", "create grant of nova@% on nova"]
+    assert "hunter2" not in json.dumps(dry)
+    (tmp_path / "nova").mkdir()
+    stopped = call("service_databases", arguments, check=True)
+    assert stopped["actions"] == []
+    assert "MariaDB does not run, so its accounts are not known; it holds nova" in json.dumps(stopped["warnings"])
