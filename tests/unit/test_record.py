@@ -35,6 +35,8 @@ PLAYBOOK = """
   hosts: all
   gather_facts: false
   tasks:
+    - name: Say what was said
+      speak: {word: two}
     - name: Fail
       block:
         - name: Say no
@@ -83,11 +85,12 @@ def test_what_tasks_said_is_kept(tmp_path: Path) -> None:
         ("One", "Say one", "speak", "one", True),
         ("One", "Say more", "speak", "one", True),
         ("One", "Write what nobody may see", "ansible.builtin.copy", "one", True),
+        ("Two", "Say what was said", "speak", "one", False),
     ]
-    assert [one["actions"] for one in lines] == [["say one"], ["say two", "say three"], []]
-    assert [[diff["after"] for diff in one["diff"]] for one in lines] == [["one"], ["two", "three"], []]
+    assert [one["actions"] for one in lines] == [["say one"], ["say two", "say three"], [], ["say two"]]
+    assert [[diff["after"] for diff in one["diff"]] for one in lines] == [["one"], ["two", "three"], [], ["two"]]
     assert "hunter2" not in path.read_text()
-    assert len(prediction.parse(path.read_text())) == 3
+    assert len(prediction.parse(path.read_text())) == 4
 
 
 def test_nothing_is_kept_unless_a_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
