@@ -103,9 +103,10 @@ def differences(predicted: Record, done: Record) -> list[str]:
         lines += [f"{where}: predicted, not done: {action}" for action in one.actions if action not in other.actions]
         lines += [f"{where}: done, not predicted: {action}" for action in other.actions if action not in one.actions]
         if len(lines) == before and one.actions != other.actions:
-            lines.append(f"{where}: the order of the actions differs")
+            lines.append(f"{where}: the order or the number of the actions differs")
         elif one.changed != other.changed:
-            lines.append(f"{where}: predicted {(one.changed and 'a change') or 'none'}, done {other.changed}")
+            said = [("no change", "a change")[line.changed] for line in (one, other)]
+            lines.append(f"{where}: predicted {said[0]}, done {said[1]}")
         elif one.diff != other.diff and len(lines) == before:
             lines.append(f"{where}: the differences that are shown are not the same")
     return lines
@@ -170,7 +171,8 @@ def edited(inventory: Path, folder: Path, edits: Iterable[Edit]) -> Path:
     name = next(iter(hosts["control"]["hosts"]))
     host = copy / f"host_vars/{name}.yml"
     documents = {
-        path: yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {} for path in (everywhere, host)
+        path: (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+        for path in (everywhere, host)
     }
     for edit in edits:
         edit(documents[everywhere], documents[host])

@@ -35,6 +35,9 @@ RATE = 10.0
 TIMEOUT = 60.0
 """Seconds after which a call has failed."""
 
+SHOWN = 20
+"""How many failures are listed."""
+
 PATHS = {"image": "/v2/images?limit=5", "compute": "/servers?limit=5", "network": "/v2.0/networks?limit=5"}
 NAME = "brume-probe"
 
@@ -50,7 +53,7 @@ class Call:
 
 
 def summary(calls: Sequence[Call]) -> list[str]:
-    """Return the figures for people: calls, failures and the longest time, by kind; then each failure."""
+    """Return the figures for people: calls, failures and the longest time, by kind; then the first failures."""
     lines = [f"{'call':<10} {'number':>7} {'failed':>7} {'longest':>9}"]
     for kind in dict.fromkeys(one.kind for one in calls):
         own = [one for one in calls if one.kind == kind]
@@ -58,7 +61,8 @@ def summary(calls: Sequence[Call]) -> list[str]:
         lines.append(f"{kind:<10} {len(own):>7} {failed:>7} {max(one.seconds for one in own):>7.1f} s")
     failures = [one for one in calls if one.problem]
     lines.append(f"probe: {len(calls)} calls, {len(failures)} failed")
-    return lines + [f"  at {one.began:.1f} s: {one.kind}: {one.problem}" for one in failures[:20]]
+    lines += [f"  at {one.began:.1f} s: {one.kind}: {one.problem}" for one in failures[:SHOWN]]
+    return [*lines, f"  and {len(failures) - SHOWN} more"] if len(failures) > SHOWN else lines
 
 
 def connect(state: Path) -> tuple[str, Any]:

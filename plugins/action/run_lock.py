@@ -21,7 +21,7 @@ RELEASE_SECONDS = 15.0
 
 
 class ActionModule(ActionBase):
-    """Takes `wait`: seconds for what an earlier run left behind on the host to end."""
+    """Takes `wait`: seconds for what an earlier run left behind on the host to end, and `folder`: where locks lie."""
 
     TRANSFERS_FILES = False
 
@@ -29,7 +29,12 @@ class ActionModule(ActionBase):
         """Take the lock, or in check mode see whether it is free. Fails with the holder's name."""
         result: dict[str, Any] = {**super().run(tmp, task_vars), "changed": False}
         own = run.own()
-        wait = float(self._task.args.get("wait", 600))
+        spec = {
+            "wait": {"type": "float", "default": 600.0},
+            "folder": {"type": "path", "default": host_lock.FOLDER},
+        }
+        _found, args = self.validate_argument_spec(spec)
+        wait = args["wait"]
         if own is None:
             self._display.warning(
                 "brume.cloud.phases is not among callbacks_enabled of ansible.cfg, so this run holds no lock: "
@@ -40,14 +45,14 @@ class ActionModule(ActionBase):
         end, dead = "", 0.0
         deadline = time.monotonic() + wait
         while True:
-            wish = {"record": own.record, "folder": host_lock.FOLDER, "wait": wait, "end": end}
+            wish = {"record": own.record, "folder": args["folder"], "wait": wait, "end": end}
             answer = self._ask(python, {**wish, "look": bool(self._task.check_mode)}, own.read)
             state, holder = answer["state"], answer.get("holder", {})
             if state in ("ok", "ours", "no lock"):
                 return result
             left = "run" in holder and own.is_dead(holder)
             if state == "orphan" or not left or time.monotonic() > deadline:
-                return {**result, "failed": True, "msg": _refusal(state, holder, wait)}
+                return {**result, "failed": True, "msg": _refusal(holder, wait, has_ended=state == "orphan" or left)}
             if not dead:
                 dead = time.monotonic()
                 self._display.display(f"waiting for what a run that ended left behind: {host_lock.describe(holder)}")
@@ -73,13 +78,17 @@ class ActionModule(ActionBase):
             if not piece:
                 break
             text += piece
-            answers = [json.loads(line) for line in text.decode().splitlines() if line.endswith("}")]
+            lines = text.decode("utf-8", "replace").splitlines(keepends=True)
+            answers = [json.loads(line) for line in lines if line.startswith('{"state"') and line.endswith("\n")]
             if answers and answers[-1]["state"] != "waiting":
                 return dict(answers[-1])
             if answers:
                 self._display.display(f"waiting for {host_lock.describe(answers[-1]['holder'])} of an earlier run")
         keeper.kill()
-        raise AnsibleConnectionFailure("the host gave no answer to the question for its lock")
+        raise AnsibleConnectionFailure(
+            "the host gave no answer to the question for its lock\n"
+            f"  next: see whether `{python} -c ''` runs there as the user that this run becomes, and run again"
+        )
 
     def _command(self, shell: str) -> list[str] | None:
         """Return the command that runs a line on the host, None where it cannot be run beside Ansible's own calls."""
@@ -99,11 +108,12 @@ class ActionModule(ActionBase):
         return [word.decode() if isinstance(word, bytes) else str(word) for word in words]
 
 
-def _refusal(state: str, holder: dict[str, Any], wait: float) -> str:
-    if state == "orphan":
+def _refusal(holder: dict[str, Any], wait: float, *, has_ended: bool) -> str:
+    """Return why the lock was not got: `has_ended` says that the run that took it is gone and left something behind."""
+    if has_ended:
         return (
-            f"an earlier run's {host_lock.describe(holder)} has not ended in {wait:.0f} s\n"
-            "  next: look at that process on the host; let it end, or end it, and run again"
+            f"what an earlier run left behind has not ended in {wait:.0f} s: {host_lock.describe(holder)}\n"
+            "  next: look at its processes on this host; let them end, or end them, and run again"
         )
     return (
         f"this host is being changed by {host_lock.describe(holder)}\n"

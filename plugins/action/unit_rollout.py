@@ -13,7 +13,7 @@ TLS_FILES = (CA_FILE, "/etc/brume/tls/host.crt")
 
 
 class ActionModule(PlanAction):
-    """Takes `wave` or `service`, and `changed_files` (what a dry run of the configuration would change)."""
+    """Takes `wave` or `service`, and `planned_digests` (what a dry run of the configuration would write)."""
 
     module = "unit_rollout"
 
@@ -24,7 +24,7 @@ class ActionModule(PlanAction):
             return None
         return {
             "units": [_unit(piece, one, units) for one in units],
-            "changed_files": list(args.get("changed_files") or []),
+            "planned_digests": dict(args.get("planned_digests") or {}),
         }
 
 

@@ -39,12 +39,15 @@ class CallbackModule(CallbackBase):
         self._phases = PhaseClock()
         self._planned = False
 
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Begin the run."""
+        run.begin(playbook._file_name)
+
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Note when each play began; plan at the first."""
         self._phases.start(play._uuid, play.get_name().strip())
         if not self._planned:
             self._planned = True
-            run.begin()
             manager = play.get_variable_manager()
             try:
                 run.prepare(manager._inventory, play.get_loader(), manager)

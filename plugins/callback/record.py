@@ -14,7 +14,8 @@ type: aggregate
 short_description: Keep every task's changes in a file
 description:
   - Where the environment variable BRUME_RECORD_FILE names a file, one line of JSON is appended to it for every result
-    of a task on a host - play, task, action, host, C(changed), C(actions) and C(diff). Without it, nothing is done.
+    of a task on a host - play, task, action, host, C(changed), C(actions) and C(diff), in a loop those of all its
+    items. Without it, nothing is done.
   - What a task hides (C(no_log)) is left out of results before they come here.
 requirements:
   - Enabled by C(callbacks_enabled = brume.cloud.record) in ansible.cfg.
@@ -44,14 +45,16 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_ok(self, result: Any) -> None:
         """Keep a result."""
         found: dict[str, Any] = result.result
+        parts = found["results"] if result.task.loop is not None and "results" in found else [found]
+        diffs = [part.get("diff") or [] for part in parts]
         line = {
             "play": self._play,
             "task": result.task.get_name().strip(),
             "action": str(result.task.resolved_action or result.task.action),
             "host": result.host.get_name(),
             "changed": bool(found.get("changed", False)),
-            "actions": [str(one) for one in found.get("actions") or ()],
-            "diff": found.get("diff") or [],
+            "actions": [str(one) for part in parts for one in part.get("actions") or ()],
+            "diff": [one for diff in diffs for one in (diff if isinstance(diff, list) else [diff])],
         }
         with open(self._path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, default=str) + "\n")

@@ -397,6 +397,7 @@ def after_bootstrap(desired: Desired, auth: Mapping[str, Any]) -> Actual:
     """Return what Keystone will hold when it has been bootstrapped and nothing else, for a dry run before that.
 
     The identity service, its endpoints and the region are those that are wanted, since the bootstrap is told the same.
+    It makes a project of the administrator's name where `auth` names none.
     """
     domain, name = "default", "Default"
 
@@ -411,7 +412,7 @@ def after_bootstrap(desired: Desired, auth: Mapping[str, Any]) -> Actual:
             {"id": item["id"], "description": "", "parent_region_id": None} for item in desired.get("regions") or ()
         ],
         "role": [record("role", role, domain_id=None) for role in BOOTSTRAP_ROLES],
-        "project": [record("project", str(auth.get("project_name")), domain_id=domain)],
+        "project": [record("project", str(auth.get("project_name") or auth["username"]), domain_id=domain)],
         "user": [record("user", auth["username"], domain_id=domain)],
         "service": [record("service", item["name"], type="identity") for item in identity],
         "endpoint": [

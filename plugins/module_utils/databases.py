@@ -217,7 +217,8 @@ def _wanted_accounts(
             if (want.hash, want.require_ssl) != (password_hash(item["password"]), bool(item.get("require_ssl"))):
                 problems.append(f"{where}: password or require_ssl differ from its entry at another database")
             privileges = frozenset(str(name).upper() for name in item.get("privileges") or [ALL])
-            unknown = sorted(privileges - actual.privileges - {ALL})
+            # Which ones a server knows that is not there yet, nobody can say.
+            unknown = sorted(privileges - actual.privileges - {ALL}) if ALL not in actual.privileges else []
             if unknown:
                 problems.append(f"{where}: this server knows no privilege {', '.join(unknown)} on databases")
             want.grants[pattern(str(database["name"]))] = actual.privileges if ALL in privileges else privileges

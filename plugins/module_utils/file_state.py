@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import hashlib
 import os
 import pwd
 import re
@@ -62,6 +63,22 @@ class Change:
     def kind_of_text(self) -> bool:
         """Whether the path is or was something a unit reads: a file or a link, not a directory."""
         return {self.actual.kind, self.wanted.kind} & {"file", "link"} != set()
+
+
+def digest(content: bytes | None) -> str:
+    """Return a file's digest (SHA-256, hexadecimal), and `absent` for one that is not there."""
+    return "absent" if content is None else hashlib.sha256(content).hexdigest()
+
+
+def planned_digests(changes: Iterable[Change]) -> dict[str, str]:
+    """Return path -> digest of the content that each change leaves, for what a unit may read: files and links."""
+    return {
+        change.path: digest(
+            None if change.wanted.kind == "absent" else (change.wanted.content or change.wanted.target).encode()
+        )
+        for change in changes
+        if change.content and change.kind_of_text
+    }
 
 
 def parse(

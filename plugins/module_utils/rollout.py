@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from ansible_collections.brume.cloud.plugins.module_utils import file_state
+
 RECORDS = "/var/lib/brume/units"
 """Directory of the records, 0700; one JSON file a unit."""
 
@@ -173,25 +175,28 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
     return units
 
 
-def digest(unit: Unit, content_of: Callable[[str], bytes | None]) -> tuple[str, str]:
-    """Return two digests: of everything a unit reads, and of what a reload cannot apply (unit file and revision)."""
+def digest(
+    unit: Unit, content_of: Callable[[str], bytes | None], predicted: Mapping[str, str] | None = None
+) -> tuple[str, str]:
+    """Return two digests: of everything a unit reads, and of what a reload cannot apply (unit file and revision).
+
+    `predicted` are digests of files as a run will write them, for a dry run.
+    """
     start = hashlib.sha256()
     for part in (unit.content or "", unit.dropin or "", unit.revision):
         start.update(f"{len(part)}:{part}".encode())
     whole = start.copy()
-    for path in sorted(unit.files):
-        content = content_of(path)
-        whole.update(f"{path}:{'absent' if content is None else hashlib.sha256(content).hexdigest()}\n".encode())
+    for path, one in sorted(file_digests(unit, content_of, predicted).items()):
+        whole.update(f"{path}:{one}\n".encode())
     return whole.hexdigest(), start.hexdigest()
 
 
-def file_digests(unit: Unit, content_of: Callable[[str], bytes | None]) -> dict[str, str]:
+def file_digests(
+    unit: Unit, content_of: Callable[[str], bytes | None], predicted: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return path -> digest of each file that a unit reads, so that the next run can name those that differ."""
-    contents = {path: content_of(path) for path in unit.files}
-    return {
-        path: "absent" if content is None else hashlib.sha256(content).hexdigest()
-        for path, content in contents.items()
-    }
+    known = predicted or {}
+    return {path: known.get(path) or file_state.digest(content_of(path)) for path in unit.files}
 
 
 def differing(recorded: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
@@ -210,8 +215,8 @@ def decide(
 ) -> Step:
     """Return what a unit needs.
 
-    `texts` are its unit files as they are on the host (None: not there), `changed_files` what differs from the record
-    and, in check mode, what the run would change.
+    `texts` are its unit files as they are on the host (None: not there), `changed_files` which files differ from the
+    record, in check mode as the run would leave them.
     """
     write = tuple(path for path, text in unit.texts.items() if text is not None and texts.get(path) != text)
     if unit.absent:

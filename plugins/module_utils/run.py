@@ -10,7 +10,6 @@ import getpass
 import os
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,14 +46,14 @@ def _started(process: int) -> str:
         return ""
 
 
-def begin() -> None:
-    """Make this process the first of a run; whatever it forks from now on belongs to the run."""
+def begin(playbook: str) -> None:
+    """Make this process the first of a run of a playbook; whatever it forks from now on belongs to the run."""
     if _own:
         return
     boot = Path("/proc/sys/kernel/random/boot_id")
     record = {
         "run": secrets.token_hex(8),
-        "playbook": Path(next((word for word in sys.argv[1:] if word.endswith((".yml", ".yaml"))), sys.argv[0])).name,
+        "playbook": Path(playbook).name,
         "user": getpass.getuser(),
         "controller": socket.gethostname(),
         "boot": boot.read_text(encoding="utf-8").strip() if boot.exists() else "",

@@ -47,7 +47,7 @@ options:
   trusted:
     description:
       - Path of one of O(files) in C(/usr/local/share/ca-certificates) whose certificates have to be in the operating
-        system's trust store; where they are not, it is made anew.
+        system's trust store; where they are not, or where the file changes, it is made anew.
     type: path
   redactions:
     description:
@@ -79,12 +79,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-changed_files:
-  description: Files and links whose content changed or would change, for M(brume.cloud.unit_rollout).
-  type: list
-  elements: str
+planned_digests:
+  description:
+    - Files and links whose content changes, and the SHA-256 of what it becomes, for M(brume.cloud.unit_rollout).
+  type: dict
   returned: success
-  sample: [/etc/placement/placement.conf]
+  sample: {/etc/placement/placement.conf: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
 actions:
   description: One sentence for each change, the same in check mode and in a run.
   type: list
@@ -93,6 +93,7 @@ actions:
   sample: [change file /etc/placement/placement.conf]
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -119,6 +120,18 @@ def options(mode: str | None, **more: Any) -> dict[str, Any]:
     }
 
 
+def is_untrusted(
+    path: str, entries: Sequence[file_state.Entry], changes: Sequence[file_state.Change]
+) -> bool:
+    """Return whether the trust store has to be made anew for a file. Raises FileError when the file is not planned."""
+    entry = next((entry for entry in entries if entry.path == path), None)
+    if entry is None:
+        raise file_state.FileError(f"{path}: is named by `trusted`, but not planned; give it in `files` too")
+    # A certificate that leaves the file has to leave the store.
+    differs = any(change.path == path and change.content for change in changes)
+    return differs or trust_store.missing(entry.content, file_state.read(trust_store.BUNDLE).content)
+
+
 def main() -> None:
     """Read, compare, write what differs, report."""
     module = AnsibleModule(
@@ -138,8 +151,7 @@ def main() -> None:
     try:
         entries = file_state.parse(params["files"], params["directories"], params["links"])
         changes = file_state.compare(entries, file_state.read)
-        authority = next((entry.content for entry in entries if entry.path == params["trusted"]), "")
-        untrusted = trust_store.missing(authority, file_state.read(trust_store.BUNDLE).content)
+        untrusted = bool(params["trusted"]) and is_untrusted(params["trusted"], entries, changes)
         if not module.check_mode:
             file_state.check_owners(changes)
             for change in changes:
@@ -151,7 +163,7 @@ def main() -> None:
     trust = [f"trust {params['trusted']} on this host"] * untrusted
     module.exit_json(
         changed=bool(changes or untrusted),
-        changed_files=[change.path for change in changes if change.content and change.kind_of_text],
+        planned_digests=file_state.planned_digests(changes),
         actions=[*(change.action for change in changes), *trust],
         diff=[file_state.shown(change, redactions) for change in changes]
         + [convergence.text_diff(trust_store.BUNDLE, "", f"{line}\n") for line in trust],

@@ -17,7 +17,9 @@ description:
 notes:
   - Runs as root on one host of the cluster whose broker is up.
 attributes:
-  check_mode: {description: Reports what would change., support: full}
+  check_mode:
+    description: Reports what would change; where no broker was ever started, from what a new one holds.
+    support: full
   diff_mode: {description: "One diff for each changed object, without secrets.", support: full}
 options:
   vhosts:
@@ -158,7 +160,7 @@ def main() -> None:
         fresh = module.check_mode and messaging.is_fresh()
         exported = messaging.FRESH if fresh else messaging.export_definitions(run)
         changes = messaging.compare(given["vhosts"], given["absent_accounts"], exported, run)
-        if given["spare_used"]:
+        if given["spare_used"] and not fresh:
             messaging.refuse_used(changes.actions, messaging.users(run))
         if not module.check_mode:
             if changes.definitions:

@@ -21,7 +21,7 @@ options:
   hosts: {description: Compute hosts that have to be mapped., type: list, elements: str, default: []}
   timeout: {description: Seconds to wait for compute hosts that have not reported., type: int, default: 120}
 attributes:
-  check_mode: {support: full, description: Reports the mappings that a run would make.}
+  check_mode: {support: full, description: 'Reports what a run would map; before there is a schema, everything.'}
   diff_mode: {support: full, description: 'Names only, since URLs hold passwords.'}
 author: [Brume contributors]
 """

@@ -18,7 +18,11 @@ requirements: [PyMySQL (Debian package python3-pymysql)]
 notes:
   - Logs in as C(root) through the UNIX socket, which MariaDB allows the operating system's root without a password.
 attributes:
-  check_mode: {description: Reports what would change., support: full}
+  check_mode:
+    description:
+      - Reports what would change; where there is no server yet, everything.
+      - A server that does not run but has databases is not asked, and a warning says so.
+    support: full
   diff_mode: {description: "One diff for each changed object, without secrets.", support: full}
 options:
   databases:

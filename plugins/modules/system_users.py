@@ -90,14 +90,18 @@ def main() -> None:
                     stdin=subprocess.DEVNULL,
                 )
     except subprocess.CalledProcessError as error:
-        module.fail_json(msg=f"systemd-sysusers: {error.stderr.strip()}; correct the cause and run again")
+        said = f"systemd-sysusers: {error.stderr.strip()}; correct the cause and run again"
+        module.fail_json(msg=said, invocation={})
     except (file_state.FileError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), invocation={})
     diff = [file_state.shown(change, {}) for change in changes]
     if missing:
         diff.append(convergence.text_diff("system users", "", "".join(f"{line}\n" for line in missing)))
     module.exit_json(
-        changed=bool(changes or missing), actions=[*(change.action for change in changes), *missing], diff=diff
+        changed=bool(changes or missing),
+        actions=[*(change.action for change in changes), *missing],
+        diff=diff,
+        invocation={},
     )
 
 

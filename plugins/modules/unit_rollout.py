@@ -10,6 +10,8 @@ description:
   - Compares the digest of each unit's file, of the files it reads and of its revision with the digest that was recorded
     when the unit last started well. Only a unit that differs or does not run is touched, so no run loses a restart.
   - Units are started side by side; one that names others in O(units[].after) waits until these are well.
+  - A service whose socket starts, or starts anew, does so too, since it holds the old socket. Name the socket in its
+    O(units[].after).
   - One C(systemctl show) reads all units; when nothing differs, this is the only process.
   - When units fail, those that are well are recorded all the same.
 options:
@@ -59,12 +61,12 @@ options:
         type: dict
         default: {}
       timeout: {description: Seconds from the start until it must be well., type: float, default: 120}
-  changed_files:
+  planned_digests:
     description:
-      - Paths that M(brume.cloud.configuration_files) changed, or in check mode would change.
-    type: list
-    elements: str
-    default: []
+      - In check mode, what M(brume.cloud.configuration_files) returned under the same name - contents that a run would
+        have written by now.
+    type: dict
+    default: {}
 attributes:
   check_mode: {support: full, description: Reports what a run would write and restart.}
   diff_mode: {support: full, description: Unit files, enablement and activity.}
@@ -136,7 +138,7 @@ SPEC: dict[str, Any] = {
             "timeout": {"type": "float", "default": 120},
         },
     },
-    "changed_files": {"type": "list", "elements": "str", "default": []},
+    "planned_digests": {"type": "dict", "default": {}},
 }
 
 
@@ -252,14 +254,14 @@ def main() -> None:
         planned = rollout.parse(module.params["units"])
         states = systemd.states([unit.name for unit in planned])
         texts = {unit.name: {path: text_of(path) for path in unit.texts} for unit in planned}
-        digests = {unit.name: rollout.digest(unit, content_of) for unit in planned}
-        files = {unit.name: rollout.file_digests(unit, content_of) for unit in planned}
-        # What this run has already written is in the digests; only a simulation needs to be told.
-        predicted = module.params["changed_files"] if module.check_mode else []
+        # What this run has already written is on the host; only a simulation needs to be told.
+        predicted = module.params["planned_digests"] if module.check_mode else {}
+        digests = {unit.name: rollout.digest(unit, content_of, predicted) for unit in planned}
+        files = {unit.name: rollout.file_digests(unit, content_of, predicted) for unit in planned}
         steps = []
         for unit in planned:
             known = read_marker(record_path(unit))
-            changed = [*predicted, *rollout.differing(known.get("files") or {}, files[unit.name])]
+            changed = rollout.differing(known.get("files") or {}, files[unit.name])
             step = rollout.decide(
                 unit, states[unit.name], known, texts[unit.name], digests[unit.name], changed_files=changed
             )

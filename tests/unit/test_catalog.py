@@ -464,6 +464,52 @@ def test_objects_of_a_domain_that_is_still_to_be_made_are_predicted() -> None:
     assert len(actions) == 11
 
 
+@pytest.mark.parametrize("auth", [{"username": "admin", "project_name": "admin"}, {"username": "admin"}])
+def test_what_comes_after_the_bootstrap_is_predicted_before_it(auth: dict[str, Any]) -> None:
+    identity = [
+        {"service": "keystone", "interface": name, "region": "RegionOne", "url": f"https://{name}:5000"}
+        for name in ("public", "internal")
+    ]
+    desired = placement(
+        regions=[{"id": "RegionOne"}],
+        domains=[{"name": "Default", "enabled": True}],
+        roles=[{"name": "service"}, {"name": "admin"}, {"name": "load-balancer_member"}],
+        services=[
+            {"name": "keystone", "type": "identity", "description": "Identity"},
+            *placement()["services"],
+        ],
+        endpoints=[*identity, *placement()["endpoints"]],
+    )
+    desired["projects"].append({"name": "admin", "domain": "default", "enabled": True})
+    predicted = catalog.compare(desired, catalog.after_bootstrap(desired, auth), catalog.unreachable, OWN)
+
+    keystone = Keystone()
+    keystone.records["roles"] = {
+        f"r-{name}": {"id": f"r-{name}", "name": name, "domain_id": None}
+        for name in ("admin", "manager", "member", "reader", "service")
+    }
+    keystone.records["services"]["s-0"] = {"id": "s-0", "name": "keystone", "type": "identity", "enabled": True}
+    for number, one in enumerate(identity):
+        keystone.records["endpoints"][f"e-{number}"] = {
+            "id": f"e-{number}", "service_id": "s-0", "region_id": one["region"], "interface": one["interface"],
+            "url": one["url"], "enabled": True,
+        }  # fmt: skip
+    actions = [str(action) for action in predicted]
+    assert converge(keystone, desired) == actions
+    assert actions == [
+        "create role load-balancer_member",
+        "create project Default/service",
+        "update service keystone (description)",
+        "create service placement",
+        "create user Default/placement",
+        "create endpoint placement public RegionOne",
+        "create endpoint placement internal RegionOne",
+        "create assignment service of Default/placement on project Default/service",
+    ]
+    with pytest.raises(ConvergenceError, match="there is no Keystone yet"):
+        apply_actions(predicted)
+
+
 def test_doubles_of_an_endpoint_go_and_the_one_that_fits_stays() -> None:
     keystone = registered()
     first = next(r for r in keystone.records["endpoints"].values() if r["interface"] == "public")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.brume.cloud.plugins.module_utils import certificates
+from cryptography import x509
 
 KEY = bytes(range(32))
 NOW = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
@@ -74,3 +75,52 @@ def test_why_a_certificate_is_replaced(change: str, expected: str) -> None:
 def test_a_clock_that_is_far_off_makes_no_certificate(year: int, expected: str) -> None:
     fault = certificates.clock_fault(datetime.datetime(year, 6, 1, tzinfo=datetime.UTC))
     assert fault.partition(",")[0] == expected
+
+
+def test_a_certificate_is_the_same_all_day() -> None:
+    ca, key = certificates.authority(KEY), certificates.host_key(KEY, "aio")
+
+    def issue(**later: float) -> str:
+        return certificates.issue(ca, key, "aio", NAMES, NOW + datetime.timedelta(**later))
+
+    pem = issue()
+    assert issue(hours=23, minutes=59, seconds=59, microseconds=7) == pem
+    assert issue(days=1) != pem
+    assert certificates.issue(ca, key, "aio", ["aio"], NOW) != pem
+    found = [x509.load_pem_x509_certificate(one.encode()) for one in (pem, issue(days=1))]
+    assert found[0].serial_number != found[1].serial_number
+    assert found[0].not_valid_before_utc == NOW - datetime.timedelta(hours=1)
+    assert found[0].not_valid_after_utc == NOW + certificates.LIFETIME
+
+
+def test_who_issued_a_certificate() -> None:
+    ca, other = certificates.authority(KEY), certificates.authority(KEY, 2)
+    pem = certificates.issue(ca, certificates.host_key(KEY, "aio"), "aio", NAMES, NOW)
+    assert certificates.is_issued_by(pem, ca)
+    assert not certificates.is_issued_by(pem, other)
+    # Same name, another key.
+    assert not certificates.is_issued_by(pem, certificates.authority(bytes(32)))
+    assert not certificates.is_issued_by("", ca)
+
+
+@pytest.mark.parametrize(
+    ("former", "present", "renewing", "retire", "both"),
+    [
+        (False, "", False, False, False),
+        (True, "", False, False, False),
+        (True, "", True, False, True),
+        (True, "current", False, False, False),
+        (True, "both", False, False, True),
+        (True, "former", False, False, True),
+        (True, "both", True, True, False),
+    ],
+)
+def test_the_former_authority_is_trusted_while_certificates_change(
+    former: bool, present: str, renewing: bool, retire: bool, both: bool
+) -> None:
+    new, old = certificates.authority(KEY, 2), certificates.authority(KEY)
+    texts = {"current": new.pem, "former": old.pem, "both": new.pem + old.pem}
+    found = certificates.bundle(
+        new, old if former else None, texts.get(present, ""), renewing=renewing, retire=retire
+    )
+    assert found == texts["both" if both else "current"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,6 +161,41 @@ def test_an_account_that_another_database_wants_stays() -> None:
     server.names = {"nova_api": ("utf8mb4", "x"), "cell": ("utf8mb4", "x")}
     gone = database("cell", accounts=[{"name": "nova_api", "state": "absent"}])
     assert run(server, database(), gone)["changed"] is False
+
+
+def test_a_server_that_is_not_there_yet_is_predicted(tmp_path: Path) -> None:
+    wanted = [database("nova"), database("glance", accounts=[])]
+    wanted[0]["accounts"] += [{"name": "reader", "password": "x", "privileges": ["SELECT"]}]
+    predicted = databases.compare(wanted, databases.FRESH, databases.unreachable)
+    dry, server = converge(predicted, check_mode=True), Server()
+    assert dry == run(server, *wanted)
+    assert len(dry["actions"]) == 6
+    with pytest.raises(ConvergenceError, match="create database nova: there is no server yet"):
+        converge(predicted, check_mode=False)
+    (tmp_path / "nova").mkdir()
+    (tmp_path / "glance").touch()
+    assert databases.held(wanted, str(tmp_path)) == ["nova"]
+
+
+def test_an_account_that_goes_must_not_be_in_use() -> None:
+    rows = [("nova_api", "192.0.2.11:4711"), ("nova_api", "2001:db8::5:4711"), ("root", "localhost"), ("x", "")]
+
+    def processes(statement: str, parameters: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        assert "processlist" in statement
+        return [{"name": name, "host": host} for name, host in rows]
+
+    used = databases.users(processes)
+    assert used == {"nova_api": {"192.0.2.11", "2001:db8::5"}, "root": {"localhost"}, "x": {""}}
+    gone = [{"name": "nova_api", "state": "absent"}, {"name": "nova_api_2", "password": "password"}]
+    server = existing()
+    actions = databases.compare([database(accounts=gone)], databases.fetch([database(accounts=gone)], server), server)
+    databases.refuse_used(actions, {"nova_api_2": {"192.0.2.11"}})
+    with pytest.raises(ConvergenceError) as caught:
+        databases.refuse_used(actions, used)
+    assert str(caught.value) == (
+        "account nova_api@%: is still used from 192.0.2.11, 2001:db8::5; "
+        "roll the new one out there first (playbooks/site.yml), then run again"
+    )
 
 
 def test_names_are_quoted() -> None:

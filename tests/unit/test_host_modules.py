@@ -10,11 +10,22 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.brume.cloud.plugins.module_utils import apt, claims, keystone_bootstrap, rollout, schema
+from ansible_collections.brume.cloud.plugins.module_utils import (
+    apt,
+    claims,
+    databases,
+    keystone_bootstrap,
+    messaging,
+    rollout,
+    schema,
+    system_users,
+    trust_store,
+)
 
 PACKAGE = "ansible_collections.brume.cloud.plugins.modules"
 ME = {"owner": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
@@ -69,10 +80,74 @@ def test_configuration_files(call: Call, tmp_path: Path) -> None:
     }
     dry = call("configuration_files", arguments, check=True)
     assert not (tmp_path / "d").exists()
-    assert dry["changed_files"] == [f"{tmp_path}/d/f", f"{tmp_path}/l", f"{tmp_path}/old"]
+    assert list(dry["planned_digests"]) == [f"{tmp_path}/d/f", f"{tmp_path}/l", f"{tmp_path}/old"]
+    assert dry["planned_digests"][f"{tmp_path}/old"] == "absent"
     assert "hunter2" not in json.dumps(dry)
     assert "former" not in json.dumps(dry)
     assert len(converges(call, "configuration_files", arguments)) == 4
+
+
+def test_configuration_files_that_the_host_trusts(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin/update-ca-certificates", f"echo ran >> {tmp_path}/log; cat {tmp_path}/ca > {tmp_path}/all")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(trust_store, "BUNDLE", f"{tmp_path}/all")
+    one, two = (f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n" for body in ("AAAA", "BBBB"))
+    path = f"{tmp_path}/ca"
+    trust = f"trust {path} on this host"
+
+    def arguments(text: str) -> dict[str, Any]:
+        return {"files": [{"path": path, "content": text, **ME}], "trusted": path}
+
+    assert len(converges(call, "configuration_files", arguments(one + two))) == 2
+    assert (tmp_path / "all").read_text() == one + two
+    (tmp_path / "all").write_text(one)
+    assert converges(call, "configuration_files", arguments(one + two)) == [trust]
+    # What is no longer trusted has to leave the bundle.
+    assert converges(call, "configuration_files", arguments(two)) == [f"change file {path}", trust]
+    assert (tmp_path / "all").read_text() == two
+    assert (tmp_path / "log").read_text() == "ran\n" * 3
+    wrong = call("configuration_files", {**arguments(two), "trusted": f"{path}.crt"})
+    assert wrong["msg"] == f"{path}.crt: is named by `trusted`, but not planned; give it in `files` too"
+    program(tmp_path / "bin/update-ca-certificates", "echo no room >&2; exit 1")
+    assert call("configuration_files", arguments(one))["msg"] == "update-ca-certificates: no room"
+
+
+SYSUSERS = """
+[ "$1" = {root}/d/brume.conf ] || {{ echo "$1: no such file" >&2; exit 1; }}
+[ -f {root}/broken ] && {{ echo "no free number" >&2; exit 1; }}
+grep -v '^#' "$1" > {root}/made
+"""
+
+
+def test_system_users(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin/systemd-sysusers", SYSUSERS.format(root=tmp_path))
+    (tmp_path / "d").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(system_users, "PATH", f"{tmp_path}/d/brume.conf")
+
+    def present() -> system_users.Present:
+        """Return what the program that stands in has made."""
+        made = tmp_path / "made"
+        lines = [line.split() for line in made.read_text().splitlines()] if made.exists() else []
+        groups: dict[str, set[str]] = {words[1]: set() for words in lines if words[0] == "g"}
+        for _m, user, group in (words for words in lines if words[0] == "m"):
+            groups.setdefault(group, set()).add(user)
+        return system_users.Present({words[1] for words in lines if words[0] == "u"}, groups)
+
+    monkeypatch.setattr(system_users, "present", present)
+    arguments = {"header": "# x", "groups": ["brume-tls"], "users": [{"name": "nova", "home": "/x", "groups": ["kvm"]}]}
+    missing = ["create group brume-tls", "create user nova", "add user nova to group kvm"]
+    predicted = call("system_users", arguments, check=True)
+    assert predicted["actions"] == [f"create file {tmp_path}/d/brume.conf (root:root 0644)", *missing]
+    assert os.listdir(tmp_path / "d") == []
+    (tmp_path / "broken").touch()
+    assert call("system_users", arguments)["msg"] == "systemd-sysusers: no free number; correct the cause and run again"
+    (tmp_path / "broken").unlink()
+    assert converges(call, "system_users", arguments) == missing, "what failed is made up for"
+    (tmp_path / "made").write_text("g brume-tls -\nu nova - nova /x\n")
+    assert converges(call, "system_users", arguments) == ["add user nova to group kvm"]
 
 
 def test_configuration_files_on_a_host_without_users(call: Call, tmp_path: Path) -> None:
@@ -102,7 +177,10 @@ case "$1" in
     disable) shift 4; for unit; do rm -f $state.enabled.$unit $state.active.$unit; done ;;
     start|restart|reload)
         case "$3" in bad*) echo "Job for $3 failed." >&2; exit 1 ;; esac
+        socket=${{3%.socket}}
+        if [ $socket != $3 ] && [ -f $state.active.$socket.service ]; then echo "$3: its service runs" >&2; exit 1; fi
         touch $state.active.$3 ;;
+    stop) shift 2; for unit; do rm -f $state.active.$unit; done ;;
 esac
 """
 
@@ -135,8 +213,16 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
     assert (systemd / "records/a.service.json").stat().st_mode & 0o777 == 0o600
     assert (systemd / "records").stat().st_mode & 0o777 == 0o700
 
-    predicted = call("unit_rollout", {**arguments, "changed_files": [f"{systemd}/f"]}, check=True)
+    predicted = call("unit_rollout", {**arguments, "planned_digests": {f"{systemd}/f": "0" * 64}}, check=True)
     assert predicted["actions"] == [f"restart a.service ({systemd}/f changed)"]
+    # A file that was changed by hand, and that the run will change back to what the unit runs on, needs no restart.
+    recorded = json.loads((systemd / "records/a.service.json").read_text())["files"][f"{systemd}/f"]
+    content = (systemd / "f").read_text()
+    (systemd / "f").write_text("by hand")
+    assert call("unit_rollout", arguments, check=True)["actions"] == [f"restart a.service ({systemd}/f changed)"]
+    back = {**arguments, "planned_digests": {f"{systemd}/f": recorded}}
+    assert call("unit_rollout", back, check=True)["actions"] == []
+    (systemd / "f").write_text(content)
     (systemd / "f").write_text("two")
     assert converges(call, "unit_rollout", arguments) == [
         f"restart a.service ({systemd}/f changed)"
@@ -145,6 +231,46 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
     assert converges(call, "unit_rollout", gone) == ["remove a.service"]
     assert not (systemd / "units/a.service").exists()
     assert not (systemd / "records/a.service.json").exists()
+
+
+def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path) -> None:
+    new = [{"name": "b.service", "content": "[Service]\n", "after": ["b.socket"]}, {"name": "b.socket", "content": "x"}]
+    converges(call, "unit_rollout", {"units": new})
+    assert "stop" not in (systemd / "state.log").read_text(), "what does not run is not stopped"
+    service = {"name": "a.service", "content": "[Service]\n"}
+    converges(call, "unit_rollout", {"units": [service]})
+    both = {"units": [{**service, "after": ["a.socket"]}, {"name": "a.socket", "content": "[Socket]\n"}]}
+    assert converges(call, "unit_rollout", both) == [
+        "restart a.service (a.socket starts anew)",
+        f"write {systemd}/units/a.socket",
+        "enable a.socket",
+        "start a.socket (does not run)",
+    ]
+    log = [line for line in (systemd / "state.log").read_text().splitlines() if not line.startswith("show")]
+    assert log[-5:] == [
+        "stop -- a.service",
+        "enable --no-reload -- a.socket",
+        "daemon-reload",
+        "start -- a.socket",
+        "restart -- a.service",
+    ]
+    (systemd / "state.active.a.socket").unlink()
+    assert converges(call, "unit_rollout", both) == [
+        "restart a.service (a.socket starts anew)",
+        "start a.socket (does not run)",
+    ]
+
+
+def test_unit_rollout_reloads_for_a_certificate(call: Call, systemd: Path) -> None:
+    for name in ("conf", "crt"):
+        (systemd / name).write_text("one")
+    unit = {"name": "a.service", "content": "x", "files": [f"{systemd}/conf", f"{systemd}/crt"]}
+    arguments = {"units": [{**unit, "reload_files": [f"{systemd}/crt"]}]}
+    converges(call, "unit_rollout", arguments)
+    (systemd / "crt").write_text("two")
+    assert converges(call, "unit_rollout", arguments) == [f"reload a.service ({systemd}/crt changed)"]
+    (systemd / "conf").write_text("two")
+    assert converges(call, "unit_rollout", arguments) == [f"restart a.service ({systemd}/conf changed)"]
 
 
 def test_unit_rollout_records_what_is_well_when_another_fails(call: Call, systemd: Path) -> None:
@@ -286,8 +412,77 @@ def test_a_claim_alone_is_a_change(call: Call, tmp_path: Path, monkeypatch: pyte
     assert converges(call, "host_packages", {"claims": ["/var/lib/mysql"]}) == ["claim /var/lib/mysql"]
 
 
+class Nova:
+    """Nova's Python with a schema and no cell."""
+
+    orders: ClassVar[list[str]] = []
+
+    def __init__(self, *_arguments: str) -> None:
+        """Start."""
+
+    def order(self, **document: Any) -> dict[str, Any]:
+        """Answer one order."""
+        self.orders.append(document["do"])
+        return {"cells": [], "hosts": []}
+
+    def close(self) -> None:
+        """End."""
+
+
+def test_nova_cells_before_there_is_a_schema(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(f"{PACKAGE}.nova_cells")
+    monkeypatch.setattr(module, "SCHEMA_RECORD", f"{tmp_path}/nova.json")
+    monkeypatch.setattr(module, "NovaProcess", Nova)
+    urls = {"transport_url": "rabbit://u:hunter2@h", "database_connection": "mysql://u:hunter2@h"}
+    common = {"environment": "/none", "config_file": "/none"}
+    for more in ({"cells": {"cell0": urls, "cell1": urls}}, {"hosts": ["compute2", "compute1"]}):
+        before = call("nova_cells", {**common, **more}, check=True)
+        assert Nova.orders == [], "there is nothing to ask"
+        (tmp_path / "nova.json").touch()
+        assert call("nova_cells", {**common, **more}, check=True) == before
+        run = call("nova_cells", {**common, **more})
+        assert (run["changed"], run["actions"], run["diff"]) == (before["changed"], before["actions"], before["diff"])
+        assert "hunter2" not in json.dumps(before)
+        (tmp_path / "nova.json").unlink()
+        Nova.orders.clear()
+    assert before["actions"] == ["map compute host compute1", "map compute host compute2"]
+
+
 def test_preflight(call: Call) -> None:
     run = call("preflight", {"interfaces": [{"name": "no-such-one"}], "disk_bytes": {"/": 1}})
     assert run["failed"]
     assert [one["subject"] for one in run["findings"] if "no-such-one" in one["subject"]] == ["interface no-such-one"]
     assert "brume_networks" in run["msg"]
+
+
+def test_message_vhosts_before_there_is_a_broker(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin/rabbitmqctl", "echo no broker >&2; exit 69\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    fresh = messaging.is_fresh
+    monkeypatch.setattr(messaging, "is_fresh", lambda: fresh(f"{tmp_path}/mnesia"))
+    vhost = {"name": "nova", "accounts": [{"name": "nova", "password": "hunter2"}]}
+    arguments = {"vhosts": [vhost], "absent_accounts": ["guest"], "spare_used": True}
+    dry = call("message_vhosts", arguments, check=True)
+    assert dry["actions"][0] == "create vhost nova"
+    assert dry["actions"][-1] == "delete account guest"
+    assert "hunter2" not in json.dumps(dry)
+    (tmp_path / "mnesia/rabbit@one").mkdir(parents=True)
+    assert "no broker" in call("message_vhosts", arguments, check=True)["msg"]
+
+
+def test_service_databases_before_there_is_a_server(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, text: warnings.append(text))
+    held = databases.held
+    monkeypatch.setattr(databases, "held", lambda desired: held(desired, str(tmp_path)))
+    item = {"name": "nova", "accounts": [{"name": "nova", "password": "hunter2"}]}
+    arguments = {"databases": [item], "spare_used": True, "login_unix_socket": f"{tmp_path}/none.sock"}
+    dry = call("service_databases", arguments, check=True)
+    assert dry["actions"] == ["create database nova", "create account nova@%", "create grant of nova@% on nova"]
+    assert "hunter2" not in json.dumps(dry)
+    (tmp_path / "nova").mkdir()
+    assert warnings == []
+    assert call("service_databases", arguments, check=True)["actions"] == []
+    assert warnings == ["MariaDB does not run, so its accounts are not known; it holds nova"]

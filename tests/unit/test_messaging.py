@@ -151,6 +151,44 @@ def test_every_mistake_is_reported_at_once() -> None:
     ]
 
 
+def test_a_broker_that_was_never_started_is_predicted(tmp_path: Path) -> None:
+    assert messaging.is_fresh(str(tmp_path / "none"))
+    assert messaging.is_fresh(str(tmp_path))
+    (tmp_path / "rabbit@aio").mkdir()
+    assert not messaging.is_fresh(str(tmp_path))
+    actions, _definitions, commands = compare([vhost(), vhost("/", accounts=[])], messaging.FRESH, ["guest"])
+    assert actions == [
+        "create vhost nova", "update vhost / (default_queue_type)", "create account nova",
+        "create permission of nova on nova", "delete account guest",
+    ]  # fmt: skip
+    assert commands == [["delete_user", "guest"]]
+    own = vhost("/", accounts=[{"name": "guest", "password": "x"}], default_queue_type="classic")
+    assert compare([own], messaging.FRESH)[0] == ["update account guest (password, tags)"]
+
+
+def test_an_account_that_goes_must_not_be_in_use() -> None:
+    said = [{"user": "nova", "peer_host": "192.0.2.12"}, {"user": "nova", "peer_host": "192.0.2.11"},
+            {"user": "nova", "peer_host": "192.0.2.11"}, {"user": "nova_2", "peer_host": "2001:db8::5"}]  # fmt: skip
+    asked: list[list[str]] = []
+
+    def run(arguments: Sequence[str]) -> str:
+        asked.append(list(arguments))
+        return json.dumps(said)
+
+    used = messaging.users(run)
+    assert used == {"nova": {"192.0.2.11", "192.0.2.12"}, "nova_2": {"2001:db8::5"}}
+    assert asked == [["list_connections", "--formatter", "json", "user", "peer_host"]]
+    gone = vhost(accounts=[{"name": "nova", "state": "absent"}, {"name": "nova_2", "password": "x"}])
+    changes = messaging.compare([gone], [], exported(), run, lambda _size: SALT)
+    messaging.refuse_used(changes.actions, {"nova_2": {"2001:db8::5"}})
+    with pytest.raises(ConvergenceError) as caught:
+        messaging.refuse_used(changes.actions, used)
+    assert str(caught.value) == (
+        "account nova: is still used from 192.0.2.11, 192.0.2.12; "
+        "roll the new one out there first (playbooks/site.yml), then run again"
+    )
+
+
 def test_the_imported_file_is_private_and_gone_afterwards(tmp_path: Path) -> None:
     seen: list[Any] = []
 

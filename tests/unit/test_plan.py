@@ -110,6 +110,20 @@ def test_a_generation_gives_an_account_of_its_own() -> None:
     assert accounts["keystone"] == "keystone"
 
 
+def test_accounts_of_earlier_generations_are_known_for_their_removal() -> None:
+    found = planned(AIO | {"brume_secret_generations": {"nova/database/nova_api": 3, "nova/messaging": 2, "glance": 2}})
+    databases = {one.name: (one.account, one.former) for one in found.cloud.databases}
+    assert databases["nova_api"] == ("nova_api_3", ("nova_api", "nova_api_2"))
+    assert databases["glance"] == ("glance_2", ("glance",))
+    assert databases["keystone"] == ("keystone", ())
+    logins = {one.service: (one.name, one.former) for one in found.cloud.logins}
+    assert logins["glance"] == ("glance_2", ("glance",))
+    assert logins["nova"] == ("nova", ())
+    vhosts = {one.name: (one.account, one.former) for one in found.cloud.vhosts}
+    assert vhosts["nova"] == ("nova_2", ("nova",))
+    assert vhosts["neutron"] == ("neutron", ())
+
+
 def test_overrides_go_from_all_to_group_to_host() -> None:
     def override(value: str) -> dict[str, Any]:
         return {"brume_config": {"nova": {"nova.conf": {"DEFAULT": {value: value, "shared": value}}}}}

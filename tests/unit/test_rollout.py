@@ -106,6 +106,64 @@ def test_a_unit_is_touched_only_for_a_reason(
     assert rollout.decide(unit, state, record, TEXTS, digests, changed_files=changed).actions == actions
 
 
+FILES = ("/etc/a", "/etc/ca.crt", "/etc/host.crt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "digests", "changed", "action"),
+    [
+        ({}, DIGESTS, ("/etc/host.crt",), "reload a.service (/etc/host.crt changed)"),
+        ({}, DIGESTS, ("/etc/host.crt", "/etc/ca.crt"), "reload a.service (/etc/ca.crt, /etc/host.crt changed)"),
+        ({}, DIGESTS, ("/etc/host.crt", "/etc/a"), "restart a.service (/etc/a, /etc/host.crt changed)"),
+        ({}, ("new", "start"), (), "restart a.service (its files changed since it last started well)"),
+        ({}, ("new", "new"), ("/etc/ca.crt",), "restart a.service (its unit or release changed)"),
+        ({"on_change": "none"}, ("new", "start"), ("/etc/ca.crt",), ""),
+        ({"reload_files": ()}, DIGESTS, ("/etc/ca.crt",), "restart a.service (/etc/ca.crt changed)"),
+        ({"on_change": "reload", "reload_files": ()}, DIGESTS, ("/etc/a",), "reload a.service (/etc/a changed)"),
+    ],
+)
+def test_a_reload_is_enough_where_only_certificates_changed(
+    changes: dict[str, Any], digests: tuple[str, str], changed: Sequence[str], action: str
+) -> None:
+    unit = variant(**{"files": FILES, "reload_files": FILES[1:], **changes})
+    actions = rollout.decide(unit, UP, RECORD, TEXTS, digests, changed_files=changed).actions
+    assert actions == ([action] if action else [])
+
+
+def test_files_that_differ_from_the_record_are_named() -> None:
+    contents = {"/etc/a": b"one", "/etc/ca.crt": b"two"}
+    unit = variant(files=FILES)
+    recorded = rollout.file_digests(unit, contents.get)
+    assert list(recorded) == list(FILES)
+    assert recorded["/etc/host.crt"] == "absent"
+    assert recorded["/etc/a"] == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"  # sha256sum
+    assert rollout.differing(recorded, recorded) == []
+    later = rollout.file_digests(unit, {"/etc/a": b"one", "/etc/host.crt": b"new"}.get)
+    assert rollout.differing(recorded, later) == ["/etc/ca.crt", "/etc/host.crt"]
+    assert rollout.differing({"/etc/a": recorded["/etc/a"]}, {**recorded}) == ["/etc/ca.crt", "/etc/host.crt"]
+    assert rollout.differing({}, later) == [], "nothing was recorded, so nothing is known"
+
+
+@pytest.mark.parametrize(
+    ("socket_verb", "service", "expected"),
+    [
+        ("start", Step(Unit("a.service")), "restart a.service (a.socket starts anew)"),
+        ("restart", Step(Unit("a.service"), "reload", "x changed"), "restart a.service (a.socket starts anew)"),
+        ("start", Step(Unit("a.service"), "start", "does not run"), "start a.service (does not run)"),
+        ("start", Step(Unit("a.service"), "restart", "x changed"), "restart a.service (x changed)"),
+        ("start", Step(Unit("a.service", absent=True)), ""),
+        ("start", Step(Unit("b.service")), ""),
+        ("", Step(Unit("a.service")), ""),
+    ],
+)
+def test_a_service_starts_anew_with_its_socket(socket_verb: rollout.Verb, service: Step, expected: str) -> None:
+    steps = rollout.with_sockets([service, Step(Unit("a.socket"), socket_verb), Step(Unit("c.service"), "restart")])
+    assert steps[0].actions == ([expected] if expected else [])
+    assert [step.verb for step in steps[1:]] == [socket_verb, "restart"]
+    assert rollout.service_of("a.socket") == "a.service"
+    assert [rollout.is_socket(name) for name in ("a.socket", "a.service")] == [True, False]
+
+
 def test_an_absent_unit_that_is_not_there_needs_nothing() -> None:
     step = rollout.decide(variant(absent=True), State(), {}, {}, DIGESTS)
     assert not step.actions

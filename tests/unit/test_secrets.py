@@ -77,6 +77,16 @@ def test_a_bad_master_key_is_explained(text: str | None, message: str) -> None:
         parse_master_key(text)
 
 
+def test_the_former_value_is_that_of_the_generation_before() -> None:
+    def vault(number: int, explicit: dict[str, str] | None = None) -> Vault:
+        return Vault(KEY, explicit or {}, {"keystone": number})
+
+    assert vault(3).former("keystone/admin") == vault(2).value("keystone/admin")
+    assert vault(2).former("keystone/admin") == Vault(KEY).value("keystone/admin")
+    assert vault(1).former("keystone/admin") is None
+    assert vault(2, {"keystone/admin": "given"}).former("keystone/admin") is None
+
+
 def test_a_vault_does_not_print_its_secrets() -> None:
     assert "given" not in repr(Vault(KEY, {"a/b": "given"}))
     assert repr(KEY) not in repr(Vault(KEY))

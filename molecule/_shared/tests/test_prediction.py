@@ -53,11 +53,8 @@ def test_drift_is_shown_and_left(cloud: prediction.Cloud, where: str) -> None:
     for _again in range(2):
         record = cloud.run(cloud.inventory, "drift", "--tags", "drift", playbook="plan.yml")
         actions = {action.partition(" (")[0] for line in record.values() for action in line.actions}
-        assert actions == {
-            f"change file {path}",
-            "restart glance-api.service",
-            "enable neutron-l3-agent.service",
-        }
+        # The API still runs on what the plan says, so that it needs no restart once the file is as it was.
+        assert actions == {f"change file {path}", "enable neutron-l3-agent.service"}
     assert "# by hand" in host.file(path).content_string
     done = cloud.run(cloud.inventory, "mended")
     assert {action.partition(" (")[0] for line in done.values() for action in line.actions} == actions
