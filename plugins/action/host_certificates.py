@@ -26,10 +26,10 @@ class ActionModule(PlanAction):
         vault, host, now = piece.vault, piece.host, datetime.datetime.now(datetime.UTC)
         number = vault.generation("ca")
         ca = certificates.authority(vault.master_key, number)
-        former = certificates.authority(vault.master_key, number - 1) if number > 1 else None
         key = certificates.host_key(vault.master_key, host.name, vault.generation(f"host/{host.name}"))
         names = self._names(piece)
         present, trusted = self._read(CERTIFICATE, CA_FILE)
+        former = certificates.former_authority(vault.master_key, number, present)
         renewing = former is not None and certificates.is_issued_by(present, former)
         if certificates.fault(present, ca, key, names, now):
             certificate = certificates.issue(ca, key, host.name, names, now)

@@ -103,6 +103,10 @@ class ActionModule(ActionBase):
         if connection.transport != "ssh":
             self._display.warning(f"connections of type {connection.transport} hold no lock on the host")
             return None
+        if connection.get_option("password") or connection._play_context.password:
+            # sshpass would wait for a password on a pipe that nobody fills beside Ansible's own call.
+            self._display.warning("a password for SSH was given, so this run holds no lock on this host")
+            return None
         connection.host = connection.get_option("host") or connection._play_context.remote_addr
         words = connection._build_command(connection.get_option("ssh_executable"), "ssh", connection.host, shell)
         return [word.decode() if isinstance(word, bytes) else str(word) for word in words]

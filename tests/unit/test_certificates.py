@@ -104,6 +104,18 @@ def test_who_issued_a_certificate() -> None:
 
 
 @pytest.mark.parametrize(
+    ("generation", "issuer", "expected"), [(1, 1, None), (2, 1, 1), (3, 1, 1), (3, 2, 2), (3, 3, 2), (3, 0, 2)]
+)
+def test_the_former_authority_is_the_one_that_made_the_certificate(
+    generation: int, issuer: int, expected: int | None
+) -> None:
+    key = certificates.host_key(KEY, "aio")
+    pem = certificates.issue(certificates.authority(KEY, issuer), key, "aio", NAMES, NOW) if issuer else ""
+    found = certificates.former_authority(KEY, generation, pem)
+    assert (found and found.pem) == (certificates.authority(KEY, expected).pem if expected else None)
+
+
+@pytest.mark.parametrize(
     ("former", "present", "renewing", "retire", "both"),
     [
         (False, "", False, False, False),
