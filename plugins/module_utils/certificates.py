@@ -71,7 +71,7 @@ def authority(master_key: bytes, generation: int = 1) -> Authority:
 
 
 def former_authority(master_key: bytes, generation: int, present: str) -> Authority | None:
-    """Return the authority before the current generation, or an even earlier one if it made the `present` certificate."""
+    """Return the authority before the current generation, or the earlier one that made the `present` certificate."""
     earlier = [authority(master_key, number) for number in range(generation - 1, 0, -1)]
     return next((one for one in earlier if is_issued_by(present, one)), earlier[0] if earlier else None)
 
