@@ -320,17 +320,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--count", type=int, default=2, help="how many deploys and how many reconfigurations")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--kinds", default=",".join(KINDS), help="separated by commas")
+    parser.add_argument("--keep", action="store_true", help="where no deploy is killed: use the lab as it is")
     options = parser.parse_args(arguments)
     kinds = options.kinds.split(",")
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
         parser.error(f"unknown kinds {', '.join(unknown)}; use some of {', '.join(KINDS)}")
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(3), "big")
-    print(f"faults: {options.inventory}: its lab is made anew and what is on it is lost; seed {seed}", flush=True)
+    fate = "is used as it is" if options.keep else "is made anew, and what is on it is lost"
+    print(f"faults: the lab of {options.inventory} {fate}; seed {seed}", flush=True)
     bench = Bench(options.inventory, seed)
     outcomes: list[Outcome] = []
     if "deploy" not in kinds:
-        bench.fresh()
+        if not options.keep:
+            bench.fresh()
         bench.recover("before")
     for kind in kinds:
         method: Callable[[], str] = getattr(bench, kind)
