@@ -217,7 +217,8 @@ def failure(what: str, result: Result) -> AptError:
     errors = [line for line in result.output.splitlines() if line.startswith(("E:", "Err:", "W:"))]
     tail = (errors or result.output.splitlines())[-OUTPUT_LINES:]
     lines = "".join(f"\n    {line}" for line in tail)
-    return AptError(f"{what} fails with {result.code}:{lines}\n  next: {advice(result.output)}; then run again")
+    verdict = f"fails with {result.code}" if result.code else "could not read every index"
+    return AptError(f"{what} {verdict}:{lines}\n  next: {advice(result.output)}; then run again")
 
 
 def advice(output: str) -> str:

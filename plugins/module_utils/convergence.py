@@ -8,6 +8,7 @@ Needs nothing but the standard library of Python 3.11 to 3.13: modules carry it 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -19,6 +20,9 @@ from typing import Any, Literal, TypeVar
 
 Verb = Literal["create", "update", "delete"]
 T = TypeVar("T")
+
+ADVICE = {errno.ENOSPC: " (free some there)", errno.EDQUOT: " (raise the quota)", errno.EROFS: " (remount it)"}
+"""What to do about errors of the operating system while a file is written, by errno(3)."""
 
 SIDE_BY_SIDE = 8
 """How many callables `side_by_side` runs at once unless told otherwise."""
@@ -200,9 +204,11 @@ def atomic_write(
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError):  # of a write it names no file
+            raise OSError(error.errno, f"{error.strerror}{ADVICE.get(error.errno or 0, '')}", path) from error
         raise
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -171,3 +172,15 @@ def test_retry_repeats_named_errors_only_and_says_how_often() -> None:
 
     with pytest.raises(ConvergenceError, match=r"^connection refused on each of 3 attempts: refused$"):
         convergence.retry(always, named, 3, 0.0, pauses.append)
+
+
+def test_a_write_that_fails_names_its_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = tmp_path / "nova.conf"
+    target.write_text("old")
+    monkeypatch.setattr(convergence.os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device \(free some there\): '.*/nova.conf'"):
+        convergence.atomic_write(str(target), "new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
