@@ -240,7 +240,8 @@ class Bench:
 
     def _judge(self, log: Path, said: Sequence[str]) -> str:
         text = log.read_text(encoding="utf-8", errors="replace")
-        missing = [words for words in (*(host.name for host in self.lab.hosts), *said) if words.lower() not in text.lower()]
+        wanted = (*(host.name for host in self.lab.hosts), *said)
+        missing = [words for words in wanted if words.lower() not in text.lower()]
         if missing or "Traceback" in text:
             raise FaultError(f"the failure does not say {missing or 'it without a traceback'}; see {log}")
         return f"stopped, and said why; {self.recover(log.stem)}"
@@ -270,9 +271,8 @@ class Bench:
             "&& chgrp nova /etc/nova && cp -a /run/full/. /etc/nova/ && rm -r /run/full "
             "&& { dd if=/dev/zero of=/etc/nova/full bs=4k 2>/dev/null; test -s /etc/nova/full; }"
         )
-        return self.broken(
-            "disk", _again(self.number + 60), full, "umount /etc/nova", ["No space left on device (free some there): '/etc/nova/nova.conf'", "next:"]
-        )
+        said = ["No space left on device (free some there): '/etc/nova/nova.conf'", "next:"]
+        return self.broken("disk", _again(self.number + 60), full, "umount /etc/nova", said)
 
     def index(self) -> str:
         """Let a package be wanted from an index that does not answer."""
@@ -283,7 +283,8 @@ class Bench:
         broken = """echo 'Acquire::http::Proxy "http://127.0.0.1:9";' > /etc/apt/apt.conf.d/99fault; """
         broken += """echo 'Acquire::https::Proxy "http://127.0.0.1:9";' >> /etc/apt/apt.conf.d/99fault"""
         mend = "rm /etc/apt/apt.conf.d/99fault"
-        return self.broken("index", edit, f"apt-get clean; {broken}", mend, ["apt-get", "check network, mirror and the proxy", "next:"])
+        said = ["apt-get", "check network, mirror and the proxy", "next:"]
+        return self.broken("index", edit, f"apt-get clean; {broken}", mend, said)
 
     def daemon(self) -> str:
         """Let a daemon not come up."""

@@ -207,8 +207,8 @@ def atomic_write(
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        if isinstance(error, OSError):  # of a write it names no file
-            raise OSError(error.errno, f"{error.strerror}{ADVICE.get(error.errno or 0, '')}", path) from error
+        if isinstance(error, OSError) and error.errno:  # of a write it names no file
+            raise OSError(error.errno, f"{error.strerror}{ADVICE.get(error.errno, '')}", path) from error
         raise
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
