@@ -1,0 +1,133 @@
+"""What Tempest needs from a live cloud: its features as its APIs tell them, and objects that are made for its tests.
+
+Talks through an openstack.connection.Connection (or a fake) only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.tempest import PREFIX, Access, Cloud, TempestError
+
+ALT = f"{PREFIX}-alt"
+"""Name of the second image and the second flavor, which tests of rebuild and resize change to."""
+
+ALT_MEMORY = 64
+"""MiB that the second flavor has more than the first: tests of resize want a larger one."""
+
+NAMED: Mapping[str, Callable[[Any], Iterable[Any]]] = {
+    "project": lambda cloud: cloud.identity.projects(),
+    "user": lambda cloud: cloud.identity.users(),
+    "group": lambda cloud: cloud.identity.groups(),
+    "domain": lambda cloud: cloud.identity.domains(),
+    "role": lambda cloud: cloud.identity.roles(),
+    "service": lambda cloud: cloud.identity.services(),
+    "server": lambda cloud: cloud.compute.servers(all_projects=True),
+    "flavor": lambda cloud: cloud.compute.flavors(is_public=None),
+    "aggregate": lambda cloud: cloud.compute.aggregates(),
+    "image": lambda cloud: cloud.image.images(),
+    "network": lambda cloud: cloud.network.networks(),
+    "router": lambda cloud: cloud.network.routers(),
+    "security group": lambda cloud: cloud.network.security_groups(),
+    "subnet pool": lambda cloud: cloud.network.subnet_pools(),
+}
+"""Kinds of objects that tests make, and how an administrator lists all of them."""
+
+
+def access(connection: Any) -> Access:
+    """Return how the cloud is reached, from the connection's own configuration (clouds.yaml)."""
+    auth = connection.config.get_auth_args()
+    verify, _certificate = connection.config.get_requests_verify_args()
+    return Access(
+        auth_url=str(auth["auth_url"]),
+        username=str(auth["username"]),
+        password=str(auth["password"]),
+        project=str(auth["project_name"]),
+        user_domain=str(auth.get("user_domain_name", "Default")),
+        project_domain=str(auth.get("project_domain_name", "Default")),
+        region=str(connection.config.get_region_name()),
+        interface=str(connection.config.get_interface("identity") or "public"),
+        authority=verify if isinstance(verify, str) else "",
+    )
+
+
+def census(connection: Any) -> dict[str, dict[str, str]]:
+    """Return kind -> identifier -> name of everything that tests could leave behind."""
+    return {kind: {str(one.id): str(one.name or "") for one in listed(connection)} for kind, listed in NAMED.items()}
+
+
+def prepare(connection: Any, image_path: Path, size: Mapping[str, int], timeout: float) -> tuple[Any, Any, Any]:
+    """Return the second image and the two flavors, after making what an earlier run did not leave.
+
+    `size`: vcpus, ram in MiB, disk in GiB of the first flavor. `timeout` of the upload in seconds. Raises TempestError
+    without the image's file.
+    """
+    image = next((one for one in connection.image.images(name=ALT) if one.status == "active"), None)
+    if image is None:
+        if not image_path.is_file():
+            raise TempestError(f"image_path: there is no file {image_path}: make it with tools/guest_image.py")
+        image = connection.image.create_image(
+            ALT, filename=str(image_path), disk_format="qcow2", container_format="bare", visibility="public",
+            allow_duplicates=True, wait=True, timeout=timeout,
+        )  # fmt: skip
+    known = {one.name: one for one in connection.compute.flavors()}
+    flavors = [
+        known.get(name)
+        or connection.compute.create_flavor(
+            name=name, vcpus=size["vcpus"], ram=size["ram"] + more, disk=size["disk"], is_public=True
+        )
+        for name, more in ((PREFIX, 0), (ALT, ALT_MEMORY))
+    ]
+    return image, flavors[0], flavors[1]
+
+
+def remove(connection: Any) -> list[str]:
+    """Remove what `prepare` made, be it of this run or of one that was killed; return what."""
+    removed = []
+    for one in connection.compute.flavors():
+        if one.name in (PREFIX, ALT):
+            connection.compute.delete_flavor(one.id)
+            removed.append(f"flavor {one.name}")
+    for one in list(connection.image.images(name=ALT)):
+        connection.image.delete_image(one.id)
+        removed.append(f"image {one.name}")
+    return removed
+
+
+def discover(connection: Any, image: Any, external: Any, prepared: tuple[Any, Any, Any]) -> Cloud:
+    """Return the cloud's features as its APIs tell them (an administrator's token is needed for the hypervisors).
+
+    Raises TempestError when no hypervisor is there: no test of instances could pass.
+    """
+    session = connection.session
+    catalog = session.auth.get_access(session).service_catalog.catalog
+    schema = connection.image.get("/schemas/image").json()["properties"]
+    hypervisors = tuple(str(one.hypervisor_type) for one in connection.compute.hypervisors(details=True))
+    if not hypervisors:
+        raise TempestError("the cloud has no hypervisor; see why with playbooks/verify.yml")
+    alternative, flavor, flavor_alt = prepared
+    return Cloud(
+        service_types=tuple(sorted(str(one["type"]) for one in catalog)),
+        compute_microversions=_microversions(connection.compute),
+        placement_microversions=_microversions(connection.placement),
+        hypervisor_types=hypervisors,
+        network_extensions=tuple(sorted(str(one.alias) for one in connection.network.extensions())),
+        disk_formats=tuple(one for one in schema["disk_format"]["enum"] if one),
+        container_formats=tuple(one for one in schema["container_format"]["enum"] if one),
+        image_stores=tuple(str(one["id"]) for one in connection.image.get("/info/stores").json()["stores"]),
+        image=str(image.id),
+        image_alt=str(alternative.id),
+        flavor=str(flavor.id),
+        flavor_alt=str(flavor_alt.id),
+        external_network=str(external.id),
+        external_network_name=str(external.name),
+    )
+
+
+def _microversions(proxy: Any) -> tuple[str, str]:
+    """Return the lowest and the highest microversion that a service's endpoint offers, as `major.minor`."""
+    data = proxy.get_endpoint_data()
+    lowest, highest = ((*version, 0)[:2] for version in (data.min_microversion, data.max_microversion))
+    return f"{lowest[0]}.{lowest[1]}", f"{highest[0]}.{highest[1]}"
