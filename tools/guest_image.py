@@ -40,7 +40,7 @@ KERNEL = "linux-image-cloud-amd64"
 
 PROGRAMS = ("busybox-static", "dropbear-bin")
 LOADER = ("syslinux", "syslinux-common")
-MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "button", "evdev")
+MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "button", "evdev", "isofs")
 """Kernel modules by name; what they depend on is read from them, and goes first (virtio_ring before virtio)."""
 
 SECTOR = 512
@@ -169,6 +169,34 @@ if insist user-data user-data && [ "$(head -c 2 /run/user-data)" = "#!" ]; then
     /run/user-data >/dev/console 2>&1 </dev/null
 fi
 echo "brume-test: ready" >/dev/console
+"""
+
+SUDO = """#!/bin/sh
+# Tests call it everywhere; root is all there is.
+exec "$@"
+"""
+
+CURL = r"""#!/bin/sh
+# What tests ask curl for, done by wget: is it there, fetch an address, POST data to it.
+[ "$1" = -V ] && exec echo "curl, by wget"
+data=
+while [ $# -gt 1 ]; do
+    case $1 in
+    -X) shift ;;
+    -d)
+        data=$2
+        shift
+        ;;
+    esac
+    shift
+done
+exec wget -q -O - ${data:+--post-data="$data"} "$1"
+"""
+
+BLKID = r"""#!/bin/sh
+# busybox's knows no `-L label`, which prints the device of a label (blkid(8) of util-linux).
+[ "$1" = -L ] || exec busybox blkid "$@"
+busybox blkid | sed -n "s/^\(.*\): .*LABEL=\"$2\".*/\1/p" | grep .
 """
 
 INITTAB = """::sysinit:/etc/rc
@@ -405,7 +433,7 @@ def one_file(root: Path, *patterns: str) -> Path:
 def initramfs(root: Path) -> list[Entry]:
     """Return everything that the guest has in memory."""
     files = {module_name(path): path for path in root.glob("**/lib/modules/**/*.ko*")}
-    kept = re.compile(r"virtio|.*failover|button|evdev")
+    kept = re.compile(r"virtio|.*failover|button|evdev|isofs|cdrom")
     modules = {name: module_content(path) for name, path in files.items() if kept.match(name)}
     # Debian 13 has virtio_pci in the kernel itself
     builtin = one_file(root, "**/lib/modules/*/modules.builtin").read_text("ascii").splitlines()
@@ -420,6 +448,7 @@ def initramfs(root: Path) -> list[Entry]:
             folder(name)
             for name in ("modules", "proc", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var", "var/log", "run")
         ),
+        folder("mnt"),
         folder("tmp", 0o1777),
         folder("root", 0o700),
         folder("root/.ssh", 0o700),
@@ -435,6 +464,10 @@ def initramfs(root: Path) -> list[Entry]:
         plain("lib64/ld-linux-x86-64.so.2", loader.resolve().read_bytes(), 0o755),
         *(plain(f"modules/{name}.ko", modules[name]) for name in order),
         plain("modules/order", "".join(f"{name}.ko\n" for name in order).encode()),
+        *(
+            plain(f"usr/bin/{name}", script.encode(), 0o755)
+            for name, script in (("blkid", BLKID), ("curl", CURL), ("sudo", SUDO))
+        ),
         plain("etc/inittab", INITTAB.encode()),
         plain("etc/rc", RC.encode(), 0o755),
         plain("etc/udhcpc", UDHCPC.encode(), 0o755),
