@@ -194,9 +194,13 @@ exec wget -q -O - ${data:+--post-data="$data"} "$1"
 """
 
 BLKID = r"""#!/bin/sh
-# busybox's knows no `-L label`, which prints the device of a label (blkid(8) of util-linux).
-[ "$1" = -L ] || exec busybox blkid "$@"
-busybox blkid | sed -n "s/^\(.*\): .*LABEL=\"$2\".*/\1/p" | grep .
+# `blkid -L label` of util-linux for a configuration drive: busybox has none here. The name of an ISO 9660 volume stands
+# at byte 32,808 (ECMA-119).
+for disk in /dev/vd? /dev/sd? /dev/sr?; do
+    label=$(dd if="$disk" bs=1 skip=32808 count=32 2>/dev/null | sed 's/ *$//')
+    [ "$label" = "$2" ] && exec echo "$disk"
+done
+exit 2
 """
 
 INITTAB = """::sysinit:/etc/rc

@@ -274,4 +274,4 @@ class ActionModule(ActionBase):
         if b"<testsuite" not in made.stdout:
             tail = (last.stderr + made.stderr).decode(errors="replace").strip().splitlines()[-5:]
             raise tempest.TempestError("\n".join([f"Tempest ended without results, see {directory}/run.log", *tail]))
-        convergence.atomic_write(str(junit), made.stdout)
+        convergence.atomic_write(str(junit), made.stdout, 0o600)  # it holds the log of each failure

@@ -28,6 +28,7 @@ OPTIONAL_SERVICES = {"cinder": ("block-storage", "volumev3"), "swift": ("object-
 LINK = re.compile(r"https://(?:bugs\.launchpad\.net|review\.opendev\.org|opendev\.org|docs\.openstack\.org)/\S+")
 """Where a known failure may point to: upstream's own words on it."""
 
+HEADER = "# Written by Brume at each run of playbooks/tempest.yml; options of your own go to tempest_config."
 DETAIL = 200
 """Characters of a failure's last line that are shown."""
 
@@ -185,7 +186,7 @@ def configuration(access: Access, cloud: Cloud, choices: Choices) -> Tree:
 
 def text(tree: Tree) -> str:
     """Return tempest.conf's text."""
-    return rendering.ini(tree)
+    return rendering.ini(tree).replace(rendering.HEADER, HEADER)
 
 
 @dataclass(frozen=True)
@@ -299,10 +300,14 @@ def cases(junit: str) -> list[Case]:
 
 
 def last_line(trace: str | None) -> str:
-    """Return the line of a failure that says what is wrong: the last that is no detail of the log, cut to fit."""
-    lines = [line.strip() for line in (trace or "").splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]*(?:Error|Exception|Mismatch|[A-Z]\w+)(?::| \()", line)]
-    line = (errors or lines or [""])[-1]
+    """Return what a failure's text says is wrong: the exception below the last traceback, in one line and cut to fit.
+
+    Before the traceback stands the log of the test, in blocks of testtools (`name: {{{ ... }}}`); a text without a
+    traceback is a reason as it is.
+    """
+    lines = (trace or "").rpartition("Traceback (most recent call last):\n")[2].splitlines()
+    said = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith(" ")), 0)
+    line = " ".join(" ".join(lines[said:]).split())
     return line if len(line) <= DETAIL else f"{line[: DETAIL - 3]}..."
 
 
