@@ -6,14 +6,19 @@ An action and not a module: a module's output is shown when all of it is over, a
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import netaddr
 import yaml
@@ -98,6 +103,54 @@ def build(plan: uv.Plan, wheelhouse: str) -> None:
     uv.finish(plan.environment, time.monotonic() - started)
 
 
+def own_address(url: str) -> str:
+    """Return this machine's address on the way to a URL's host; nothing is sent. Raises OSError."""
+    family, kind, protocol, _name, target = socket.getaddrinfo(urlsplit(url).hostname, 9, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(target)
+        return str(probe.getsockname()[0])
+
+
+@contextmanager
+def served(path: Path, address: str, port: int = 80) -> Iterator[str]:
+    """Serve one file to Glance by HTTP and yield its URL; an empty one when the port cannot be had.
+
+    Port 80, because Glance downloads from 80 and 443 only (its option import_filtering_opts/allowed_ports).
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        """Answers every path with the file."""
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(path.stat().st_size))
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            with path.open("rb") as stream:
+                shutil.copyfileobj(stream, self.wfile)
+
+        def log_message(self, *_arguments: Any) -> None:
+            """Say nothing between the lines of the run."""
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    try:
+        server = Server((address, port), Handler)
+    except OSError:
+        yield ""
+        return
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    host = f"[{address}]" if ":" in address else address
+    try:
+        yield f"http://{host}:{server.server_port}/{path.name}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def stestr_configuration(item: uv.Environment) -> str:
     """Return .stestr.conf: where Tempest's tests are, and that the tests of a class stay with one worker."""
     packages = next(Path(item.path).glob("lib/python3*/site-packages"))
@@ -147,7 +200,7 @@ class ActionModule(ActionBase):
                 return {**result, **self._would(wanted, chosen, number)}
             build(wanted, args["wheelhouse"])
             lasting = self._judged(result, args, connection, item, chosen, number, known, expected(plan))
-        except (PlanError, ValueError, uv.BuildError, yaml.YAMLError, verification.CheckFailed) as error:
+        except (PlanError, ValueError, uv.BuildError, yaml.YAMLError, verification.CheckFailed, OSError) as error:
             return {**result, "failed": True, "msg": str(error)}
         result["changed"] = bool(lasting or wanted.actions)
         result["made"] = [*wanted.actions, *lasting]
@@ -190,26 +243,31 @@ class ActionModule(ActionBase):
             wanted,
             directory,
         )
+        access = tempest_cloud.access(connection)
         try:
             cloud_checks.image(context)
             cloud_checks.external_network(context)
             before = tempest_cloud.census(connection)
             prepared = tempest_cloud.prepare(connection, image_path, args["flavor"], args["timeouts"]["image"])
             cloud = tempest_cloud.discover(connection, context.image, context.external, prepared)
-            choices = tempest.Choices(
-                directory=str(directory),
-                ssh_user=args["ssh_user"],
-                image_path=str(image_path),
-                build_timeout=args["timeouts"]["build"],
-                ssh_timeout=args["timeouts"]["ssh"],
-                config=args["config"],
-            )
-            tree = tempest.configuration(tempest_cloud.access(connection), cloud, choices)
-            convergence.atomic_write(str(directory / "tempest.conf"), tempest.text(tree), 0o600)
             convergence.atomic_write(str(directory / ".stestr.conf"), stestr_configuration(item))
-            begin = time.monotonic()
-            self._run(item, directory, chosen, number)
-            seconds = time.monotonic() - begin
+            with served(image_path, own_address(access.auth_url)) as image_url:
+                if not image_url:
+                    self._display.display("port 80 of this machine cannot be had: Glance downloads from the Internet")
+                choices = tempest.Choices(
+                    directory=str(directory),
+                    ssh_user=args["ssh_user"],
+                    image_path=str(image_path),
+                    image_url=image_url,
+                    build_timeout=args["timeouts"]["build"],
+                    ssh_timeout=args["timeouts"]["ssh"],
+                    config=args["config"],
+                )
+                text = tempest.text(tempest.configuration(access, cloud, choices))
+                convergence.atomic_write(str(directory / "tempest.conf"), text, 0o600)
+                begin = time.monotonic()
+                self._run(item, directory, chosen, number)
+                seconds = time.monotonic() - begin
             junit = Path(args["junit"]).resolve()
             self._write_junit(item, directory, junit)
             verdict = tempest.judge(tempest.cases(junit.read_text("utf-8")), known)

@@ -78,11 +78,16 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the caller chooses: timeouts in seconds, the guest's user and image file, and options by section."""
+    """What the caller chooses: timeouts in seconds, the guest's user and image file, and options by section.
+
+    `image_url` is where Glance can download the image (HTTP, port 80 or 443, which are all it downloads from); empty
+    leaves it to Tempest's own default, which is on the Internet.
+    """
 
     directory: str
     ssh_user: str
     image_path: str
+    image_url: str
     build_timeout: int
     ssh_timeout: int
     config: Mapping[str, Mapping[str, Any]]
@@ -179,6 +184,8 @@ def configuration(access: Access, cloud: Cloud, choices: Choices) -> Tree:
         "enforce_scope": dict.fromkeys(("keystone", "glance", "placement", "nova", "neutron"), True),
         "scenario": {"img_file": choices.image_path, "dhcp_client": "udhcpc"},
     }
+    if choices.image_url:
+        tree["image"].update({"http_image": choices.image_url, "http_qcow2_image": choices.image_url})
     for section, options in choices.config.items():
         tree.setdefault(section, {}).update(options)
     return tree

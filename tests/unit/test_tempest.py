@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,7 +46,13 @@ CLOUD = tempest.Cloud(
     external_network_name="external",
 )
 CHOICES = tempest.Choices(
-    directory="/srv/tempest", ssh_user="root", image_path="/srv/image", build_timeout=600, ssh_timeout=300, config={}
+    directory="/srv/tempest",
+    ssh_user="root",
+    image_path="/srv/image",
+    image_url="http://192.0.2.1:80/image",
+    build_timeout=600,
+    ssh_timeout=300,
+    config={},
 )
 FORBIDDEN = "tempest.lib.exceptions.Forbidden: Forbidden"
 JUNIT = """<testsuite errors="0" failures="1" name="" tests="4" time="3.5">
@@ -391,6 +399,21 @@ def test_the_environment_is_named_after_its_lock() -> None:
     assert item.path == f"/srv/cache/tempest/2026.1-{item.digest}"
     with pytest.raises(TempestError, match=r"locks/1999.1.txt: is missing; make it with `make lock RELEASE=1999.1`"):
         action.environment(ROOT, "1999.1", "/srv/cache")
+
+
+@pytest.mark.parametrize(("address", "url"), [("127.0.0.1", "http://127.0.0.1:"), ("::1", "http://[::1]:")])
+def test_an_image_is_served_while_tests_run(address: str, url: str, tmp_path: Path) -> None:
+    image = tmp_path / "guest.qcow2"
+    image.write_bytes(b"image")
+    with action.served(image, address, 0) as found:
+        assert found.startswith(url)
+        assert urllib.request.urlopen(found, timeout=10).read() == b"image"  # noqa: S310  # our own server
+        port = int(found.rpartition(":")[2].partition("/")[0])
+        with action.served(image, address, port) as second:
+            assert second == ""
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(found, timeout=10)  # noqa: S310
+    assert action.own_address(found) == address
 
 
 def test_a_command_that_is_left_is_ended(tmp_path: Path) -> None:
