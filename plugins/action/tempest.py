@@ -272,20 +272,23 @@ class ActionModule(ActionBase):
             self._write_junit(item, directory, junit)
             verdict = tempest.judge(tempest.cases(junit.read_text("utf-8")), known)
             left = tempest.left_behind(before, tempest_cloud.census(connection))
+            stay = tempest_cloud.discard(connection, left)
         finally:
             tempest_cloud.remove(connection)
             connection.close()
         for line in tempest.table(chosen.name, verdict, seconds):
             self._display.display(line, color="red" if line.startswith("FAILED") else None)
-        for line in left:
-            self._display.display(f"left behind: {line}", color="red")
+        for one in left:
+            self._display.display(f"left behind, removed: {one}")
+        for line in stay:
+            self._display.display(f"cannot be removed: {line}", color="red")
         result["junit"] = str(junit)
-        result["left_behind"] = left
+        result["left_behind"] = [str(one) for one in left]
         result["known_failures"] = [case.name for case, _reason in verdict.known]
         result["failures"] = [case.name for case in verdict.failed]
         result["seconds"] = round(seconds)
         result["msg"] = tempest.summary(chosen.name, verdict)
-        if not verdict.ok or left:
+        if not verdict.ok or stay:
             result["failed"] = True
         return context.lasting
 

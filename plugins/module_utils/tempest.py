@@ -385,10 +385,23 @@ def summary(name: str, verdict: Verdict) -> str:
     return f"{name}: {', '.join(parts)}"
 
 
-def left_behind(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Return `kind name (id)` for what tests made and did not remove: kind -> id -> name before and after a run."""
+@dataclass(frozen=True)
+class Left:
+    """An object that a test made and did not remove."""
+
+    kind: str
+    name: str
+    identifier: str
+
+    def __str__(self) -> str:
+        """Return it as a person reads it."""
+        return f"{self.kind} {self.name} ({self.identifier})"
+
+
+def left_behind(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> list[Left]:
+    """Return what tests made and did not remove, from kind -> identifier -> name before and after a run."""
     return [
-        f"{kind} {name} ({identifier})"
+        Left(kind, name, identifier)
         for kind, objects in after.items()
         for identifier, name in objects.items()
         if identifier not in before.get(kind, {}) and name.startswith(RESOURCE_PREFIX)

@@ -6,10 +6,11 @@ Talks through an openstack.connection.Connection (or a fake) only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils.tempest import PREFIX, Access, Cloud, TempestError
+from ansible_collections.brume.cloud.plugins.module_utils.tempest import PREFIX, Access, Cloud, Left, TempestError
 
 ALT = f"{PREFIX}-alt"
 """Name of the second image and the second flavor, which tests of rebuild and resize change to."""
@@ -17,23 +18,59 @@ ALT = f"{PREFIX}-alt"
 ALT_MEMORY = 64
 """MiB that the second flavor has more than the first: tests of resize want a larger one."""
 
-NAMED: Mapping[str, Callable[[Any], Iterable[Any]]] = {
-    "project": lambda cloud: cloud.identity.projects(),
-    "user": lambda cloud: cloud.identity.users(),
-    "group": lambda cloud: cloud.identity.groups(),
-    "domain": lambda cloud: cloud.identity.domains(),
-    "role": lambda cloud: cloud.identity.roles(),
-    "service": lambda cloud: cloud.identity.services(),
-    "server": lambda cloud: cloud.compute.servers(all_projects=True),
-    "flavor": lambda cloud: cloud.compute.flavors(is_public=None),
-    "aggregate": lambda cloud: cloud.compute.aggregates(),
-    "image": lambda cloud: cloud.image.images(),
-    "network": lambda cloud: cloud.network.networks(),
-    "router": lambda cloud: cloud.network.routers(),
-    "security group": lambda cloud: cloud.network.security_groups(),
-    "subnet pool": lambda cloud: cloud.network.subnet_pools(),
+DELETE_SECONDS = 120
+"""How long the deletion of an instance may take."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of objects that tests make: how an administrator lists all of them, and removes one by its identifier."""
+
+    listed: Callable[[Any], Iterable[Any]]
+    removed: Callable[[Any, str], object]
+
+
+def _remove_server(cloud: Any, identifier: str) -> None:
+    server = cloud.compute.get_server(identifier)
+    cloud.compute.delete_server(server)
+    cloud.compute.wait_for_delete(server, wait=DELETE_SECONDS)
+
+
+def _remove_router(cloud: Any, identifier: str) -> None:
+    for port in list(cloud.network.ports(device_id=identifier)):
+        if "interface" in port.device_owner:
+            cloud.network.remove_interface_from_router(identifier, None, port.id)
+    cloud.network.delete_router(identifier)
+
+
+def _remove_domain(cloud: Any, identifier: str) -> None:
+    cloud.identity.update_domain(identifier, is_enabled=False)  # an enabled one cannot be deleted
+    cloud.identity.delete_domain(identifier)
+
+
+KINDS: Mapping[str, Kind] = {
+    "server": Kind(lambda cloud: cloud.compute.servers(all_projects=True), _remove_server),
+    "image": Kind(lambda cloud: cloud.image.images(), lambda cloud, one: cloud.image.delete_image(one)),
+    "flavor": Kind(
+        lambda cloud: cloud.compute.flavors(is_public=None), lambda cloud, one: cloud.compute.delete_flavor(one)
+    ),
+    "aggregate": Kind(lambda cloud: cloud.compute.aggregates(), lambda cloud, one: cloud.compute.delete_aggregate(one)),
+    "router": Kind(lambda cloud: cloud.network.routers(), _remove_router),
+    "network": Kind(lambda cloud: cloud.network.networks(), lambda cloud, one: cloud.network.delete_network(one)),
+    "security group": Kind(
+        lambda cloud: cloud.network.security_groups(), lambda cloud, one: cloud.network.delete_security_group(one)
+    ),
+    "subnet pool": Kind(
+        lambda cloud: cloud.network.subnet_pools(), lambda cloud, one: cloud.network.delete_subnet_pool(one)
+    ),
+    "user": Kind(lambda cloud: cloud.identity.users(), lambda cloud, one: cloud.identity.delete_user(one)),
+    "group": Kind(lambda cloud: cloud.identity.groups(), lambda cloud, one: cloud.identity.delete_group(one)),
+    "project": Kind(lambda cloud: cloud.identity.projects(), lambda cloud, one: cloud.identity.delete_project(one)),
+    "role": Kind(lambda cloud: cloud.identity.roles(), lambda cloud, one: cloud.identity.delete_role(one)),
+    "service": Kind(lambda cloud: cloud.identity.services(), lambda cloud, one: cloud.identity.delete_service(one)),
+    "domain": Kind(lambda cloud: cloud.identity.domains(), _remove_domain),
 }
-"""Kinds of objects that tests make, and how an administrator lists all of them."""
+"""Each kind comes before those that it needs."""
 
 
 def access(connection: Any) -> Access:
@@ -55,7 +92,20 @@ def access(connection: Any) -> Access:
 
 def census(connection: Any) -> dict[str, dict[str, str]]:
     """Return kind -> identifier -> name of everything that tests could leave behind."""
-    return {kind: {str(one.id): str(one.name or "") for one in listed(connection)} for kind, listed in NAMED.items()}
+    return {
+        name: {str(one.id): str(one.name or "") for one in kind.listed(connection)} for name, kind in KINDS.items()
+    }
+
+
+def discard(connection: Any, left: Iterable[Left]) -> list[str]:
+    """Remove what tests left behind; return a line for each that stays, with the reason."""
+    stay = []
+    for one in sorted(left, key=lambda one: list(KINDS).index(one.kind)):
+        try:
+            KINDS[one.kind].removed(connection, one.identifier)
+        except Exception as error:  # whatever holds one of them, the others can still go
+            stay.append(f"{one}: {type(error).__name__}: {error}")
+    return stay
 
 
 def prepare(connection: Any, image_path: Path, size: Mapping[str, int], timeout: float) -> tuple[Any, Any, Any]:

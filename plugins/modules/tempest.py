@@ -9,8 +9,8 @@ short_description: Judges a deployed cloud by a set of Tempest's tests
 description:
   - Builds Tempest's environment from its lock, finds out from the cloud's APIs what Tempest must know, runs a set of
     tests, writes JUnit, and prints a table and each failure's last line.
-  - A failure that C(known_failures.yml) explains is shown with its reason. Any other one fails the task, and so does an
-    object of the tests that is left behind.
+  - A failure that C(known_failures.yml) explains is shown with its reason. Any other one fails the task.
+  - What tests left behind, as failed ones do, is named and removed; what cannot be removed fails the task too.
   - Makes flavors and an image called C(brume-tempest...) and removes them at the end, or the next run does if this one
     is killed. The guest's image and the external network are made where they are missing, and stay.
   - Works in the controller process; the machine must reach the public endpoints and the external network.
@@ -99,7 +99,7 @@ msg:
   sample: 'smoke: 91 passed, 0 failed, 16 skipped'
 failures: {description: Tests that failed without being known., type: list, elements: str, returned: after a run}
 known_failures: {description: Tests that failed as known., type: list, elements: str, returned: after a run}
-left_behind: {description: What tests did not remove., type: list, elements: str, returned: after a run}
+left_behind: {description: What tests did not remove; it was removed., type: list, elements: str, returned: after a run}
 junit: {description: The file with the results., type: path, returned: after a run}
 seconds: {description: How long the tests took., type: int, returned: after a run}
 made: {description: What was made to stay., type: list, elements: str, returned: success}

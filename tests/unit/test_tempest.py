@@ -251,7 +251,36 @@ def test_progress_is_read_from_the_output(line: str, found: tuple[str, str] | No
 def test_what_tests_made_and_left_is_named() -> None:
     before = {"project": {"1": "tempest-old", "2": "admin"}}
     after = {"project": {"1": "tempest-old", "3": "tempest-new", "4": "somebody"}, "server": {"5": "tempest-vm"}}
-    assert tempest.left_behind(before, after) == ["project tempest-new (3)", "server tempest-vm (5)"]
+    left = tempest.left_behind(before, after)
+    assert [str(one) for one in left] == ["project tempest-new (3)", "server tempest-vm (5)"]
+
+
+def test_what_is_left_is_removed_with_users_before_what_they_use() -> None:
+    calls: list[str] = []
+
+    class Cloud:
+        """Records what is called on it; images cannot be deleted."""
+
+        def __getattr__(self, name: str) -> Any:
+            def call(*arguments: Any, **_options: Any) -> Any:
+                if name == "delete_image":
+                    raise RuntimeError("in use")
+                calls.append(f"{name} {arguments[0] if arguments else ''}".strip())
+                return f"server-{len(calls)}" if name == "get_server" else []
+
+            return self if name in ("compute", "identity", "image", "network") else call
+
+    left = [tempest.Left(kind, "tempest-x", f"{kind}-1") for kind in ("domain", "project", "image", "router", "server")]
+    assert tempest_cloud.discard(Cloud(), left) == ["image tempest-x (image-1): RuntimeError: in use"]
+    deleted = [call for call in calls if call.startswith(("delete", "update"))]
+    assert deleted == [
+        "delete_server server-1",  # as get_server returned it
+        "delete_router router-1",
+        "delete_project project-1",
+        "update_domain domain-1",
+        "delete_domain domain-1",
+    ]
+    assert set(tempest_cloud.census(Cloud())) == set(tempest_cloud.KINDS)
 
 
 # the cloud
