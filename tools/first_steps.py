@@ -65,7 +65,9 @@ def run(step: Step, variables: Mapping[str, str]) -> tuple[str, str, dict[str, s
     except subprocess.TimeoutExpired as error:
         os.close(writing)
         os.close(reading)
-        return f"not done within {TIMEOUT} s", str(error.output or ""), dict(variables)
+        output = error.output or b""
+        text = output.decode(errors="replace") if isinstance(output, bytes) else str(output)
+        return f"not done within {TIMEOUT} s", text, dict(variables)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8", errors="surrogateescape") as stream:
         left = dict(entry.split("=", 1) for entry in stream.read().split("\0") if "=" in entry)
