@@ -40,7 +40,7 @@ KERNEL = "linux-image-cloud-amd64"
 
 PROGRAMS = ("busybox-static", "dropbear-bin")
 LOADER = ("syslinux", "syslinux-common")
-MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "button", "evdev", "isofs")
+MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "button", "evdev", "ata_piix", "sr_mod", "isofs")
 """Kernel modules by name; what they depend on is read from them, and goes first (virtio_ring before virtio)."""
 
 SECTOR = 512
@@ -437,7 +437,7 @@ def one_file(root: Path, *patterns: str) -> Path:
 def initramfs(root: Path) -> list[Entry]:
     """Return everything that the guest has in memory."""
     files = {module_name(path): path for path in root.glob("**/lib/modules/**/*.ko*")}
-    kept = re.compile(r"virtio|.*failover|button|evdev|isofs|cdrom")
+    kept = re.compile(r"virtio|.*failover|button|evdev|ata_piix|libata|scsi_|sr_mod|cdrom|isofs")
     modules = {name: module_content(path) for name, path in files.items() if kept.match(name)}
     # Debian 13 has virtio_pci in the kernel itself
     builtin = one_file(root, "**/lib/modules/*/modules.builtin").read_text("ascii").splitlines()
