@@ -203,6 +203,17 @@ done
 exit 2
 """
 
+LSBLK = r"""#!/bin/sh
+# The disks as `lsblk -lb --nodeps` of util-linux shows them; busybox has none.
+row() { printf '%-6s %7s %2s %14s %2s %s\\n' "$@"; }
+row NAME MAJ:MIN RM SIZE RO TYPE
+for disk in /sys/block/[sv]d?; do
+    [ -e "$disk" ] || continue
+    size=$(($(cat "$disk/size") * 512))
+    row "${disk##*/}" "$(cat "$disk/dev")" "$(cat "$disk/removable")" "$size" "$(cat "$disk/ro")" disk
+done
+"""
+
 INITTAB = """::sysinit:/etc/rc
 ::ctrlaltdel:/sbin/reboot
 ::shutdown:/bin/sync
@@ -470,7 +481,7 @@ def initramfs(root: Path) -> list[Entry]:
         plain("modules/order", "".join(f"{name}.ko\n" for name in order).encode()),
         *(
             plain(f"usr/bin/{name}", script.encode(), 0o755)
-            for name, script in (("blkid", BLKID), ("curl", CURL), ("sudo", SUDO))
+            for name, script in (("blkid", BLKID), ("curl", CURL), ("lsblk", LSBLK), ("sudo", SUDO))
         ),
         plain("etc/inittab", INITTAB.encode()),
         plain("etc/rc", RC.encode(), 0o755),

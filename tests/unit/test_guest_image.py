@@ -34,6 +34,7 @@ SCRIPTS = {
     "sudo": tool.SUDO,
     "curl": tool.CURL,
     "blkid": tool.BLKID,
+    "lsblk": tool.LSBLK,
 }
 
 
@@ -113,6 +114,21 @@ def test_blkid_finds_a_volume_by_its_name(tmp_path: Path) -> None:
 
     assert blkid("config-2") == (0, f"{tmp_path}/vdb")
     assert blkid("config") == (2, "")
+
+
+def test_lsblk_shows_disks_in_columns(tmp_path: Path) -> None:
+    for disk, size in (("vda", "2048"), ("vdb", "4")):
+        (tmp_path / disk).mkdir()
+        for name, value in (("size", size), ("dev", "254:0"), ("removable", "0"), ("ro", "0")):
+            (tmp_path / disk / name).write_text(f"{value}\n", encoding="ascii")
+    script = tool.LSBLK.replace("/sys/block/", f"{tmp_path}/")
+    lines = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["NAME", "MAJ:MIN", "RM", "SIZE", "RO", "TYPE"],
+        ["vda", "254:0", "0", "1048576", "0", "disk"],
+        ["vdb", "254:0", "0", "2048", "0", "disk"],
+    ]
+    assert {line.find("disk") for line in lines[1:]} == {lines[0].find("TYPE")}
 
 
 def test_scripts_say_what_the_verification_reads() -> None:
