@@ -205,7 +205,7 @@ exit 2
 
 LSBLK = r"""#!/bin/sh
 # The disks as `lsblk -lb --nodeps` of util-linux shows them; busybox has none.
-row() { printf '%-6s %7s %2s %14s %2s %s\\n' "$@"; }
+row() { printf '%-6s %7s %2s %14s %2s %s\n' "$@"; }
 row NAME MAJ:MIN RM SIZE RO TYPE
 for disk in /sys/block/[sv]d?; do
     [ -e "$disk" ] || continue

@@ -5,6 +5,7 @@ An action and not a module: a module's output is shown when all of it is over, a
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -163,6 +164,17 @@ def stestr_configuration(item: uv.Environment) -> str:
 
 
 @contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the kernel lets go of it when the process ends. Raises TempestError."""
+    with (directory / ".lock").open("w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise tempest.TempestError(f"{directory}: another run is using it; wait for its end") from None
+        yield
+
+
+@contextmanager
 def started(command: list[str], directory: str, variables: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """Start a command in a session of its own, and end all of it if it is left before it ended by itself."""
     process = subprocess.Popen(
@@ -199,7 +211,10 @@ class ActionModule(ActionBase):
             if self._task.check_mode:
                 return {**result, **self._would(wanted, chosen, number)}
             build(wanted, args["wheelhouse"])
-            lasting = self._judged(result, args, connection, item, chosen, number, known, expected(plan))
+            directory = Path(args["directory"]).resolve()
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # Tempest's log tells a lot
+            with alone(directory):
+                lasting = self._judged(result, args, connection, item, chosen, number, known, expected(plan))
         except (PlanError, ValueError, uv.BuildError, yaml.YAMLError, verification.CheckFailed, OSError) as error:
             return {**result, "failed": True, "msg": str(error)}
         result["changed"] = bool(lasting or wanted.actions)
@@ -226,7 +241,6 @@ class ActionModule(ActionBase):
     ) -> list[str]:
         """Run the set, put the verdict into `result`, and return what was made to stay."""
         directory = Path(args["directory"]).resolve()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # Tempest's log tells a lot
         image_path = Path(args["image_path"]).resolve()
         context = cloud_checks.Run(
             connection,

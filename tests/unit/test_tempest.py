@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.brume.cloud.plugins.action import tempest as action
 from ansible_collections.brume.cloud.plugins.module_utils import sources, tempest, tempest_cloud
 from ansible_collections.brume.cloud.plugins.module_utils.tempest import Case, KnownFailure, TempestError
+from openstack import exceptions
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden/tempest.conf"
@@ -318,6 +319,37 @@ class Glance:
         return SimpleNamespace(json=lambda: answers[path])
 
 
+class Neutron:
+    """Extensions and subnet pools; auto-allocation works when `ready`."""
+
+    ready = True
+
+    def __init__(self) -> None:
+        """Begin without pools."""
+        self.pools: list[Any] = []
+
+    def extensions(self) -> list[Any]:
+        """Return three."""
+        return [SimpleNamespace(alias=name) for name in ("router", "auto-allocated-topology", "agent")]
+
+    def subnet_pools(self, **query: Any) -> list[Any]:
+        """Return pools by name."""
+        return [one for one in self.pools if query.get("name", one.name) == one.name]
+
+    def create_subnet_pool(self, **options: Any) -> None:
+        """Keep a pool."""
+        self.pools.append(SimpleNamespace(id=options["name"], **options))
+
+    def delete_subnet_pool(self, identifier: str) -> None:
+        """Drop a pool."""
+        self.pools = [one for one in self.pools if one.id != identifier]
+
+    def validate_auto_allocated_topology(self, project: str) -> None:
+        """Answer as Neutron does when something is missing."""
+        if not self.ready:
+            raise exceptions.BadRequestException(f"{project}: no default external network")
+
+
 class Nova:
     """Flavors and hypervisors."""
 
@@ -357,7 +389,8 @@ def connection() -> Any:
         placement=SimpleNamespace(
             get_endpoint_data=lambda: SimpleNamespace(min_microversion=(1,), max_microversion=(1, 39))
         ),
-        network=SimpleNamespace(extensions=lambda: [SimpleNamespace(alias="router"), SimpleNamespace(alias="agent")]),
+        network=Neutron(),
+        current_project_id="p",
         session=SimpleNamespace(auth=SimpleNamespace(get_access=lambda _session: data)),
     )
 
@@ -374,10 +407,20 @@ def test_what_is_made_for_tests_is_made_once_and_removed(tmp_path: Path) -> None
     assert [(one.name, one.ram) for one in made[1:]] == [("brume-tempest", 192), ("brume-tempest-alt", 256)]
     cloud.image.create_image("brume-test")
     cloud.compute.create_flavor(name="somebody's", ram=1)
+    assert [one.name for one in cloud.network.pools] == ["brume-tempest"]
     assert tempest_cloud.remove(cloud) == [
-        "flavor brume-tempest", "flavor brume-tempest-alt", "image brume-tempest-alt"
+        "flavor brume-tempest", "flavor brume-tempest-alt", "image brume-tempest-alt", "subnet pool brume-tempest"
     ]  # fmt: skip
     assert [one.name for one in (*cloud.image.images(), *cloud.compute.flavors())] == ["brume-test", "somebody's"]
+
+
+def test_a_default_pool_of_the_cloud_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "image").touch()
+    cloud = connection()
+    cloud.network.create_subnet_pool(name="own", is_default=True)
+    tempest_cloud.prepare(cloud, tmp_path / "image", SIZE, 60)
+    tempest_cloud.remove(cloud)
+    assert [one.name for one in cloud.network.pools] == ["own"]
 
 
 def test_without_the_image_file_nothing_is_made(tmp_path: Path) -> None:
@@ -398,7 +441,7 @@ def test_features_come_from_the_apis(tmp_path: Path) -> None:
         compute_microversions=("2.1", "2.103"),
         placement_microversions=("1.0", "1.39"),
         hypervisor_types=("QEMU",),
-        network_extensions=("agent", "router"),
+        network_extensions=("agent", "auto-allocated-topology", "router"),
         disk_formats=("raw",),
         container_formats=("bare",),
         image_stores=("file",),
@@ -409,6 +452,9 @@ def test_features_come_from_the_apis(tmp_path: Path) -> None:
         external_network="e",
         external_network_name="external",
     )
+    cloud.network.ready = False
+    found = tempest_cloud.discover(cloud, image, external, prepared)
+    assert found.network_extensions == ("agent", "router")
     cloud.compute.hypervisors = lambda details: []
     with pytest.raises(TempestError, match="no hypervisor"):
         tempest_cloud.discover(cloud, image, external, prepared)
@@ -444,6 +490,17 @@ def test_an_image_is_served_while_tests_run(address: str, url: str, tmp_path: Pa
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(found, timeout=10)  # noqa: S310
     assert action.own_address(found) == address
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with (
+        action.alone(tmp_path),
+        pytest.raises(TempestError, match="another run is using it"),
+        action.alone(tmp_path),
+    ):
+        pass
+    with action.alone(tmp_path):
+        pass
 
 
 def test_a_command_that_is_left_is_ended(tmp_path: Path) -> None:
