@@ -40,7 +40,7 @@ KERNEL = "linux-image-cloud-amd64"
 
 PROGRAMS = ("busybox-static", "dropbear-bin")
 LOADER = ("syslinux", "syslinux-common")
-MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "button", "evdev")
+MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "button", "evdev", "ata_piix", "sr_mod", "isofs")
 """Kernel modules by name; what they depend on is read from them, and goes first (virtio_ring before virtio)."""
 
 SECTOR = 512
@@ -169,6 +169,49 @@ if insist user-data user-data && [ "$(head -c 2 /run/user-data)" = "#!" ]; then
     /run/user-data >/dev/console 2>&1 </dev/null
 fi
 echo "brume-test: ready" >/dev/console
+"""
+
+SUDO = """#!/bin/sh
+# Tests call it everywhere; root is all there is.
+exec "$@"
+"""
+
+CURL = r"""#!/bin/sh
+# What tests ask curl for, done by wget: is it there, fetch an address, POST data to it.
+[ "$1" = -V ] && exec echo "curl, by wget"
+data=
+while [ $# -gt 1 ]; do
+    case $1 in
+    -X) shift ;;
+    -d)
+        data=$2
+        shift
+        ;;
+    esac
+    shift
+done
+exec wget -q -O - ${data:+--post-data="$data"} "$1"
+"""
+
+BLKID = r"""#!/bin/sh
+# `blkid -L label` of util-linux for a configuration drive: busybox has none here. The name of an ISO 9660 volume stands
+# at byte 32,808 (ECMA-119).
+for disk in /dev/vd? /dev/sd? /dev/sr?; do
+    label=$(dd if="$disk" bs=1 skip=32808 count=32 2>/dev/null | sed 's/ *$//')
+    [ "$label" = "$2" ] && exec echo "$disk"
+done
+exit 2
+"""
+
+LSBLK = r"""#!/bin/sh
+# The disks as `lsblk -lb --nodeps` of util-linux shows them; busybox has none.
+row() { printf '%-6s %7s %2s %14s %2s %s\n' "$@"; }
+row NAME MAJ:MIN RM SIZE RO TYPE
+for disk in /sys/block/[sv]d?; do
+    [ -e "$disk" ] || continue
+    size=$(($(cat "$disk/size") * 512))
+    row "${disk##*/}" "$(cat "$disk/dev")" "$(cat "$disk/removable")" "$size" "$(cat "$disk/ro")" disk
+done
 """
 
 INITTAB = """::sysinit:/etc/rc
@@ -405,7 +448,7 @@ def one_file(root: Path, *patterns: str) -> Path:
 def initramfs(root: Path) -> list[Entry]:
     """Return everything that the guest has in memory."""
     files = {module_name(path): path for path in root.glob("**/lib/modules/**/*.ko*")}
-    kept = re.compile(r"virtio|.*failover|button|evdev")
+    kept = re.compile(r"virtio|.*failover|button|evdev|ata_piix|libata|scsi_|sr_mod|cdrom|isofs")
     modules = {name: module_content(path) for name, path in files.items() if kept.match(name)}
     # Debian 13 has virtio_pci in the kernel itself
     builtin = one_file(root, "**/lib/modules/*/modules.builtin").read_text("ascii").splitlines()
@@ -420,6 +463,7 @@ def initramfs(root: Path) -> list[Entry]:
             folder(name)
             for name in ("modules", "proc", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var", "var/log", "run")
         ),
+        folder("mnt"),
         folder("tmp", 0o1777),
         folder("root", 0o700),
         folder("root/.ssh", 0o700),
@@ -435,6 +479,10 @@ def initramfs(root: Path) -> list[Entry]:
         plain("lib64/ld-linux-x86-64.so.2", loader.resolve().read_bytes(), 0o755),
         *(plain(f"modules/{name}.ko", modules[name]) for name in order),
         plain("modules/order", "".join(f"{name}.ko\n" for name in order).encode()),
+        *(
+            plain(f"usr/bin/{name}", script.encode(), 0o755)
+            for name, script in (("blkid", BLKID), ("curl", CURL), ("lsblk", LSBLK), ("sudo", SUDO))
+        ),
         plain("etc/inittab", INITTAB.encode()),
         plain("etc/rc", RC.encode(), 0o755),
         plain("etc/udhcpc", UDHCPC.encode(), 0o755),

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes the hash locks of services: `roles/<service>/files/locks/<release>.txt`.
 
-What a service needs stands in `python.packages` of its `meta/service.yml`, the service's own package first. Which
-major version of that package belongs to a release stands in `files/locks/series.yml` beside the locks: upper
-constraints do not list the services, and the newest wheel of a service often resolves with an older release's list.
+What a service needs stands in `python.packages` of its `meta/service.yml`, the service's own package first; a role
+that is no service but has an environment says the same in `meta/python.yml`. Which major version of that package
+belongs to a release stands in `files/locks/series.yml` beside the locks: upper constraints do not list the services,
+and the newest wheel of a service often resolves with an older release's list.
 An existing lock is the starting point, so that making it again changes nothing that need not change.
 """
 
@@ -37,6 +38,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.uv_environments import
     BuildError,
     host_variables,
 )
+
+DESCRIPTIONS = ("service.yml", "python.yml")
+"""Files of a role's `meta` that may say its packages: a service's description, or that of an environment alone."""
 
 UV = Path(sys.executable).with_name("uv")
 OLDEST_PYTHON = "3.11"
@@ -82,9 +86,10 @@ def requirements(packages: list[str], series: dict[str, Any], release: str, file
 
 def wanted(service: str, release: str) -> Wanted | None:
     """Return what a service's lock is made from, None for a role without Python packages. Raises ToolError."""
-    description = ROOT / f"roles/{service}/meta/service.yml"
-    if not description.exists():
-        raise ToolError(f"{description.relative_to(ROOT)}: is missing; describe the service first")
+    places = [ROOT / f"roles/{service}/meta/{name}" for name in DESCRIPTIONS]
+    description = next((path for path in places if path.exists()), None)
+    if description is None:
+        raise ToolError(f"{places[0].relative_to(ROOT)}: is missing; describe the service first")
     packages = ((yaml.safe_load(description.read_text("utf-8")) or {}).get("python") or {}).get("packages") or []
     if not packages:
         return None
@@ -170,7 +175,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Make the locks; return 0, or 1 after printing every error."""
     options = arguments(argv)
-    names = options.service or sorted(path.parent.parent.name for path in ROOT.glob("roles/*/meta/service.yml"))
+    described = {path.parent.parent.name for name in DESCRIPTIONS for path in ROOT.glob(f"roles/*/meta/{name}")}
+    names = options.service or sorted(described)
     try:
         constraints = read_constraints(options.constraints)
         variables = {**os.environ, **host_variables(os.environ)}

@@ -96,7 +96,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--python", default=sys.executable, help="interpreter of the environments")
     options = parser.parse_intermixed_args(argv)
     release = options.release
-    names = options.service or sorted(path.parts[-4] for path in ROOT.glob(f"roles/*/files/locks/{release}.txt"))
+    names = options.service or sorted(
+        path.parts[-4]
+        for path in ROOT.glob(f"roles/*/files/locks/{release}.txt")
+        if (path.parents[2] / "meta/service.yml").exists()  # other environments render no files of services
+    )
     try:
         variables = {**os.environ, **host_variables(os.environ)}
     except BuildError as error:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+
+
+def digest(environment: str, commands: Sequence[Sequence[str]]) -> str:
+    """Return what makes running commands again necessary: another environment, or other commands."""
+    words = "\n".join("\0".join(argv) for argv in commands)
+    return f"{environment}-{hashlib.sha256(words.encode()).hexdigest()[:12]}"
 
 
 class ActionModule(PlanAction):
@@ -29,7 +37,7 @@ class ActionModule(PlanAction):
                         "name": name,
                         "user": name,
                         "environment": environment.path,
-                        "digest": environment.digest,
+                        "digest": digest(environment.digest, commands),
                         "commands": commands,
                     }
                 )

@@ -295,9 +295,12 @@ def external_network(run: Run) -> str:
     name = run.settings.external_network
     run.external = run.cloud.network.find_network(name, ignore_missing=True)
     if run.external is None:
+        # the default one is where routers of auto-allocated topologies ("get me a network") lead; there can be one
+        others = list(run.cloud.network.networks(is_router_external=True))
         run.external = run.cloud.network.create_network(
             name=name,
             is_router_external=True,
+            is_default=not any(one.is_default for one in others),
             provider_network_type="flat",
             provider_physical_network=run.settings.physical_network,
         )

@@ -26,7 +26,16 @@ def _tool() -> ModuleType:
 
 
 tool = _tool()
-SCRIPTS = {"rc": tool.RC, "udhcpc": tool.UDHCPC, "metadata": tool.METADATA, "power": tool.POWER_BUTTON}
+SCRIPTS = {
+    "rc": tool.RC,
+    "udhcpc": tool.UDHCPC,
+    "metadata": tool.METADATA,
+    "power": tool.POWER_BUTTON,
+    "sudo": tool.SUDO,
+    "curl": tool.CURL,
+    "blkid": tool.BLKID,
+    "lsblk": tool.LSBLK,
+}
 
 
 def module(*needed: str) -> bytes:
@@ -75,6 +84,51 @@ def test_a_module_that_is_nowhere_is_an_error() -> None:
 def test_scripts_have_valid_syntax(name: str) -> None:
     done = subprocess.run(["sh", "-n"], input=SCRIPTS[name], text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-V"], "curl, by wget"),
+        (["http://192.0.2.1/a"], "<-q><-O><-><http://192.0.2.1/a>"),
+        (["-X", "POST", "-d", "some words", "http://192.0.2.1/a"], "<-q><-O><-><--post-data=some words><http://192.0.2.1/a>"),
+    ],
+)
+def test_curl_is_done_by_wget(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "wget").write_text('#!/bin/sh\nprintf "<%s>" "$@"\n', encoding="ascii")
+    (tmp_path / "wget").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    command = ["sh", "-c", tool.CURL, "curl", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=path, check=True)
+    assert done.stdout.strip() == said
+
+
+def test_blkid_finds_a_volume_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "vda").write_bytes(bytes(40000))
+    (tmp_path / "vdb").write_bytes(bytes(32808) + b"config-2".ljust(32) + bytes(100))
+    script = tool.BLKID.replace("/dev/", f"{tmp_path}/")
+
+    def blkid(name: str) -> tuple[int, str]:
+        done = subprocess.run(["sh", "-c", script, "blkid", "-L", name], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.strip()
+
+    assert blkid("config-2") == (0, f"{tmp_path}/vdb")
+    assert blkid("config") == (2, "")
+
+
+def test_lsblk_shows_disks_in_columns(tmp_path: Path) -> None:
+    for disk, size in (("vda", "2048"), ("vdb", "4")):
+        (tmp_path / disk).mkdir()
+        for name, value in (("size", size), ("dev", "254:0"), ("removable", "0"), ("ro", "0")):
+            (tmp_path / disk / name).write_text(f"{value}\n", encoding="ascii")
+    script = tool.LSBLK.replace("/sys/block/", f"{tmp_path}/")
+    lines = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["NAME", "MAJ:MIN", "RM", "SIZE", "RO", "TYPE"],
+        ["vda", "254:0", "0", "1048576", "0", "disk"],
+        ["vdb", "254:0", "0", "2048", "0", "disk"],
+    ]
+    assert {line.find("disk") for line in lines[1:]} == {lines[0].find("TYPE")}
 
 
 def test_scripts_say_what_the_verification_reads() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.brume.cloud.plugins.action.schema_sync import digest
 from ansible_collections.brume.cloud.plugins.module_utils import schema
 
 
@@ -75,3 +76,10 @@ def test_a_failure_tells_command_code_and_output_without_secrets(tmp_path: Path)
 def test_other_failures_are_named(command: list[str], more: dict[str, Any], words: str) -> None:
     with pytest.raises(schema.SchemaError, match=words):
         schema.run(service(command, **more), {})
+
+
+def test_other_commands_of_the_same_environment_are_run() -> None:
+    commands = [["glance-manage", "db", "sync"]]
+    assert digest("a", commands) == digest("a", [("glance-manage", "db", "sync")])
+    others = (digest("b", commands), digest("a", [*commands, ["x"]]), digest("a", [["glance-manage", "db sync"]]))
+    assert len({digest("a", commands), *others}) == 4

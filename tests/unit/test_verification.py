@@ -411,6 +411,15 @@ def test_a_good_cloud_passes_and_keeps_only_image_and_external_network(tmp_path:
     assert again.lasting == []
 
 
+@pytest.mark.parametrize("other", [True, False])
+def test_the_external_network_becomes_the_default_one_where_there_is_none(other: bool, tmp_path: Path) -> None:
+    cloud = FakeCloud()
+    cloud.kinds["networks"].add(name="other", is_router_external=True, is_default=other)
+    run = context(cloud, tmp_path)
+    cloud_checks.external_network(run)
+    assert run.external.is_default is not other
+
+
 def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     cloud = FakeCloud()
     cloud.kinds["flavors"].add(name="m1.small")

@@ -1,0 +1,414 @@
+"""Tempest, OpenStack's own integration tests: its configuration from a live cloud, its sets, and judging its results.
+
+Pure: what was read from the cloud comes in, text and verdicts go out. The action `tempest` reads, runs and shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+from ansible_collections.brume.cloud.plugins.module_utils import rendering
+
+Outcome = Literal["passed", "failed", "skipped"]
+Tree = dict[str, dict[str, Any]]
+
+PREFIX = "brume-tempest"
+"""What a run makes for its tests has a name with this prefix."""
+
+RESOURCE_PREFIX = "tempest"
+"""What tests make has a name with this prefix, Tempest's own default (its option DEFAULT/resource_name_prefix)."""
+
+OPTIONAL_SERVICES = {"cinder": ("block-storage", "volumev3"), "swift": ("object-store",)}
+"""Services that Tempest asks about (its section service_available), with their types in the catalog."""
+
+LINK = re.compile(r"https://(?:bugs\.launchpad\.net|review\.opendev\.org|opendev\.org|docs\.openstack\.org)/\S+")
+"""Where a known failure may point to: upstream's own words on it."""
+
+HEADER = "# Written by Brume at each run of playbooks/tempest.yml; options of your own go to tempest_config."
+DETAIL = 200
+"""Characters of a failure's last line that are shown."""
+
+
+class TempestError(ValueError):
+    """A set or the file of known failures makes no sense, or results cannot be read; the text has the remedy."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the cloud is reached as an administrator. `authority` is a file, empty for the system's own trust store."""
+
+    auth_url: str
+    username: str
+    password: str
+    project: str
+    user_domain: str
+    project_domain: str
+    region: str
+    interface: str
+    authority: str
+
+    def __repr__(self) -> str:
+        """Return it without the password."""
+        return f"Access({self.auth_url}, {self.username})"
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """What was read from the live cloud. Microversions are the lowest and the highest; identifiers are UUIDs."""
+
+    service_types: tuple[str, ...]
+    compute_microversions: tuple[str, str]
+    placement_microversions: tuple[str, str]
+    hypervisor_types: tuple[str, ...]
+    network_extensions: tuple[str, ...]
+    disk_formats: tuple[str, ...]
+    container_formats: tuple[str, ...]
+    image_stores: tuple[str, ...]
+    image: str
+    image_alt: str
+    flavor: str
+    flavor_alt: str
+    external_network: str
+    external_network_name: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the caller chooses: timeouts in seconds, the guest's user and image file, and options by section.
+
+    `image_url` is where Glance can download the image (HTTP, port 80 or 443, which are all it downloads from); empty
+    leaves it to Tempest's own default, which is on the Internet.
+    """
+
+    directory: str
+    ssh_user: str
+    image_path: str
+    image_url: str
+    build_timeout: int
+    ssh_timeout: int
+    config: Mapping[str, Mapping[str, Any]]
+
+
+def configuration(access: Access, cloud: Cloud, choices: Choices) -> Tree:
+    """Return tempest.conf as section -> option -> value (docs.openstack.org/tempest: configuration guide).
+
+    What an API tells is taken from it. What none tells is what Brume deploys: policies that enforce scope and the new
+    defaults (the services' own), no encrypted volumes, and moving instances only where there is a second hypervisor.
+    """
+    several = len(cloud.hypervisor_types) > 1
+    present = set(cloud.service_types)
+    tree: Tree = {
+        "DEFAULT": {"log_dir": choices.directory, "log_file": "tempest.log", "debug": True},
+        "oslo_concurrency": {"lock_path": f"{choices.directory}/lock"},
+        "auth": {
+            "use_dynamic_credentials": True,
+            "admin_username": access.username,
+            "admin_password": access.password.replace("$", "$$"),  # oslo.config substitutes $name
+            "admin_project_name": access.project,
+            "admin_domain_name": access.user_domain,
+            "admin_project_domain_name": access.project_domain,
+            "default_credentials_domain_name": access.user_domain,
+        },
+        "identity": {
+            "uri_v3": access.auth_url,
+            "auth_version": "v3",
+            "region": access.region,
+            "v3_endpoint_type": access.interface,
+            "ca_certificates_file": access.authority,
+        },
+        "identity-feature-enabled": {"access_rules": True},
+        "service_available": {
+            "glance": "image" in present,
+            "nova": "compute" in present,
+            "neutron": "network" in present,
+            "horizon": False,
+            **{name: not present.isdisjoint(types) for name, types in OPTIONAL_SERVICES.items()},
+        },
+        "compute": {
+            "image_ref": cloud.image,
+            "image_ref_alt": cloud.image_alt,
+            "flavor_ref": cloud.flavor,
+            "flavor_ref_alt": cloud.flavor_alt,
+            "min_microversion": cloud.compute_microversions[0],
+            "max_microversion": cloud.compute_microversions[1],
+            "min_compute_nodes": len(cloud.hypervisor_types),
+            "hypervisor_type": cloud.hypervisor_types[0],
+            "build_timeout": choices.build_timeout,
+            "build_interval": 2,
+        },
+        "compute-feature-enabled": {
+            "resize": True,
+            "cold_migration": several,
+            "live_migration": several,
+            "block_migration_for_live_migration": several,
+            "vnc_console": True,
+            "stable_rescue": True,
+            "hostname_fqdn_sanitization": True,
+            # Nova takes the libvirt machine type's default, which for x86-64 has an IDE bus only with `pc`.
+            "attach_encrypted_volume": False,
+            "change_password": False,
+        },
+        "image": {
+            "disk_formats": list(cloud.disk_formats),
+            "container_formats": list(cloud.container_formats),
+            "build_timeout": choices.build_timeout,
+        },
+        "image-feature-enabled": {"http_store_enabled": "http" in cloud.image_stores},
+        "network": {
+            "public_network_id": cloud.external_network,
+            "floating_network_name": cloud.external_network_name,
+            "build_timeout": choices.build_timeout,
+        },
+        "network-feature-enabled": {
+            "api_extensions": sorted(cloud.network_extensions),
+            "ipv6_subnet_attributes": True,
+            "port_security": "port-security" in cloud.network_extensions,
+            "floating_ips": "router" in cloud.network_extensions,
+        },
+        "placement": {
+            "min_microversion": cloud.placement_microversions[0],
+            "max_microversion": cloud.placement_microversions[1],
+        },
+        "validation": {
+            "run_validation": True,
+            "connect_method": "floating",
+            "image_ssh_user": choices.ssh_user,
+            "image_alt_ssh_user": choices.ssh_user,
+            "ssh_timeout": choices.ssh_timeout,
+            "ping_timeout": choices.ssh_timeout,
+        },
+        "enforce_scope": dict.fromkeys(("keystone", "glance", "placement", "nova", "neutron"), True),
+        "scenario": {"img_file": choices.image_path, "dhcp_client": "udhcpc"},
+    }
+    if choices.image_url:
+        tree["image"].update({"http_image": choices.image_url, "http_qcow2_image": choices.image_url})
+    for section, options in choices.config.items():
+        tree.setdefault(section, {}).update(options)
+    return tree
+
+
+def text(tree: Tree) -> str:
+    """Return tempest.conf's text."""
+    return rendering.ini(tree).replace(rendering.HEADER, HEADER)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Tests by regular expressions: one of `include` must be found in a test's id, none of `exclude` may."""
+
+    name: str
+    include: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of `tempest run` for it."""
+        chosen = ["--regex", "|".join(self.include)]
+        return [*chosen, "--exclude-regex", "|".join(self.exclude)] if self.exclude else chosen
+
+
+def selection(sets: Any, name: str, regex: str = "") -> Selection:
+    """Return the set of that name, or of a regular expression where one is given. Raises TempestError."""
+    if regex:
+        return Selection("regex", (_compiled(regex, "regex"),))
+    if not isinstance(sets, Mapping) or not sets:
+        raise TempestError("sets.yml: is no mapping of names to `include` and `exclude`")
+    found = sets.get(name)
+    if not isinstance(found, Mapping) or not found.get("include"):
+        raise TempestError(f"set: there is no set `{name}` with an include; there are {', '.join(sets)}")
+    return Selection(
+        name,
+        tuple(_compiled(one, f"set {name}") for one in found["include"]),
+        tuple(_compiled(one, f"set {name}") for one in found.get("exclude", ())),
+    )
+
+
+def _compiled(regex: Any, owner: str) -> str:
+    try:
+        re.compile(regex)
+    except (re.error, TypeError) as error:
+        raise TempestError(f"{owner}: `{regex}` is no regular expression: {error}") from None
+    return str(regex)
+
+
+@dataclass(frozen=True)
+class KnownFailure:
+    """A failure that is understood: `test` matches whole test ids, `link` is where upstream speaks of it."""
+
+    test: str
+    reason: str
+    link: str
+
+    def matches(self, name: str) -> bool:
+        """Return whether it speaks of the test of that id."""
+        return re.fullmatch(self.test, name) is not None
+
+
+def known_failures(data: Any, file: str) -> tuple[KnownFailure, ...]:
+    """Return the entries of the file of known failures. Raises TempestError with all mistakes at once."""
+    mistakes: list[str] = []
+    found: list[KnownFailure] = []
+    entries = data if data is not None else []
+    if not isinstance(entries, list):
+        raise TempestError(f"{file}: is no list of test, reason and link")
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, Mapping) or set(entry) != {"test", "reason", "link"}:
+            mistakes.append(f"{file}: entry {number}: must have test, reason and link, and nothing else")
+            continue
+        try:
+            test = _compiled(entry["test"], f"{file}: entry {number}")
+        except TempestError as error:
+            mistakes.append(str(error))
+            continue
+        if not str(entry["reason"]).strip():
+            mistakes.append(f"{file}: entry {number}: says no reason")
+        if not LINK.fullmatch(str(entry["link"])):
+            mistakes.append(f"{file}: entry {number}: `{entry['link']}` is no link to upstream's bugs, reviews or docs")
+        found.append(KnownFailure(test, " ".join(str(entry["reason"]).split()), str(entry["link"])))
+    if mistakes:
+        raise TempestError("\n".join(mistakes))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test, or the set-up or tear-down of a class, and what it came to."""
+
+    name: str
+    outcome: Outcome
+    seconds: float
+    detail: str = ""
+
+
+def cases(junit: str) -> list[Case]:
+    """Return the test cases of a JUnit file, attributes such as `[id-...,smoke]` left out of the names.
+
+    Raises TempestError when it is no JUnit or holds no test.
+    """
+    try:
+        root = ElementTree.fromstring(junit)  # noqa: S314  # our own process wrote it
+    except ElementTree.ParseError as error:
+        raise TempestError(f"tempest.xml: is no JUnit: {error}") from None
+    found = []
+    for element in root.iter("testcase"):
+        parts = [element.get("classname") or "", element.get("name") or ""]
+        name = re.sub(r"\[[^\]]*\]", "", ".".join(part for part in parts if part))
+        bad = next((one for one in element if one.tag in ("failure", "error")), None)
+        skipped = element.find("skipped")
+        outcome: Outcome = "failed" if bad is not None else "skipped" if skipped is not None else "passed"
+        node = bad if bad is not None else skipped
+        found.append(Case(name, outcome, float(element.get("time") or 0), "" if node is None else last_line(node.text)))
+    if not found:
+        raise TempestError("tempest.xml: holds no test: the set's regular expressions match none, or Tempest broke")
+    return found
+
+
+def last_line(trace: str | None) -> str:
+    """Return what a failure's text says is wrong: the exception below the last traceback, in one line and cut to fit.
+
+    Before the traceback stands the log of the test, in blocks of testtools (`name: {{{ ... }}}`); a text without a
+    traceback is a reason as it is.
+    """
+    lines = (trace or "").rpartition("Traceback (most recent call last):\n")[2].splitlines()
+    said = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith(" ")), 0)
+    line = " ".join(" ".join(lines[said:]).split())
+    return line if len(line) <= DETAIL else f"{line[: DETAIL - 3]}..."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Results against what is known."""
+
+    passed: tuple[Case, ...]
+    failed: tuple[Case, ...]
+    skipped: tuple[Case, ...]
+    known: tuple[tuple[Case, KnownFailure], ...]
+    surprises: tuple[tuple[Case, KnownFailure], ...]
+    """Passed, though known to fail."""
+
+    @property
+    def ok(self) -> bool:
+        """Return whether nothing failed that is not known, and something passed."""
+        return not self.failed and bool(self.passed)
+
+
+def judge(results: Iterable[Case], known: Sequence[KnownFailure]) -> Verdict:
+    """Return results with each failure put to the known or the other ones."""
+    found = list(results)
+
+    def entry(case: Case) -> KnownFailure | None:
+        return next((one for one in known if one.matches(case.name)), None)
+
+    failed = [(case, entry(case)) for case in found if case.outcome == "failed"]
+    passed = [case for case in found if case.outcome == "passed"]
+    return Verdict(
+        tuple(passed),
+        tuple(case for case, reason in failed if reason is None),
+        tuple(case for case in found if case.outcome == "skipped"),
+        tuple((case, reason) for case, reason in failed if reason is not None),
+        tuple((case, reason) for case in passed if (reason := entry(case)) is not None),
+    )
+
+
+def table(name: str, verdict: Verdict, seconds: float) -> list[str]:
+    """Return the closing lines: a table of one row, then failures with their last line, then what is known."""
+    row = {
+        "set": name,
+        "passed": len(verdict.passed),
+        "failed": len(verdict.failed),
+        "skipped": len(verdict.skipped),
+        "known failures": len(verdict.known),
+        "seconds": f"{seconds:.0f}",
+    }
+    widths = {key: max(len(key), len(str(value))) for key, value in row.items()}
+    first, *others = row
+    lines = [
+        "  ".join([str(cells[first]).ljust(widths[first]), *(str(cells[key]).rjust(widths[key]) for key in others)])
+        for cells in ({key: key for key in row}, row)
+    ]
+    for case in verdict.failed:
+        lines += [f"FAILED {case.name}", f"    {case.detail}"]
+    for case, reason in verdict.known:
+        lines += [f"known failure {case.name}", f"    {reason.reason} ({reason.link})"]
+    for case, reason in verdict.surprises:
+        lines += [f"passed, though known to fail: {case.name}", f"    remove the entry if that lasts ({reason.link})"]
+    return lines
+
+
+def summary(name: str, verdict: Verdict) -> str:
+    """Return the verdict in one line."""
+    parts = [f"{len(verdict.passed)} passed", f"{len(verdict.failed)} failed", f"{len(verdict.skipped)} skipped"]
+    parts += [f"{len(verdict.known)} known to fail"] if verdict.known else []
+    return f"{name}: {', '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Left:
+    """An object that a test made and did not remove."""
+
+    kind: str
+    name: str
+    identifier: str
+
+    def __str__(self) -> str:
+        """Return it as a person reads it."""
+        return f"{self.kind} {self.name} ({self.identifier})"
+
+
+def left_behind(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> list[Left]:
+    """Return what tests made and did not remove, from kind -> identifier -> name before and after a run."""
+    return [
+        Left(kind, name, identifier)
+        for kind, objects in after.items()
+        for identifier, name in objects.items()
+        if identifier not in before.get(kind, {}) and name.startswith(RESOURCE_PREFIX)
+    ]
+
+
+def progress(line: str) -> tuple[str, str] | None:
+    """Return a test's id and status from a line of `tempest run`, None for any other line."""
+    match = re.match(r"\{\d+\} (?P<name>.+?)(?:\[[^\]]*\])*(?: \[[\d.]+s\])? \.\.\. (?P<status>\w+)", line.strip())
+    return (match["name"].strip(), match["status"]) if match else None

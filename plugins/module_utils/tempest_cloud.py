@@ -1,0 +1,211 @@
+"""What Tempest needs from a live cloud: its features as its APIs tell them, and objects that are made for its tests.
+
+Talks through an openstack.connection.Connection (or a fake) only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.module_utils.tempest import PREFIX, Access, Cloud, Left, TempestError
+
+ALT = f"{PREFIX}-alt"
+"""Name of the second image and the second flavor, which tests of rebuild and resize change to."""
+
+ALT_MEMORY = 64
+"""MiB that the second flavor has more than the first: tests of resize want a larger one."""
+
+POOL = "10.213.0.0/16"
+"""Addresses of the default subnet pool that is made where there is none; tests take networks from it."""
+
+AUTO_ALLOCATION = "auto-allocated-topology"
+"""Neutron has this extension always, but it works only with a default external network and a default subnet pool."""
+
+DELETE_SECONDS = 120
+"""How long the deletion of an instance may take."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of objects that tests make: how an administrator lists all of them, and removes one by its identifier."""
+
+    listed: Callable[[Any], Iterable[Any]]
+    removed: Callable[[Any, str], object]
+
+
+def _remove_server(cloud: Any, identifier: str) -> None:
+    server = cloud.compute.get_server(identifier)
+    cloud.compute.delete_server(server)
+    cloud.compute.wait_for_delete(server, wait=DELETE_SECONDS)
+
+
+def _remove_router(cloud: Any, identifier: str) -> None:
+    for port in list(cloud.network.ports(device_id=identifier)):
+        if "interface" in port.device_owner:
+            cloud.network.remove_interface_from_router(identifier, None, port.id)
+    cloud.network.delete_router(identifier)
+
+
+def _remove_domain(cloud: Any, identifier: str) -> None:
+    cloud.identity.update_domain(identifier, is_enabled=False)  # an enabled one cannot be deleted
+    cloud.identity.delete_domain(identifier)
+
+
+KINDS: Mapping[str, Kind] = {
+    "server": Kind(lambda cloud: cloud.compute.servers(all_projects=True), _remove_server),
+    "image": Kind(lambda cloud: cloud.image.images(), lambda cloud, one: cloud.image.delete_image(one)),
+    "flavor": Kind(
+        lambda cloud: cloud.compute.flavors(is_public=None), lambda cloud, one: cloud.compute.delete_flavor(one)
+    ),
+    "aggregate": Kind(lambda cloud: cloud.compute.aggregates(), lambda cloud, one: cloud.compute.delete_aggregate(one)),
+    "router": Kind(lambda cloud: cloud.network.routers(), _remove_router),
+    "network": Kind(lambda cloud: cloud.network.networks(), lambda cloud, one: cloud.network.delete_network(one)),
+    "security group": Kind(
+        lambda cloud: cloud.network.security_groups(), lambda cloud, one: cloud.network.delete_security_group(one)
+    ),
+    "subnet pool": Kind(
+        lambda cloud: cloud.network.subnet_pools(), lambda cloud, one: cloud.network.delete_subnet_pool(one)
+    ),
+    "user": Kind(lambda cloud: cloud.identity.users(), lambda cloud, one: cloud.identity.delete_user(one)),
+    "group": Kind(lambda cloud: cloud.identity.groups(), lambda cloud, one: cloud.identity.delete_group(one)),
+    "project": Kind(lambda cloud: cloud.identity.projects(), lambda cloud, one: cloud.identity.delete_project(one)),
+    "role": Kind(lambda cloud: cloud.identity.roles(), lambda cloud, one: cloud.identity.delete_role(one)),
+    "service": Kind(lambda cloud: cloud.identity.services(), lambda cloud, one: cloud.identity.delete_service(one)),
+    "domain": Kind(lambda cloud: cloud.identity.domains(), _remove_domain),
+}
+"""Each kind comes before those that it needs."""
+
+
+def access(connection: Any) -> Access:
+    """Return how the cloud is reached, from the connection's own configuration (clouds.yaml)."""
+    auth = connection.config.get_auth_args()
+    verify, _certificate = connection.config.get_requests_verify_args()
+    return Access(
+        auth_url=str(auth["auth_url"]),
+        username=str(auth["username"]),
+        password=str(auth["password"]),
+        project=str(auth["project_name"]),
+        user_domain=str(auth.get("user_domain_name", "Default")),
+        project_domain=str(auth.get("project_domain_name", "Default")),
+        region=str(connection.config.get_region_name()),
+        interface=str(connection.config.get_interface("identity") or "public"),
+        authority=verify if isinstance(verify, str) else "",
+    )
+
+
+def census(connection: Any) -> dict[str, dict[str, str]]:
+    """Return kind -> identifier -> name of everything that tests could leave behind."""
+    return {
+        name: {str(one.id): str(one.name or "") for one in kind.listed(connection)} for name, kind in KINDS.items()
+    }
+
+
+def discard(connection: Any, left: Iterable[Left]) -> list[str]:
+    """Remove what tests left behind; return a line for each that stays, with the reason."""
+    stay = []
+    for one in sorted(left, key=lambda one: list(KINDS).index(one.kind)):
+        try:
+            KINDS[one.kind].removed(connection, one.identifier)
+        except Exception as error:  # whatever holds one of them, the others can still go
+            stay.append(f"{one}: {type(error).__name__}: {error}")
+    return stay
+
+
+def prepare(connection: Any, image_path: Path, size: Mapping[str, int], timeout: float) -> tuple[Any, Any, Any]:
+    """Return the second image and the two flavors, after making what an earlier run did not leave.
+
+    A default subnet pool is made too where there is none.
+
+    `size`: vcpus, ram in MiB, disk in GiB of the first flavor. `timeout` of the upload in seconds. Raises TempestError
+    without the image's file.
+    """
+    image = next((one for one in connection.image.images(name=ALT) if one.status == "active"), None)
+    if image is None:
+        if not image_path.is_file():
+            raise TempestError(f"image_path: there is no file {image_path}: make it with tools/guest_image.py")
+        image = connection.image.create_image(
+            ALT, filename=str(image_path), disk_format="qcow2", container_format="bare", visibility="public",
+            allow_duplicates=True, wait=True, timeout=timeout,
+        )  # fmt: skip
+    if not any(one.is_default for one in connection.network.subnet_pools(ip_version=4)):
+        connection.network.create_subnet_pool(
+            name=PREFIX, prefixes=[POOL], default_prefix_length=26, is_default=True, is_shared=True
+        )
+    known = {one.name: one for one in connection.compute.flavors()}
+    flavors = [
+        known.get(name)
+        or connection.compute.create_flavor(
+            name=name, vcpus=size["vcpus"], ram=size["ram"] + more, disk=size["disk"], is_public=True
+        )
+        for name, more in ((PREFIX, 0), (ALT, ALT_MEMORY))
+    ]
+    return image, flavors[0], flavors[1]
+
+
+def remove(connection: Any) -> list[str]:
+    """Remove what `prepare` made, be it of this run or of one that was killed; return what."""
+    removed = []
+    for one in connection.compute.flavors():
+        if one.name in (PREFIX, ALT):
+            connection.compute.delete_flavor(one.id)
+            removed.append(f"flavor {one.name}")
+    for one in list(connection.image.images(name=ALT)):
+        connection.image.delete_image(one.id)
+        removed.append(f"image {one.name}")
+    for one in list(connection.network.subnet_pools(name=PREFIX)):
+        connection.network.delete_subnet_pool(one.id)
+        removed.append(f"subnet pool {one.name}")
+    return removed
+
+
+def discover(connection: Any, image: Any, external: Any, prepared: tuple[Any, Any, Any]) -> Cloud:
+    """Return the cloud's features as its APIs tell them (an administrator's token is needed for the hypervisors).
+
+    Raises TempestError when no hypervisor is there: no test of instances could pass.
+    """
+    session = connection.session
+    catalog = session.auth.get_access(session).service_catalog.catalog
+    schema = connection.image.get("/schemas/image").json()["properties"]
+    hypervisors = tuple(str(one.hypervisor_type) for one in connection.compute.hypervisors(details=True))
+    if not hypervisors:
+        raise TempestError("the cloud has no hypervisor; see why with playbooks/verify.yml")
+    alternative, flavor, flavor_alt = prepared
+    return Cloud(
+        service_types=tuple(sorted(str(one["type"]) for one in catalog)),
+        compute_microversions=_microversions(connection.compute),
+        placement_microversions=_microversions(connection.placement),
+        hypervisor_types=hypervisors,
+        network_extensions=tuple(sorted(_extensions(connection))),
+        disk_formats=tuple(one for one in schema["disk_format"]["enum"] if one),
+        container_formats=tuple(one for one in schema["container_format"]["enum"] if one),
+        image_stores=tuple(str(one["id"]) for one in connection.image.get("/info/stores").json()["stores"]),
+        image=str(image.id),
+        image_alt=str(alternative.id),
+        flavor=str(flavor.id),
+        flavor_alt=str(flavor_alt.id),
+        external_network=str(external.id),
+        external_network_name=str(external.name),
+    )
+
+
+def _extensions(connection: Any) -> list[str]:
+    """Return Neutron's extensions, without the auto-allocated topology where Neutron says that it lacks something."""
+    from openstack import exceptions  # noqa: PLC0415  # only where a cloud is talked to
+
+    names = [str(one.alias) for one in connection.network.extensions()]
+    if AUTO_ALLOCATION in names:
+        try:
+            connection.network.validate_auto_allocated_topology(connection.current_project_id)
+        except exceptions.HttpException:
+            names.remove(AUTO_ALLOCATION)
+    return names
+
+
+def _microversions(proxy: Any) -> tuple[str, str]:
+    """Return the lowest and the highest microversion that a service's endpoint offers, as `major.minor`."""
+    data = proxy.get_endpoint_data()
+    lowest, highest = ((*version, 0)[:2] for version in (data.min_microversion, data.max_microversion))
+    return f"{lowest[0]}.{lowest[1]}", f"{highest[0]}.{highest[1]}"
