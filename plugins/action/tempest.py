@@ -202,8 +202,9 @@ class ActionModule(ActionBase):
         try:
             plan = run.current(task_vars or {})
             known_file = root / ROLE / "known_failures.yml"
-            known = tempest.known_failures(sources.read_yaml(known_file), known_file.name)
-            chosen = tempest.selection(sources.read_yaml(root / ROLE / "sets.yml"), args["set"], args["regex"])
+            known = tempest.known_failures(sources.read_yaml(known_file.read_text("utf-8")), known_file.name)
+            sets = sources.read_yaml((root / ROLE / "sets.yml").read_text("utf-8"))
+            chosen = tempest.selection(sets, args["set"], args["regex"])
             item = environment(root, plan.cloud.release, args["environments"])
             wanted = uv.decide(item, uv.marker_of(item), os.path.lexists(item.path), "")
             connection = connect(args["clouds_file"], args["cloud"])

@@ -19,7 +19,8 @@ def playbook(folder: Path, name: str, *options: str) -> subprocess.CompletedProc
         f"playbooks/{name}",
         *options,
     ]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(folder.parent / "ansible")}
-    environment.pop("ANSIBLE_COLLECTIONS_PATH", None)
+    # without what other tests of this process have set for Ansible
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(folder.parent / "ansible")}
     environment["ANSIBLE_STDOUT_CALLBACK"] = "ansible.builtin.default"  # one line with the whole result
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

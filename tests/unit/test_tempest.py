@@ -92,7 +92,7 @@ def test_the_configuration() -> None:
     text = tempest.text(tree())
     if os.environ.get("BRUME_GOLDEN") == "write":
         GOLDEN.write_text(text, encoding="utf-8")
-    assert text == GOLDEN.read_text(encoding="utf-8")
+    assert text == GOLDEN.read_text("utf-8")
 
 
 def test_a_service_is_available_when_the_catalog_has_one_of_its_types() -> None:
@@ -124,7 +124,7 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_every_set_of_the_role_can_be_chosen() -> None:
-    sets = sources.read_yaml(FILES / "sets.yml")
+    sets = sources.read_yaml((FILES / "sets.yml").read_text("utf-8"))
     assert {"smoke", "identity", "image", "network", "compute", "scenario"} == set(sets)
     for name in sets:
         assert tempest.selection(sets, name).include
@@ -156,7 +156,8 @@ def test_a_set_that_makes_no_sense_is_refused(sets: Any, name: str, regex: str, 
 
 
 def test_the_known_failures_of_the_role_keep_the_rules() -> None:
-    known = tempest.known_failures(sources.read_yaml(FILES / "known_failures.yml"), "known_failures.yml")
+    file = FILES / "known_failures.yml"
+    known = tempest.known_failures(sources.read_yaml(file.read_text("utf-8")), file.name)
     assert len({one.test for one in known}) == len(known)
 
 
