@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 BIN := $(abspath .venv/bin)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv cloud destroy clean test lint unit molecule bench lock faults
+.PHONY: help venv cloud destroy clean test lint unit molecule bench tempest lock faults
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ unit: venv  ## the unit tests
 
 molecule: venv  ## the molecule scenario SCENARIO
 	@$(PYTHON) tools/check.py molecule --scenario $(SCENARIO)
+
+tempest: venv  ## judge the cloud of INVENTORY by the set SET of Tempest (smoke, identity, image, network, compute)
+	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/tempest.yml -e tempest_set=$(or $(SET),smoke)
 
 bench: venv  ## measure into .lab/bench.json; destroys the lab of INVENTORY first, unless ONLY= names other parts
 	@$(PYTHON) tools/bench.py $(INVENTORY) $(if $(ONLY),--only $(ONLY))
