@@ -35,7 +35,7 @@ class Outcome:
 def counts(output: str, code: int) -> tuple[int, int]:
     """Return how many tests passed and failed by pytest's own last lines, all that were printed added up."""
     passed = failed = 0
-    for line in re.findall(r"^(?:=+ )?((?:\d+ \w+,? ?)+in [\d.]+s.*)$", output, re.MULTILINE):
+    for line in re.findall(r"^(?:[\s│]*|=+ )((?:\d+ \w+,? ?)+in [\d.]+s.*)$", output, re.MULTILINE):
         for number, word in re.findall(r"(\d+) (\w+)", line):
             passed += int(number) if word == "passed" else 0
             failed += int(number) if word in ("failed", "error", "errors") else 0

@@ -16,6 +16,7 @@ description:
   - Where the environment variable BRUME_RECORD_FILE names a file, one line of JSON is appended to it for every result
     of a task on a host - play, task, action, host, C(changed), C(actions) and C(diff), in a loop those of all its
     items. Without it, nothing is done.
+  - Nothing is kept while the file's folder does not exist.
   - What a task hides (C(no_log)) is left out of results before they come here.
 requirements:
   - Enabled by C(callbacks_enabled = brume.cloud.record) in ansible.cfg.
@@ -44,6 +45,8 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Keep a result."""
+        if not os.path.isdir(os.path.dirname(os.path.abspath(self._path))):
+            return  # before a lab is made, and after it was removed
         found: dict[str, Any] = result.result
         parts = found["results"] if result.task.loop is not None and "results" in found else [found]
         diffs = [part.get("diff") or [] for part in parts]
