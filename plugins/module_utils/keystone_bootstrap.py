@@ -11,7 +11,7 @@ import hmac
 import json
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import host_lock
@@ -74,8 +74,12 @@ class Bootstrap:
 
 
 def digest(wanted: Bootstrap, salt: str) -> str:
-    """Return the digest to record; `salt` is a hexadecimal text."""
-    return hashlib.pbkdf2_hmac("sha256", wanted.document().encode(), bytes.fromhex(salt), ITERATIONS).hex()
+    """Return the digest to record; `salt` is a hexadecimal text.
+
+    URLs are left out: once there is a catalog, keystone_catalog keeps Keystone's own entry like every other one.
+    """
+    kept = replace(wanted, public_url="", internal_url="", admin_url=None)
+    return hashlib.pbkdf2_hmac("sha256", kept.document().encode(), bytes.fromhex(salt), ITERATIONS).hex()
 
 
 def is_done(wanted: Bootstrap, record: Mapping[str, Any]) -> bool:
