@@ -75,6 +75,8 @@ def unit_text(service: Service, component: Component, environment: str, files: l
     if component.kind == "wsgi":
         socket = f"{service.name}-{component.name}.socket"
         sections["Unit"] |= {"After": f"network-online.target {socket}", "Requires": socket}
+        # The master alone hears of a stop, and lets its workers end their requests; systemd would end all at once.
+        sections["Service"]["KillMode"] = "mixed"
     if component.sandbox == "full":
         sections["Service"]["ReadWritePaths"] = f"/var/lib/{service.name}"
     for name, keys in component.unit.items():
