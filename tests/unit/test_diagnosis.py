@@ -318,7 +318,8 @@ def test_the_playbook_collects_what_answers_and_names_what_does_not(tmp_path: Pa
     output = play()
     assert "lost  " in output
     assert "lost: could not be read, see above" in output
-    assert "Connection refused" in output
+    # Why is ssh's to say, which sometimes ends before Ansible has read its last words.
+    assert "lost unreachable" in output
     assert f"Archive: {archive}" in output
     assert stat.S_IMODE(archive.stat().st_mode) == 0o600
     with tarfile.open(archive) as found:
