@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the checks of `make test` (lint, unit tests, molecule) and ends with how many passed and failed."""
+"""Runs the checks of `make test` (lint, unit tests, molecule) and ends with what failed and how many passed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ LINTERS = (
     ("ansible-lint", ("ansible-lint", "--offline", "--profile", "production", "-q")),
 )
 
+MOST, LONGEST = 10, 400
+"""How many failures are named again at the end, and at which length (characters) they are cut."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -30,6 +33,13 @@ class Outcome:
     passed: int
     failed: int
     seconds: float
+    failures: Sequence[str] = ()
+
+
+def failures(output: str) -> list[str]:
+    """Return the lines with which pytest and Ansible name what failed, without their frames."""
+    found = re.findall(r"^[\s│]*((?:FAILED|ERROR) \S+::.*|fatal: \[.*)$", output, re.MULTILINE)
+    return [line if len(line) <= LONGEST else f"{line[:LONGEST]} ..." for line in dict.fromkeys(map(str.strip, found))]
 
 
 def counts(output: str, code: int) -> tuple[int, int]:
@@ -64,7 +74,7 @@ def run(name: str, command: Sequence[str], **variables: str) -> Outcome:
         print(line, end="", flush=True)
     plain = re.sub(r"\x1b\[[\d;]*m", "", text)
     passed, failed = counts(plain, process.wait())
-    return Outcome(name, passed, failed, time.monotonic() - begin)
+    return Outcome(name, passed, failed, time.monotonic() - begin, failures(plain) if failed else ())
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -89,6 +99,11 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{one.name:<20} {one.passed:5} passed {one.failed:4} failed {one.seconds:7.1f} s")
     if skipped:
         print(skipped)
+    for one in outcomes:
+        for line in one.failures[:MOST]:
+            print(f"{one.name}: {line}")
+        if len(one.failures) > MOST:
+            print(f"{one.name}: and {len(one.failures) - MOST} more, above")
     failed = sum(one.failed for one in outcomes)
     print(f"{sum(one.passed for one in outcomes)} passed, {failed} failed")
     return 1 if failed else 0

@@ -451,6 +451,32 @@ def test_the_numbers_at_the_end_of_make_test(output: str, code: int, expected: t
     assert check.counts(output, code) == expected
 
 
+def test_what_failed_is_named_again_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = """
+    │ fatal: [aio]: FAILED! => {"msg": "no room"}
+    │ FAILED ../_shared/tests/test_ports.py::test_one[aio] - assert {1} == {2}
+    │ ERROR test_ports.py::test_two
+    FAILED ../_shared/tests/test_ports.py::test_one[aio] - assert {1} == {2}
+    ERROR in a log, and a line with FAILED in it
+    1 failed, 1 error, 1 passed in 0.10s
+    """
+    found = check.failures(output)
+    assert found == [
+        'fatal: [aio]: FAILED! => {"msg": "no room"}',
+        "FAILED ../_shared/tests/test_ports.py::test_one[aio] - assert {1} == {2}",
+        "ERROR test_ports.py::test_two",
+    ]
+    assert check.failures("fatal: [aio]: " + "x" * 1000) == [f"fatal: [aio]: {'x' * (check.LONGEST - 14)} ..."]
+    monkeypatch.setattr(
+        check, "run", lambda name, _command: check.Outcome(name, 1, 12, 2.0, [f"{n}" for n in range(12)])
+    )
+    assert check.main(["unit"]) == 1
+    ends = capsys.readouterr().out.splitlines()
+    assert ends[-3:] == ["unit: 9", "unit: and 2 more, above", "1 passed, 12 failed"]
+
+
 @pytest.fixture
 def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an inventory folder with our plugin's file, beside a checkout whose labs are all below it."""
