@@ -7,14 +7,24 @@ Paths, attributes and filters are those of the Identity API v3 (https://docs.ope
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from ansible_collections.brume.cloud.plugins.module_utils.api_session import (
+    FIRST_ERROR,
+    UNAUTHORIZED,
+    ApiError,
+    Record,
+    Request,
+    Session,
+    base_url,
+    error_message,
+    requests_to,
+    transient,
+)
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     Action,
     ConvergenceError,
@@ -32,39 +42,12 @@ from ansible_collections.brume.cloud.plugins.module_utils.known_passwords import
 )
 
 Key = tuple[str, ...]
-Record = dict[str, Any]
 
 SECRET = "<secret>"  # noqa: S105 - the words that stand for one
 ANOTHER = "<another secret>"
 
-REFUSED = "connection refused"
-RESET = "connection reset"
-TRANSIENT_STATUS = {502: "HTTP 502 Bad Gateway", 503: "HTTP 503 Service Unavailable", 504: "HTTP 504 Gateway Timeout"}
-"""What a load balancer answers while a back end starts or leaves."""
-
-NEVER_ARRIVED = frozenset({REFUSED, TRANSIENT_STATUS[503]})
-"""Transient errors after which a request certainly changed nothing, so that even a creation may be sent again."""
-
 NOT_SHOWN = frozenset({403, 404, 410})
 """HTTP statuses of what policy forbids or a release does not have."""
-
-
-class ApiError(Exception):
-    """The API refused a request, or could not be reached. `transient` names the error if another attempt may help."""
-
-    def __init__(self, message: str, status: int = 0, transient: str | None = None) -> None:
-        """Keep the API's message, the HTTP status (0 without one) and the name of a transient error."""
-        super().__init__(message)
-        self.status = status
-        self.transient = transient
-
-
-class Request(Protocol):
-    """Sends a request to a path below `/v3` and returns the answer's body. Raises ApiError."""
-
-    def __call__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Record:
-        """Send it."""
-
 
 Authenticate = Callable[[str, str, str], bool]
 """Whether Keystone accepts a user (name, domain id) with a password. Raises ApiError when it cannot say."""
@@ -794,141 +777,25 @@ def unreachable(method: str, path: str, body: Mapping[str, Any] | None = None) -
 # --- talking ----------------------------------------------------------------------------------------------------------
 
 
-def base_url(auth_url: str) -> str:
-    """Return the address of the Identity API v3 from an `auth_url` with or without the version."""
-    address = auth_url.rstrip("/")
-    return address if address.endswith("/v3") else f"{address}/v3"
+def connect(auth_url: str, session: Session) -> tuple[Request, Authenticate, Lifetime]:
+    """Return what sends requests, what asks Keystone for a password, and the lifetime of the session's token.
 
-
-@contextlib.contextmanager
-def hidden(name: str) -> Iterator[None]:
-    """Make a package look as if it were not installed, for what imports it only where it is there."""
-    kept = {name: sys.modules[name]} if name in sys.modules else {}
-    sys.modules[name] = None  # type: ignore[assignment]  # what Python itself takes for `not there`
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-        sys.modules.update(kept)
-
-
-def connect(
-    auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0
-) -> tuple[Request, Authenticate, Lifetime]:
-    """Log in with one session; return what sends requests, what asks for a password, and the token's lifetime.
-
-    `pause` is in seconds before the second of `attempts`, and doubles. Only errors named in `retry_reason` are tried
-    again. Requests go to `auth_url`, not to what the catalog says, which is still being made. Raises ApiError.
+    Requests go to `auth_url`, not to what the catalog says, which is still being made. Raises ApiError.
     """
-    with hidden("osprofiler"):  # for traces, which nobody reads here; it brings eventlet, most of this module's start
-        # of the Keystone environment, not of the deploy host
-        from keystoneauth1 import exceptions, session  # noqa: PLC0415
-        from keystoneauth1.identity import v3  # noqa: PLC0415
-
-    base = base_url(auth["auth_url"])
-    scope = (
-        {"system_scope": auth["system_scope"]}
-        if auth.get("system_scope")
-        else {"project_name": auth["project_name"], "project_domain_name": auth["project_domain_name"]}
-    )
-    plugin = v3.Password(
-        base,
-        username=auth["username"],
-        password=auth["password"],
-        user_domain_name=auth["user_domain_name"],
-        include_catalog=False,
-        **scope,
-    )
-    client = session.Session(auth=plugin, verify=auth.get("ca_file") or True, timeout=auth.get("timeout") or 60)
-
-    def transient(error: Exception) -> str | None:
-        return error.transient if isinstance(error, ApiError) else None
-
-    def send(method: str, path: str, body: Mapping[str, Any] | None, **arguments: Any) -> Any:
-        try:
-            answer = client.request(f"{base}{path}", method, json=body, raise_exc=False, log=False, **arguments)
-        except exceptions.HttpError as error:
-            raise ApiError(f"cannot log in at {base}: {error}", error.http_status,
-                           TRANSIENT_STATUS.get(error.http_status)) from error
-        except exceptions.ConnectFailure as error:
-            raise ApiError(str(error), 0, connection_error(error)) from error
-        except exceptions.ClientException as error:
-            raise ApiError(str(error)) from error
-        if answer.status_code in TRANSIENT_STATUS:
-            name = TRANSIENT_STATUS[answer.status_code]
-            raise ApiError(f"{method} {base}{path}: {name}", answer.status_code, name)
-        return answer
-
-    def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> Record:
-        def once() -> Record:
-            try:
-                answer = send(method, path, body)
-            except ApiError as error:
-                if method == "POST" and error.transient not in NEVER_ARRIVED:
-                    # It may have been made: a second attempt could make it twice.
-                    raise ApiError(f"{error}; run again to see whether it arrived", error.status) from error
-                raise
-            if answer.status_code >= 400:  # noqa: PLR2004 - HTTP errors
-                raise ApiError(error_message(answer), answer.status_code)
-            return dict(answer.json()) if answer.content else {}
-
-        return retry(once, transient, attempts, pause)
+    base = base_url(auth_url)
 
     def authenticate(name: str, domain_id: str, password: str) -> bool:
         user = {"name": name, "domain": {"id": domain_id}, "password": password}
         body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": "unscoped"}}
 
         def once() -> bool:
-            answer = send("POST", "/auth/tokens?nocatalog", body, authenticated=False)
-            if answer.status_code == 401:  # noqa: PLR2004 - Unauthorized; with a receipt another factor is asked for
+            answer = session.send("POST", f"{base}/auth/tokens?nocatalog", body, authenticated=False)
+            if answer.status_code == UNAUTHORIZED:  # with a receipt another factor is asked for
                 return "Openstack-Auth-Receipt" in answer.headers
-            if answer.status_code >= 400:  # noqa: PLR2004
+            if answer.status_code >= FIRST_ERROR:
                 raise ApiError(error_message(answer), answer.status_code)
             return True
 
-        return retry(once, transient, attempts, pause)
+        return retry(once, transient, session.attempts, session.pause)
 
-    retry(lambda: _log_in(client, exceptions, base), transient, attempts, pause)
-    access = plugin.get_access(client)
-    if access.issued is None or access.expires is None:
-        raise ApiError(f"the token that {base} gave does not say when it was made and when it expires")
-    return request, authenticate, Lifetime(access.issued, access.expires)
-
-
-def _log_in(client: Any, exceptions: Any, base: str) -> None:
-    """Get the token that all requests use. Raises ApiError."""
-    try:
-        client.get_token()
-    except exceptions.HttpError as error:
-        name = TRANSIENT_STATUS.get(error.http_status)
-        raise ApiError(f"cannot log in at {base}: {error}", error.http_status, name) from error
-    except exceptions.ConnectFailure as error:
-        raise ApiError(str(error), 0, connection_error(error)) from error
-    except exceptions.ClientException as error:
-        raise ApiError(f"cannot log in at {base}: {error}") from error
-
-
-def connection_error(error: BaseException) -> str | None:
-    """Return the name of a transient connection error, looked for in everything an exception was raised from."""
-    todo: list[object] = [error]
-    seen: set[int] = set()
-    while todo:
-        item = todo.pop()
-        if not isinstance(item, BaseException) or id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, ConnectionRefusedError):
-            return REFUSED
-        if isinstance(item, (ConnectionResetError, BrokenPipeError)):  # RemoteDisconnected is a ConnectionResetError
-            return RESET
-        todo += [item.__cause__, item.__context__, getattr(item, "reason", None), *item.args]
-    return None
-
-
-def error_message(answer: Any) -> str:
-    """Return what an answer of the API says is wrong: its message and the HTTP status."""
-    try:
-        message = answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = answer.text.strip()[:200] or answer.reason
-    return f"{message} (HTTP {answer.status_code})"
+    return requests_to(session, base), authenticate, Lifetime(session.issued, session.expires)

@@ -202,12 +202,12 @@ msg:
   type: str
 """
 
-import http
 import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import catalog, host_lock
+from ansible_collections.brume.cloud.plugins.module_utils.api_session import AUTH, ApiError, log_in_or_before
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     SIDE_BY_SIDE,
     ConvergenceError,
@@ -217,7 +217,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     report,
     write_marker,
 )
-from ansible_collections.brume.cloud.plugins.module_utils.known_passwords import Lifetime
 
 
 def _list(**options: dict[str, Any]) -> dict[str, Any]:
@@ -232,24 +231,7 @@ DOMAIN: dict[str, Any] = {"type": "str", "default": "Default"}
 ENABLED: dict[str, Any] = {"type": "bool", "default": True}
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "auth": {
-        "type": "dict",
-        "required": True,
-        "options": {
-            "auth_url": REQUIRED,
-            "username": REQUIRED,
-            "password": {**PASSWORD, "required": True},
-            "former_password": PASSWORD,
-            "user_domain_name": DOMAIN,
-            "project_name": TEXT,
-            "project_domain_name": DOMAIN,
-            "system_scope": {"type": "str", "choices": ["all"]},
-            "ca_file": {"type": "path"},
-            "timeout": {"type": "int", "default": 60},
-        },
-        "required_one_of": [("project_name", "system_scope")],
-        "mutually_exclusive": [("project_name", "system_scope")],
-    },
+    "auth": AUTH,
     "bootstrap_record": {"type": "path"},
     "regions": _list(id=REQUIRED, description=TEXT, parent_region_id=TEXT),
     "domains": _list(name=REQUIRED, description=TEXT, enabled=ENABLED),
@@ -299,16 +281,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def connect(auth: dict[str, Any], check_mode: bool) -> tuple[catalog.Request, catalog.Authenticate, Lifetime]:
-    """Log in; a dry run may need the former password, since nothing has set the new one yet. Raises ApiError."""
-    try:
-        return catalog.connect(auth)
-    except catalog.ApiError as error:
-        if error.status != http.HTTPStatus.UNAUTHORIZED or not check_mode or not auth["former_password"]:
-            raise
-        return catalog.connect({**auth, "password": auth["former_password"]})
-
-
 def main() -> None:
     """Fetch, compare, apply unless in check mode, and exit without the arguments, which hold passwords."""
     module = AnsibleModule(
@@ -322,7 +294,7 @@ def main() -> None:
         if module.check_mode and bootstrap and not os.path.exists(bootstrap):
             predicted = catalog.compare(desired, catalog.after_bootstrap(desired, auth), catalog.unreachable, own)
             module.exit_json(**report(predicted), invocation={})
-        request, authenticate, token = connect(auth, module.check_mode)
+        request, authenticate, token = catalog.connect(auth["auth_url"], log_in_or_before(auth, module.check_mode))
         record = read_marker(path) if path else {}
         memory = catalog.remembered(record, auth["password"], token, request)
         actual = catalog.fetch(desired, request, authenticate, own, memory)
@@ -334,7 +306,7 @@ def main() -> None:
         module.fail_json(
             msg=f"{describe(error)}: run this module with the Python of the Keystone environment", invocation={}
         )
-    except (ConvergenceError, catalog.ApiError, OSError) as error:
+    except (ConvergenceError, ApiError, OSError) as error:
         module.fail_json(msg=describe(error), invocation={})
     module.exit_json(**result, invocation={})
 

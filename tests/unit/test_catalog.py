@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from ansible_collections.brume.cloud.plugins.module_utils import catalog
-from ansible_collections.brume.cloud.plugins.module_utils.catalog import ApiError
+from ansible_collections.brume.cloud.plugins.module_utils import api_session, catalog
+from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, apply_actions, report
 from ansible_collections.brume.cloud.plugins.module_utils.known_passwords import Lifetime, Memory, moment
 
@@ -579,19 +579,19 @@ def _chain(outer: Exception, inner: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("error", "name"),
     [
-        (ConnectionRefusedError(), catalog.REFUSED),
-        (_chain(RuntimeError("outer"), _chain(RuntimeError("middle"), ConnectionRefusedError())), catalog.REFUSED),
-        (RuntimeError(("Connection aborted.", 1), ConnectionResetError()), catalog.RESET),
+        (ConnectionRefusedError(), api_session.REFUSED),
+        (_chain(RuntimeError("outer"), _chain(RuntimeError("middle"), ConnectionRefusedError())), api_session.REFUSED),
+        (RuntimeError(("Connection aborted.", 1), ConnectionResetError()), api_session.RESET),
         (_chain(RuntimeError("outer"), TimeoutError()), None),
     ],
 )
 def test_transient_connection_errors_are_found_below_others(error: Exception, name: str | None) -> None:
-    assert catalog.connection_error(error) == name
+    assert api_session.connection_error(error) == name
 
 
 @pytest.mark.parametrize("url", ["http://a:5000", "http://a:5000/", "http://a:5000/v3", "http://a:5000/v3/"])
 def test_the_address_may_lack_the_version(url: str) -> None:
-    assert catalog.base_url(url) == "http://a:5000/v3"
+    assert api_session.base_url(url) == "http://a:5000/v3"
 
 
 @pytest.mark.parametrize("loaded", [True, False])
@@ -600,7 +600,7 @@ def test_a_package_is_hidden_for_a_while(loaded: bool, tmp_path: Path, monkeypat
     (tmp_path / "brume_tracer/web.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     before = importlib.import_module("brume_tracer") if loaded else None
-    with pytest.raises(ImportError), catalog.hidden("brume_tracer"):
+    with pytest.raises(ImportError), api_session.hidden("brume_tracer"):
         importlib.import_module("brume_tracer.web")
     assert sys.modules.get("brume_tracer") is before
     assert importlib.import_module("brume_tracer.web")
