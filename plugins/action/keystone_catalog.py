@@ -48,12 +48,7 @@ class ActionModule(PlanAction):
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:
         """Run with Keystone's own Python: it has keystoneauth1. Before it is built, a dry run needs none."""
-        environment = next(one for one in piece.host.environments if one.service == "keystone")
-        if not self._task.check_mode:
-            return {"ansible_python_interpreter": f"{environment.path}/bin/python"}
-        command = f"ls -d {environment.path}/bin/python {environment.current}/bin/python 2>/dev/null || :"
-        there = self._low_level_execute_command(command)["stdout"].split()
-        return {"ansible_python_interpreter": there[0]} if there else {}
+        return self.environment_python(piece, "keystone")
 
 
 def _planned(piece: Slice) -> dict[str, Any]:

@@ -43,6 +43,8 @@ CLOUD_VARIABLES = (
     "brume_region",
     "brume_cells",
     "brume_secret_generations",
+    "nova_flavors",
+    "nova_aggregates",
 )
 """What holds for the cloud, so that two hosts cannot have different values."""
 

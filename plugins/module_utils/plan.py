@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import netaddr
-from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks
+from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks, nova_inventory
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
     PORT_MAXIMUM,
@@ -52,6 +52,9 @@ VARIABLES = {
     )
 }
 """The plan's own variables. brume_master_key and brume_secrets are read only where files are rendered."""
+
+RULES = {**inventory_checks.RULES, **nova_inventory.RULES}
+"""What values must be beyond their types, by variable."""
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -178,6 +181,8 @@ class Host:
     directories: tuple[FileEntry, ...]
     users: tuple[User, ...]
     ports: tuple[Port, ...]
+    cell: str = ""
+    """The cell of the host's compute service."""
 
     def services(self, wave: str, services: Mapping[str, Service]) -> list[str]:
         """Return the host's services of a wave, in order."""
@@ -264,6 +269,9 @@ class Cloud:
     vhosts: tuple[Account, ...]
     logins: tuple[Login, ...]
     generations: Mapping[str, int] = field(default_factory=dict)
+    flavors: tuple[Mapping[str, Any], ...] = ()
+    """As M(brume.cloud.nova_scheduling) takes them; aggregates too, with the names of hosts in place of groups."""
+    aggregates: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -320,6 +328,13 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     cells = tuple(first["brume_cells"])
     secrets = inventory_checks.secret_names(services.values(), cells, names)
     problems += _problems(inventory_checks.generation_names(generations, secrets), where("brume_secret_generations"))
+    aggregates, mistakes = nova_inventory.expanded(
+        first.get("nova_aggregates") or (), inventory.groups, members["compute"]
+    )
+    problems += _problems(mistakes, where("nova_aggregates"))
+    cell_of = {name: resolved[name].get("nova_cell") or cells[0] for name in names}
+    for name in members["compute"]:
+        problems += _problems(nova_inventory.cell_mistakes(cell_of[name], cells), where("nova_cell", name))
     if problems:
         raise PlanError(problems)
 
@@ -328,7 +343,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     public = networks["api"].fqdn or _endpoint_host(networks["api"], addresses, balancers)
     ordered = sorted(services.values(), key=lambda one: WAVES.index(one.wave))
     runs = {name: [group for group in GROUPS if name in members[group]] for name in names}
-    frontends = _frontends(ordered, members, addresses, resolved)
+    frontends = _frontends(ordered, members, addresses, resolved, cells)
     cloud = Cloud(
         release=release,
         region=first["brume_region"],
@@ -357,11 +372,13 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
             if one.auth
         ),
         generations=generations,
+        flavors=tuple(first.get("nova_flavors") or ()),
+        aggregates=tuple(aggregates),
     )
     shared = _Shared(ordered, cloud, members, addresses, sources)
     hosts = {
         name: _host(
-            name, runs[name], resolved[name], inventory.hosts[name], addresses[name], networks, shared, problems
+            name, runs[name], resolved[name], inventory.hosts[name], addresses[name], networks, shared, cell_of[name]
         )
         for name in names
     }
@@ -399,9 +416,9 @@ def _one_value(
     first = names[0]
     found: dict[str, Problem] = {}
     for key in inventory_checks.CLOUD_VARIABLES:
-        wanted = resolved[first][key]
+        wanted = resolved[first].get(key)
         for name in names[1:]:
-            if resolved[name][key] is wanted or resolved[name][key] == wanted:
+            if resolved[name].get(key) is wanted or resolved[name].get(key) == wanted:
                 continue
             says = name if any(key in layer.variables for layer in inventory.hosts[name]) else first
             place = _where(inventory.hosts[says], key)
@@ -498,7 +515,7 @@ def _typed(
             continue
         mistakes = _value_mistakes(variable, value) or inventory_checks.control_mistake(key, value)
         mistakes = mistakes or list(
-            inventory_checks.RULES[key](value, services) if key in inventory_checks.RULES else ()
+            RULES[key](value, services) if key in RULES else ()
         )
         problems += _problems(mistakes, place)
         if not mistakes:
@@ -775,7 +792,7 @@ def _clashes(
             if component.port + BACKEND_OFFSET > PORT_MAXIMUM:
                 remedy = f"the process itself listens {BACKEND_OFFSET} above it; use a lower port"
                 problems.append(Problem(place, f"{component.port} is too high", remedy))
-            taken = [number for number in _all_ports(component) if ports.setdefault(number, label) != label]
+            taken = [number for number in _all_ports(component, len(cells)) if ports.setdefault(number, label) != label]
             if taken:
                 message = f"{taken[0]} is a port of {ports[taken[0]]} too"
                 problems.append(Problem(place, message, "give one of them another port"))
@@ -789,11 +806,11 @@ def _clashes(
                 stored[kind, name] = one.name
 
 
-def _all_ports(component: Component) -> list[int]:
-    """Return every port that a component takes on its hosts, the load balancer's included."""
+def _all_ports(component: Component, cells: int) -> list[int]:
+    """Return every port that a component takes on its hosts, the load balancer's included; each cell has its own."""
     found = {entry if isinstance(entry, int) else int(entry["port"]) for entry in component.ports}
-    if component.port:
-        found |= {component.port, *(() if component.kind == "system" else (component.port + BACKEND_OFFSET,))}
+    for port in range(component.port, component.port + (cells if component.each else 1)) if component.port else ():
+        found |= {port, *(() if component.kind == "system" else (port + BACKEND_OFFSET,))}
     return sorted(found)
 
 
@@ -937,6 +954,7 @@ def _frontends(
     members: Mapping[str, tuple[str, ...]],
     addresses: Mapping[str, Mapping[str, netaddr.IPAddress]],
     resolved: Mapping[str, Mapping[str, Any]],
+    cells: tuple[str, ...],
 ) -> tuple[Frontend, ...]:
     result = []
     for one in services:
@@ -944,10 +962,10 @@ def _frontends(
             if not component.port or component.kind == "system":
                 continue
             hosts = list(dict.fromkeys(host for group in component.groups for host in members[group]))
-            result.append(
+            result += [
                 Frontend(
-                    name=f"{one.name}-{component.name}",
-                    port=component.port,
+                    name=frontend_name(one.name, component.name, cell, cells),
+                    port=component.port + place,
                     public=component.public,
                     websocket=component.websocket,
                     health=component.health if isinstance(component.health, str) else "",
@@ -955,14 +973,20 @@ def _frontends(
                         Server(
                             host,
                             _listen_address(component, members, addresses, host),
-                            component.port + BACKEND_OFFSET,
+                            component.port + place + BACKEND_OFFSET,
                             _capacity(one, component, resolved[host]),
                         )
                         for host in hosts
                     ),
                 )
-            )
+                for place, cell in enumerate(cells if component.each else ("",))
+            ]
     return tuple(result)
+
+
+def frontend_name(service: str, component: str, cell: str, cells: tuple[str, ...]) -> str:
+    """Return what the load balancer calls a component of a cell; the first cell's has the component's own name."""
+    return f"{service}-{component}" if cell in ("", cells[0]) else f"{service}-{component}-{cell}"
 
 
 def _capacity(service: Service, component: Component, variables: Mapping[str, Any]) -> int:
@@ -1031,7 +1055,7 @@ def _host(
     addresses: Mapping[str, netaddr.IPAddress],
     networks: Mapping[str, Network],
     shared: _Shared,
-    problems: list[Problem],
+    cell: str,
 ) -> Host:
     instances: list[Instance] = []
     packages: dict[str, None] = {}
@@ -1093,6 +1117,7 @@ def _host(
         directories=tuple(directories),
         users=tuple(users.values()),
         ports=tuple(ports),
+        cell=cell,
     )
 
 
@@ -1113,19 +1138,21 @@ def _instances(
     service: Service, component: Component, variables: Mapping[str, Any], shared: _Shared, host: str
 ) -> list[Instance]:
     count = workers(variables["brume_workers"], service.name, component.name, component.processes)
-    listen = None
-    if component.port and component.kind != "system":
-        address = _listen_address(component, shared.members, shared.addresses, host)
-        listen = Listen(address, component.port + BACKEND_OFFSET)
     if component.kind == "system":
         return [Instance(service.name, component.name, "", component.unit, None, 1)]
     cells = shared.cloud.cells if component.each else ("",)
     base = f"{service.name}-{component.name}"
+    address = _listen_address(component, shared.members, shared.addresses, host) if component.port else ""
     return [
         Instance(
-            service.name, component.name, cell, f"{base}-{cell}.service" if cell else f"{base}.service", listen, count
+            service.name,
+            component.name,
+            cell,
+            f"{base}-{cell}.service" if cell else f"{base}.service",
+            Listen(address, component.port + place + BACKEND_OFFSET) if component.port else None,
+            count,
         )
-        for cell in cells
+        for place, cell in enumerate(cells)
     ]
 
 

@@ -63,6 +63,18 @@ class PlanAction(ActionBase):
         """Return variables that the module's execution needs, such as its interpreter."""
         return {}
 
+    def environment_python(self, piece: Slice, service: str) -> dict[str, Any]:
+        """Return variables that run the module with the Python of a service's environment.
+
+        In a dry run it is the one that is there: the plan's, else the one in use, else the host's own.
+        """
+        environment = next(one for one in piece.host.environments if one.service == service)
+        if not self._task.check_mode:
+            return {"ansible_python_interpreter": f"{environment.path}/bin/python"}
+        command = f"ls -d {environment.path}/bin/python {environment.current}/bin/python 2>/dev/null || :"
+        there = self._low_level_execute_command(command)["stdout"].split()
+        return {"ansible_python_interpreter": there[0]} if there else {}
+
     def slice(self, task_vars: Mapping[str, Any]) -> Slice:
         """Return this host's slice of the plan."""
         plan = run.current(task_vars)

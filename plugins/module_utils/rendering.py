@@ -26,6 +26,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     account_name,
     binds,
     bridge,
+    frontend_name,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.service_units import (
@@ -136,8 +137,8 @@ class Renderer:
             remedy = "add it to brume_services, and `catalog` to its description"
             raise PlanError([Problem(f"roles/{service}/meta/service.yml", message, remedy)]) from None
 
-    def _component_url(self, service: str, component: str, public: bool = False) -> str:
-        frontend = self.frontends[f"{service}-{component}"]
+    def _component_url(self, service: str, component: str, public: bool = False, cell: str = "") -> str:
+        frontend = self.frontends[frontend_name(service, component, cell, self.plan.cloud.cells)]
         host = self.plan.cloud.public_host if public else self.plan.cloud.internal_host
         return f"https://{bridge(host)}:{frontend.port}"
 
@@ -163,7 +164,11 @@ class Renderer:
     def names(self, host: Host, service: Service, cell: str = "") -> dict[str, Any]:
         """Return the names that settings and templates of a service may use on a host."""
         environment = next((one.path for one in host.environments if one.service == service.name), "")
-        instances = {one.component: one for one in host.instances if one.service == service.name}
+        instances = {
+            one.component: one
+            for one in host.instances
+            if one.service == service.name and one.cell in ("", cell or self.plan.cloud.cells[0])
+        }
         return {
             **self.shared,
             "host": host.name,
@@ -176,6 +181,7 @@ class Renderer:
             "state": f"/var/lib/{service.name}",
             "config": f"/etc/{service.name}",
             "cell": cell,
+            "host_cell": host.cell,
             "workers": lambda component: instances[component].processes if component in instances else 1,
             "listen": lambda component: dataclasses.asdict(_listen(instances[component])),
             "frontends": [
