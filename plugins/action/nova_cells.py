@@ -13,14 +13,18 @@ class ActionModule(PlanAction):
     module = "nova_cells"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
-        """Return every cell with its URLs, as the configuration files hold them, or every compute host."""
+        """Return every cell with its URLs, as the configuration files hold them, or every compute host.
+
+        Which cell a host is in is compared each time: before the roll-out it is not too late.
+        """
         cloud, renderer = piece.plan.cloud, piece.renderer
         common = {
             "environment": next(one.path for one in piece.host.environments if one.service == "nova"),
             "config_file": "/etc/nova/nova.conf",
+            "hosts": {name: piece.plan.hosts[name].cell for name, _address in cloud.members["compute"]},
         }
         if args.get("hosts"):
-            return {**common, "hosts": [name for name, _address in cloud.members["compute"]]}
+            return {**common, "discover": True}
         cells = {name: (f"nova_{name}", f"nova_{name}") for name in cloud.cells}
         return {
             **common,

@@ -39,7 +39,7 @@ def state():
              "database_connection": one.database_connection, "disabled": bool(one.disabled)}
             for one in cells
         ],
-        "hosts": [one.host for one in hosts],
+        "hosts": {one.host: one.cell_mapping.name for one in hosts},
     }
 
 def do(order):
@@ -56,9 +56,10 @@ def do(order):
         end = time.monotonic() + order["timeout"]
         while True:
             host_mapping.discover_hosts(ctx)
-            missing = sorted(set(order["hosts"]) - set(state()["hosts"]))
+            found = state()["hosts"]
+            missing = sorted(set(order["hosts"]) - set(found))
             if not missing or time.monotonic() > end:
-                return {"missing": missing}
+                return {"missing": missing, "hosts": found}
             time.sleep(1)
     return {}
 
@@ -112,6 +113,23 @@ def compare(wanted: Mapping[str, Mapping[str, str]], present: Sequence[Mapping[s
         if differing:
             changes.append(Change("update", found["uuid"], name, differing))
     return changes
+
+
+def astray(wanted: Mapping[str, str], present: Mapping[str, str]) -> str:
+    """Return what to say of hosts that are mapped to another cell than the wanted one, empty for none.
+
+    Both are host -> cell. Nova does not move hosts: their instances are in the database of the cell they are in.
+    """
+    lines = [
+        f"compute host {host} is mapped to {present[host]}, and its nova_cell is {cell}"
+        for host, cell in sorted(wanted.items())
+        if present.get(host, cell) != cell
+    ]
+    remedy = (
+        "  next: say the cell that it is in; or move its instances away, stop its nova-compute, delete its compute "
+        "service (openstack compute service delete), which takes it out of the cell, and run again"
+    )
+    return "\n".join([*lines, remedy]) if lines else ""
 
 
 class NovaProcess:

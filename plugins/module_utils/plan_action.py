@@ -72,7 +72,8 @@ class PlanAction(ActionBase):
         if not self._task.check_mode:
             return {"ansible_python_interpreter": f"{environment.path}/bin/python"}
         command = f"ls -d {environment.path}/bin/python {environment.current}/bin/python 2>/dev/null || :"
-        there = self._low_level_execute_command(command)["stdout"].split()
+        execute: Any = self._low_level_execute_command
+        there = execute(command)["stdout"].split()
         return {"ansible_python_interpreter": there[0]} if there else {}
 
     def slice(self, task_vars: Mapping[str, Any]) -> Slice:

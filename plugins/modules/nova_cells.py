@@ -8,7 +8,8 @@ module: nova_cells
 short_description: Maps Nova's cells and compute hosts, in one process
 description:
   - Makes or updates the mapping of every given cell, cell0 included. No URL is ever an argument of a command.
-  - With O(hosts), maps compute hosts that have reported to their cell, and waits for those that have not.
+  - With O(discover), maps compute hosts that have reported to their cell, and waits for those that have not.
+  - Compute hosts that are mapped to another cell than the given one are refused before anything changes.
   - Mappings that are not named are left alone.
 options:
   environment: {description: Nova's virtual environment., type: path, required: true}
@@ -18,7 +19,8 @@ options:
     description: Name of each cell, and C(transport_url) and C(database_connection) of it.
     type: dict
     default: {}
-  hosts: {description: Compute hosts that have to be mapped., type: list, elements: str, default: []}
+  hosts: {description: Name of each compute host and of the cell that it belongs to., type: dict, default: {}}
+  discover: {description: Whether to map the hosts that are not., type: bool, default: false}
   timeout: {description: Seconds to wait for compute hosts that have not reported., type: int, default: 120}
 attributes:
   check_mode: {support: full, description: 'Reports what a run would map; before there is a schema, everything.'}
@@ -33,7 +35,8 @@ EXAMPLES = r"""
     config_file: /etc/nova/nova.conf
     cells:
       cell1: {transport_url: "{{ cell1_transport_url }}", database_connection: "{{ cell1_connection }}"}
-    hosts: [compute1]
+    hosts: {compute1: cell1}
+    discover: true
 """
 
 RETURN = r"""
@@ -42,7 +45,7 @@ actions:
   type: list
   elements: str
   returned: success
-  sample: [create cell mapping cell1, map compute host compute1]
+  sample: [create cell mapping cell1, map compute host compute1 to cell1]
 """
 
 import os
@@ -51,7 +54,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import host_lock, schema
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
-from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CellsError, Change, NovaProcess, compare
+from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import (
+    CellsError,
+    Change,
+    NovaProcess,
+    astray,
+    compare,
+)
 
 SCHEMA_RECORD = f"{schema.RECORDS}/nova.json"
 SPEC: dict[str, Any] = {
@@ -59,19 +68,39 @@ SPEC: dict[str, Any] = {
     "config_file": {"type": "path", "required": True},
     "user": {"type": "str", "default": "nova"},
     "cells": {"type": "dict", "default": {}},
-    "hosts": {"type": "list", "elements": "str", "default": []},
+    "hosts": {"type": "dict", "default": {}},
+    "discover": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 120},
 }
 
 
-def report(changes: list[Change], unmapped: list[str]) -> dict[str, Any]:
+def report(changes: list[Change], unmapped: dict[str, str]) -> dict[str, Any]:
     """Return what is said of the changes, the same before and after they are made."""
     return {
         "changed": bool(changes or unmapped),
-        "actions": [*(str(one) for one in changes), *(f"map compute host {name}" for name in unmapped)],
+        "actions": [
+            *(str(one) for one in changes),
+            *(f"map compute host {name} to {cell}" for name, cell in sorted(unmapped.items())),
+        ],
         "diff": [one.diff() for one in changes]
-        + [text_diff(f"host mapping {name}", "", f"host: {name}\n") for name in unmapped],
+        + [
+            text_diff(f"host mapping {name}", "", f"cell: {cell}\nhost: {name}\n")
+            for name, cell in sorted(unmapped.items())
+        ],
     }
+
+
+def missing(params: dict[str, Any], present: dict[str, str]) -> dict[str, str]:
+    """Return the hosts that are to be mapped now, with their cells."""
+    wanted = params["hosts"] if params["discover"] else {}
+    return {host: cell for host, cell in wanted.items() if host not in present}
+
+
+def refuse_astray(wanted: dict[str, str], present: dict[str, str]) -> None:
+    """Raise CellsError for hosts that are in another cell: restarted, they would be lost to Nova."""
+    message = astray(wanted, present)
+    if message:
+        raise CellsError(message)
 
 
 def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -80,11 +109,14 @@ def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     try:
         found = nova.order(do="read")
         changes = compare(params["cells"], found["cells"])
-        unmapped = sorted(set(params["hosts"]) - set(found["hosts"]))
+        refuse_astray(params["hosts"], found["hosts"])
+        unmapped = missing(params, found["hosts"])
         if not check_mode:
             for change in changes:
                 nova.order(do=change.verb, uuid=change.uuid, values=dict(change.values))
-            answer = nova.order(do="discover", hosts=params["hosts"], timeout=params["timeout"]) if unmapped else {}
+            order = {"do": "discover", "hosts": sorted(params["hosts"]), "timeout": params["timeout"]}
+            answer = nova.order(**order) if unmapped else {}
+            refuse_astray(params["hosts"], answer.get("hosts") or {})
             if answer.get("missing"):
                 raise CellsError(
                     f"compute hosts have not reported within {params['timeout']} s: {', '.join(answer['missing'])}\n"
@@ -102,7 +134,7 @@ def main() -> None:
     params = module.params
     try:
         if module.check_mode and not os.path.exists(SCHEMA_RECORD):  # there is no schema yet, thus no mapping
-            module.exit_json(**report(compare(params["cells"], []), sorted(params["hosts"])), invocation={})
+            module.exit_json(**report(compare(params["cells"], []), missing(params, {})), invocation={})
         module.exit_json(**converge(params, module.check_mode), invocation={})
     except CellsError as error:
         module.fail_json(msg=str(error), invocation={})

@@ -50,6 +50,19 @@ def override(tree: Any) -> Kind:
     return {"brume_config": {"nova": tree}}, {}
 
 
+def flavor(**keys: Any) -> Kind:
+    """Return an inventory with a flavor; a key that is None is left out."""
+    whole = {"name": "m1.small", "vcpus": 1, "ram": 2048, "disk": 20} | keys
+    return {"nova_flavors": [{key: value for key, value in whole.items() if value is not None}]}, {}
+
+
+def aggregates(*items: dict[str, Any]) -> Kind:
+    """Return an inventory of a controller and two compute hosts, in the group rack1, with aggregates."""
+    variables, rest = hosts("one", "two", "three", compute=["two", "three"], rack1=["two"], others=["one"])
+    rest["groups"] |= {name: ["one"] for name in ("database", "messaging", "loadbalancer", "control")}
+    return variables | {"nova_aggregates": [{"name": f"a{place}", **item} for place, item in enumerate(items)]}, rest
+
+
 KINDS: dict[str, Kind] = {
     # networks
     "malformed cidr": network("management", cidr="192.0.2.0/33"),
@@ -179,6 +192,49 @@ KINDS: dict[str, Kind] = {
     "name that leads nowhere": ({"host_names": {"ldap.example.org": "somewhere"}}, {}),
     "name that is none": ({"host_names": {"ldap_1.example.org": "192.0.2.77"}}, {}),
     "wheelhouse that is no place": ({"brume_wheelhouse": "wheels/here"}, {}),
+    # flavors, aggregates, cells of hosts
+    "flavors that are no list": ({"nova_flavors": {"m1.small": {}}}, {}),
+    "flavor that is no mapping": ({"nova_flavors": ["m1.small"]}, {}),
+    "flavor without a size": flavor(ram=None),
+    "flavor without a name": flavor(name=None),
+    "flavor whose name is a number": flavor(name=1),
+    "flavor whose name has spaces around it": flavor(name=" m1"),
+    "flavor without processors": flavor(vcpus=0),
+    "flavor with half a GiB": flavor(disk=0.5),
+    "flavor with memory in words": flavor(ram="2 GiB"),
+    "flavor with a factor of 0": flavor(rxtx_factor=0),
+    "flavor with an unknown key": flavor(vcpu=2),
+    "flavor that is perhaps public": flavor(is_public="perhaps"),
+    "public flavor of some projects": flavor(is_public=True, projects=["web"]),
+    "flavor of a project that is no name": flavor(projects="web"),
+    "flavor with extra specs that are a list": flavor(extra_specs=["hw:cpu_policy"]),
+    "flavor with a wrong key of an extra spec": flavor(extra_specs={"hw/cpu": 1}),
+    "flavor with a nested extra spec": flavor(extra_specs={"hw:cpu": {"policy": "dedicated"}}),
+    "flavor with an unknown state": flavor(state="gone"),
+    "flavor twice": ({"nova_flavors": flavor()[0]["nova_flavors"] * 2}, {}),
+    "flavors of one host": (
+        {},
+        {
+            "hosts": {
+                "one": {"brume_addresses": {"management": "192.0.2.11"}},
+                "two": {"brume_addresses": {"management": "192.0.2.12"}, **flavor()[0]},
+            },
+            "groups": {"loadbalancer": ["one"]},
+        },
+    ),
+    "aggregate without hosts": aggregates({"availability_zone": "east"}),
+    "aggregate of an unknown host": aggregates({"hosts": ["twoo"]}),
+    "aggregate of a controller": aggregates({"hosts": ["one"]}),
+    "aggregate of a group without compute hosts": aggregates({"hosts": ["others"]}),
+    "aggregate whose metadata has the zone": aggregates({"hosts": [], "metadata": {"availability_zone": "east"}}),
+    "aggregate with a colon in its zone": aggregates({"hosts": [], "availability_zone": "east:two"}),
+    "host in two zones": aggregates(
+        {"hosts": ["compute"], "availability_zone": "east"}, {"hosts": ["rack1"], "availability_zone": "west"}
+    ),
+    "compute host in an unknown cell": own(nova_cell="cell7"),
+    "ratio below 0": own(nova_cpu_allocation_ratio=-1.5),
+    "ratio that is text": own(nova_ram_allocation_ratio="much"),
+    "reserved memory below 0": own(nova_reserved_host_memory_mb=-512),
     # overrides
     "override of an unknown service": ({"brume_config": {"novva": {"nova.conf": {}}}}, {}),
     "override that is no mapping": override(["nova.conf"]),

@@ -416,6 +416,7 @@ class Nova:
     """Nova's Python with a schema and no cell."""
 
     orders: ClassVar[list[str]] = []
+    hosts: ClassVar[dict[str, str]] = {}
 
     def __init__(self, *_arguments: str) -> None:
         """Start."""
@@ -423,7 +424,7 @@ class Nova:
     def order(self, **document: Any) -> dict[str, Any]:
         """Answer one order."""
         self.orders.append(document["do"])
-        return {"cells": [], "hosts": []}
+        return {"cells": [], "hosts": self.hosts}
 
     def close(self) -> None:
         """End."""
@@ -435,7 +436,8 @@ def test_nova_cells_before_there_is_a_schema(call: Call, tmp_path: Path, monkeyp
     monkeypatch.setattr(module, "NovaProcess", Nova)
     urls = {"transport_url": "rabbit://u:hunter2@h", "database_connection": "mysql://u:hunter2@h"}
     common = {"environment": "/none", "config_file": "/none"}
-    for more in ({"cells": {"cell0": urls, "cell1": urls}}, {"hosts": ["compute2", "compute1"]}):
+    hosts = {"hosts": {"compute2": "cell2", "compute1": "cell1"}}
+    for more in ({"cells": {"cell0": urls, "cell1": urls}, **hosts}, {**hosts, "discover": True}):
         before = call("nova_cells", {**common, **more}, check=True)
         assert Nova.orders == [], "there is nothing to ask"
         (tmp_path / "nova.json").touch()
@@ -445,7 +447,24 @@ def test_nova_cells_before_there_is_a_schema(call: Call, tmp_path: Path, monkeyp
         assert "hunter2" not in json.dumps(before)
         (tmp_path / "nova.json").unlink()
         Nova.orders.clear()
-    assert before["actions"] == ["map compute host compute1", "map compute host compute2"]
+    assert before["actions"] == ["map compute host compute1 to cell1", "map compute host compute2 to cell2"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_host_in_another_cell_stops_the_run_before_anything_changes(
+    check: bool, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(f"{PACKAGE}.nova_cells")
+    (tmp_path / "nova.json").touch()
+    monkeypatch.setattr(module, "SCHEMA_RECORD", f"{tmp_path}/nova.json")
+    monkeypatch.setattr(module, "NovaProcess", Nova)
+    monkeypatch.setattr(Nova, "hosts", {"compute1": "cell1", "compute2": "cell1"})
+    monkeypatch.setattr(Nova, "orders", [])
+    urls = {"transport_url": "rabbit://u:hunter2@h", "database_connection": "mysql://u:hunter2@h"}
+    wanted = {"cells": {"cell1": urls, "cell2": urls}, "hosts": {"compute1": "cell1", "compute2": "cell2"}}
+    failed = call("nova_cells", {"environment": "/none", "config_file": "/none", **wanted}, check=check)
+    assert failed["msg"].startswith("compute host compute2 is mapped to cell1, and its nova_cell is cell2\n  next: ")
+    assert Nova.orders == ["read"]
 
 
 def test_preflight(call: Call) -> None:

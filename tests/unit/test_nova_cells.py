@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CELL0, compare
+from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CELL0, astray, compare
 
 WANTED = {
     "cell0": {"transport_url": "rabbit://api:pw1", "database_connection": "mysql://cell0:pw2"},
@@ -48,3 +48,13 @@ def test_nothing_secret_is_shown() -> None:
         shown = str(change) + str(change.diff())
         assert "pw" not in shown
         assert change.diff()["before"] != change.diff()["after"]
+
+
+def test_hosts_in_another_cell_are_named_and_unmapped_ones_are_not() -> None:
+    wanted = {"one": "cell1", "two": "cell2", "new": "cell2"}
+    assert astray(wanted, {"one": "cell1", "two": "cell2", "other": "cell9"}) == ""
+    text = astray(wanted, {"one": "cell2", "two": "cell1"})
+    assert [line.partition(",")[0] for line in text.splitlines()[:-1]] == [
+        "compute host one is mapped to cell2",
+        "compute host two is mapped to cell1",
+    ]

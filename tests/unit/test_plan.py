@@ -9,7 +9,7 @@ import netaddr
 import pytest
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import check
-from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, _all_ports, plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
 from .goldens import golden
@@ -101,6 +101,72 @@ def test_a_second_cell_is_an_inventory_entry() -> None:
     assert "nova_cell2" in [one.name for one in found.cloud.databases]
     assert "nova_cell2" in [one.name for one in found.cloud.vhosts]
     assert "nova-cell-conductor-cell2.service" in [one.unit for one in found.hosts["aio"].instances]
+
+
+def two_cells(**variables: Any) -> Plan:
+    """Return the plan of a controller with a compute host in each of two cells."""
+    hosts: dict[str, dict[str, Any]] = {
+        name: {"brume_addresses": {"management": f"192.0.2.1{place}"}}
+        for place, name in enumerate(("control1", "compute1", "compute2"))
+    }
+    hosts["compute2"]["nova_cell"] = "cell2"
+    groups = {name: ["control1"] for name in ("control", "network", "loadbalancer", "database", "messaging")}
+    return planned(
+        AIO | {"brume_cells": ["cell1", "cell2"]} | variables,
+        hosts=hosts,
+        groups={**groups, "compute": ["compute1", "compute2"], "rack1": ["control1", "compute2"]},
+    )
+
+
+def settings(found: Plan, host: str, file: str, cell: str = "") -> dict[str, dict[str, Any]]:
+    service = sources.load().services["nova"]
+    return renderer(found).tree(found.hosts[host], service, service.files[file], cell)[0]
+
+
+def test_a_compute_host_speaks_with_its_own_cell() -> None:
+    found = two_cells()
+    one, two = (settings(found, host, "nova-compute.conf") for host in ("compute1", "compute2"))
+    assert one["DEFAULT"]["transport_url"].endswith("/nova_cell1")
+    assert two["DEFAULT"]["transport_url"].endswith("/nova_cell2")
+    assert one["vnc"]["novncproxy_base_url"].endswith(":6080/vnc_auto.html")
+    assert two["vnc"]["novncproxy_base_url"].endswith(":6081/vnc_auto.html")
+
+
+def test_each_cell_has_console_ports_of_its_own() -> None:
+    found = two_cells()
+    units = {one.cell: one for one in found.hosts["control1"].instances if one.component == "novncproxy"}
+    listens = {cell: one.listen.port for cell, one in units.items() if one.listen is not None}
+    assert listens == {"cell1": 16080, "cell2": 16081}
+    for cell, port in listens.items():
+        assert settings(found, "control1", "nova-cell-{cell}.conf", cell)["vnc"]["novncproxy_port"] == str(port)
+    frontends = {one.name: (one.port, one.servers[0].port) for one in found.cloud.frontends if "novnc" in one.name}
+    assert frontends == {"nova-novncproxy": (6080, 16080), "nova-novncproxy-cell2": (6081, 16081)}
+    taken = [(one.address, one.port) for one in found.hosts["control1"].ports]
+    assert len(taken) == len(set(taken))
+
+
+def test_the_ports_of_all_cells_are_held_against_those_of_others() -> None:
+    component = sources.load().services["nova"].components["novncproxy"]
+    assert _all_ports(component, 3) == [6080, 6081, 6082, 16080, 16081, 16082]
+
+
+def test_ratios_and_what_is_reserved_are_said_by_host_or_group() -> None:
+    tree = settings(two_cells(nova_cpu_allocation_ratio=2), "compute1", "nova-compute.conf")["DEFAULT"]
+    assert (tree["cpu_allocation_ratio"], tree["ram_allocation_ratio"]) == ("2", "1.0")
+    assert (tree["reserved_host_cpus"], tree["reserved_host_memory_mb"]) == ("0", "512")
+
+
+def test_groups_of_an_aggregate_become_their_compute_hosts() -> None:
+    found = two_cells(
+        nova_aggregates=[
+            {"name": "rack1", "availability_zone": "east", "hosts": ["rack1", "compute2"], "metadata": {"ssd": True}},
+            {"name": "all", "hosts": ["compute"]},
+            {"name": "none", "hosts": []},
+            {"name": "old", "state": "absent"},
+        ]
+    )
+    assert [one.get("hosts") for one in found.cloud.aggregates] == [["compute2"], ["compute1", "compute2"], [], None]
+    assert found.cloud.aggregates[0]["metadata"] == {"ssd": True}
 
 
 def test_a_generation_gives_an_account_of_its_own() -> None:
