@@ -14,10 +14,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.brume.cloud.plugins.module_utils import api_session, nova_scheduling
+from ansible_collections.brume.cloud.plugins.action import nova_scheduling as action
+from ansible_collections.brume.cloud.plugins.module_utils import api_session, nova_scheduling, sources
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, apply_actions, report
+from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 from ansible_collections.brume.cloud.plugins.modules import nova_scheduling as module
+
+from .inventories import AIO, inventory
 
 SIZES = {"vcpus": 1, "ram": 2048, "disk": 20}
 
@@ -521,3 +528,26 @@ def test_a_dry_run_logs_in_with_the_former_password(
 def test_a_refusal_of_nova_is_the_message(served: tuple[Nova, str], capsys: pytest.CaptureFixture[str]) -> None:
     failed = call(capsys, served[1], aggregates=[aggregate("a", "", "compute9")])
     assert "create member compute9 of aggregate a: Compute host compute9 could not be found." in failed["msg"]
+
+
+# --- the action -------------------------------------------------------------------------------------------------------
+
+
+def test_the_action_hands_out_what_the_inventory_declares() -> None:
+    wanted = {"nova_flavors": [flavor(projects=["web"])], "nova_aggregates": [{"name": "all", "hosts": ["compute"]}]}
+    found = plan(inventory(AIO | wanted), sources.load())
+    vault = Vault(bytes(range(32)), {})
+    piece = Slice(found, found.hosts["aio"], sources.load(), Renderer(found, sources.load(), vault.value), vault)
+    taken = action.ActionModule.__new__(action.ActionModule).arguments(piece, {})
+    assert taken is not None
+    assert taken["flavors"] == [flavor(projects=["web"])]
+    assert taken["aggregates"] == [{"name": "all", "hosts": ["aio"]}]
+    assert taken["compute_url"] == "https://192.0.2.11:8774/v2.1"
+    assert taken["auth"]["password"] == vault.value("keystone/admin")
+
+
+def test_without_flavors_and_aggregates_nothing_is_asked() -> None:
+    found = plan(inventory(AIO), sources.load())
+    vault = Vault(bytes(range(32)), {})
+    piece = Slice(found, found.hosts["aio"], sources.load(), Renderer(found, sources.load(), vault.value), vault)
+    assert action.ActionModule.__new__(action.ActionModule).arguments(piece, {}) is None

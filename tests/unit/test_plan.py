@@ -7,6 +7,7 @@ from typing import Any
 
 import netaddr
 import pytest
+import yaml
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import check
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, _all_ports, plan
@@ -223,3 +224,25 @@ def test_settings_fit_the_release() -> None:
         tree, _layers = renderer(found).tree(host, service, service.files[entry.name], entry.cell)
         odd += [f"{entry.path}: {finding}" for finding in check(schema, tree)]
     assert odd == []
+
+
+def test_the_examples_of_flavors_and_aggregates_can_be_planned() -> None:
+    text = (sources.COLLECTION / "docs/flavors-and-aggregates.md").read_text(encoding="utf-8")
+    variables: dict[str, Any] = {}
+    for part in text.split("```yaml\n")[1:]:
+        variables |= yaml.safe_load(part.partition("```")[0])
+    assert variables.pop("nova_cell") == "cell2"
+    assert {"nova_flavors", "nova_aggregates", "brume_config", "nova_cpu_allocation_ratio"} <= set(variables)
+    hosts = {name: {"brume_addresses": {"management": f"192.0.2.{10 + place}"}} for place, name in enumerate(
+        ("control1", "compute1", "compute2")
+    )}  # fmt: skip
+    groups = {name: ["control1"] for name in ("control", "network", "loadbalancer", "database", "messaging")}
+    groups |= {"compute": ["compute1", "compute2"], "rack2_hosts": ["compute2"]}
+    found = planned(AIO | variables, hosts=hosts, groups=groups, layers={"rack2_hosts": {"nova_cell": "cell2"}})
+    assert found.warnings == ()
+    assert found.hosts["compute2"].cell == "cell2"
+    assert [len(found.cloud.flavors), len(found.cloud.aggregates)] == [3, 3]
+    defaults = yaml.safe_load((sources.COLLECTION / "roles/nova/defaults/main.yml").read_text(encoding="utf-8"))
+    assert {name: value for name, value in variables.items() if name.endswith(("ratio", "cpus", "mb"))} == {
+        name: value for name, value in defaults.items() if name.endswith(("ratio", "cpus", "mb"))
+    }
