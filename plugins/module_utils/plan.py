@@ -514,9 +514,7 @@ def _typed(
             problems.append(Problem(place, "is not a variable of Brume", hint))
             continue
         mistakes = _value_mistakes(variable, value) or inventory_checks.control_mistake(key, value)
-        mistakes = mistakes or list(
-            RULES[key](value, services) if key in RULES else ()
-        )
+        mistakes = mistakes or list(RULES[key](value, services) if key in RULES else ())
         problems += _problems(mistakes, place)
         if not mistakes:
             values[key] = value
