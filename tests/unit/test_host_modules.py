@@ -385,6 +385,31 @@ def test_host_packages(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "both planned and to be removed" in both["msg"]
 
 
+def test_a_dry_run_knows_the_versions_that_lists_read_anew_have(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"""
+lists={tmp_path}/lists
+for word in "$@"; do case "$word" in Dir::State::lists=*) lists=${{word#*=}} ;; esac; done
+case "$*" in
+    *update*) [ -f {tmp_path}/unreachable ] && echo "Err:1 not there"; echo 3.1 > $lists/new_Packages ;;
+    *-s*) echo "Inst haproxy ($(cat $lists/new_Packages || cat $lists/old_Packages) x)" ;;
+esac
+"""
+    program(tmp_path / "bin/apt-get", script)
+    program(tmp_path / "bin/dpkg-query", "exit 0\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/old_Packages").write_text("3.0")
+    monkeypatch.setattr(apt.lists_read_aside.__wrapped__, "__defaults__", (str(tmp_path / "lists"),))
+    monkeypatch.setattr(apt, "cache_age", lambda: float("inf"))
+    assert call("host_packages", {"packages": ["haproxy"]}, check=True)["actions"] == ["install package haproxy 3.1"]
+    assert [one.name for one in (tmp_path / "lists").iterdir()] == ["old_Packages"], "the host's own are as they were"
+    assert list(Path("/var/tmp").glob("brume-lists-*")) == []
+    (tmp_path / "unreachable").touch()
+    assert "could not read every index" in call("host_packages", {"packages": ["haproxy"]}, check=True)["msg"]
+
+
 def test_host_packages_claim_data_before_they_make_it(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
