@@ -53,10 +53,12 @@ def _host_option(everywhere: dict[str, Any], host: dict[str, Any]) -> None:
     _put(host, ["brume_config", "neutron", "dhcp_agent.ini", "DEFAULT", "dhcp_lease_duration"], 43200)
 
 
+ENDPOINT_NAME = "cloud.example.test"
+
 CASES: dict[str, Edit] = {
     "nova-option": _set("brume_config > nova > nova.conf > DEFAULT > osapi_max_limit", 500),
     "host-option": _host_option,
-    "endpoint": _set("brume_networks > management > fqdn", "cloud.example.test"),
+    "endpoint": _set("brume_networks > management > fqdn", ENDPOINT_NAME),
     "database-generation": _set("brume_secret_generations > neutron/database/neutron", 2),
     "workers": _set("brume_workers > glance/api", 2),
     "package": _set("host_packages", ["tree"]),
