@@ -147,7 +147,10 @@ class Bench:
         return False
 
     def kill(self, kind: str, place: str) -> str:
-        """Start a run and kill it, at a random moment or while `place` goes on; returns what was hit."""
+        """Start a run and kill it, at a random moment or while `place` goes on.
+
+        Returns what was hit, or nothing where the run had ended before.
+        """
         name = f"{kind}-{self.number}-killed"
         with self.started(name) as (process, _log, record):
             began = time.monotonic()
@@ -162,7 +165,8 @@ class Bench:
                     time.sleep(0.05)
             took = time.monotonic() - began
             if process.poll() is not None:
-                return f"the run had ended after {took:.0f} s"
+                self.seconds[kind] = took  # so that the next one is killed in the middle
+                return ""
             if whole or place:
                 os.killpg(process.pid, signal.SIGKILL)
             else:
@@ -220,8 +224,10 @@ class Bench:
         """Kill a deployment from nothing."""
         places = list(WHERE)
         place = places[self.number] if self.number < len(places) else ""
-        self.fresh()
-        hit = self.kill("deploy", place)
+        hit = ""
+        while not hit:
+            self.fresh()
+            hit = self.kill("deploy", place)
         return f"{hit}; {self.recover('deploy')}"
 
     def reconfigure(self) -> str:
@@ -229,7 +235,11 @@ class Bench:
         self.edits.append(list(CASES.values())[self.number % len(CASES)])
         if self.number >= len(CASES):  # every change once more, to another value
             self.edits.append(_again(self.number))
-        hit = self.kill("reconfigure", "")
+        hit, tries = "", 0
+        while not hit:
+            if tries:  # that change is there by now
+                self.edits.append(_again(100 * tries + self.number))
+            hit, tries = self.kill("reconfigure", ""), tries + 1
         return f"{hit}; {self.recover('reconfigure')}"
 
     def broken(self, name: str, edit: Edit, breaking: str, mending: str, said: Sequence[str]) -> str:
