@@ -1,4 +1,4 @@
-"""Describes the bridges of this host: to the external network, and in user space one that holds the tunnels' address."""
+"""Describes the bridges of this host: to the external network, and in user space one with the tunnels' address."""
 
 from __future__ import annotations
 

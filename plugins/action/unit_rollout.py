@@ -13,7 +13,10 @@ TLS_FILES = (CA_FILE, "/etc/brume/tls/host.crt")
 
 
 class ActionModule(PlanAction):
-    """Takes `wave` or `service`, and `planned_digests` (what a dry run of the configuration would write)."""
+    """Takes `wave` or `service`, `stage`, `planned_digests` (what a dry run of the configuration would write).
+
+    `start_environment` holds, by unit, variables for its start.
+    """
 
     module = "unit_rollout"
 
@@ -22,9 +25,14 @@ class ActionModule(PlanAction):
         units = piece.renderer.units(piece.host, piece.services(args.get("wave", ""), args.get("service", "")))
         if not units:
             return None
+        environments = dict(args.get("start_environment") or {})
         return {
-            "units": [_unit(piece, one, units) for one in units],
+            "units": [
+                {**_unit(piece, one, units), "start_environment": environments.get(one.instance.unit) or {}}
+                for one in units
+            ],
             "planned_digests": dict(args.get("planned_digests") or {}),
+            "stage": args.get("stage", ""),
         }
 
 

@@ -16,6 +16,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
     PORT_MAXIMUM,
     WAVES,
+    Balance,
     Component,
     File,
     Named,
@@ -209,6 +210,8 @@ class Frontend:
     websocket: bool
     health: str
     servers: tuple[Server, ...]
+    check: int = 0
+    """Where the servers speak a protocol of their own, the port at which they say by HTTP whether they can serve."""
 
 
 @dataclass(frozen=True)
@@ -941,9 +944,11 @@ def _frontends(
     result = []
     for one in services:
         for component in one.components.values():
+            hosts = list(dict.fromkeys(host for group in component.groups for host in members.get(group, ())))
+            if component.balance is not None and len(hosts) > 1:
+                result.append(_balanced(one, component, component.balance, hosts, addresses))
             if not component.port or component.kind == "system":
                 continue
-            hosts = list(dict.fromkeys(host for group in component.groups for host in members[group]))
             result.append(
                 Frontend(
                     name=f"{one.name}-{component.name}",
@@ -963,6 +968,25 @@ def _frontends(
                 )
             )
     return tuple(result)
+
+
+def _balanced(
+    service: Service,
+    component: Component,
+    balance: Balance,
+    hosts: list[str],
+    addresses: Mapping[str, Mapping[str, netaddr.IPAddress]],
+) -> Frontend:
+    """Return the frontend of a component that speaks a protocol of its own."""
+    return Frontend(
+        name=f"{service.name}-{component.name}",
+        port=balance.port,
+        public=False,
+        websocket=False,
+        health="",
+        servers=tuple(Server(host, str(addresses[host]["management"]), balance.port) for host in hosts),
+        check=balance.check,
+    )
 
 
 def _capacity(service: Service, component: Component, variables: Mapping[str, Any]) -> int:
@@ -1046,7 +1070,7 @@ def _host(
         here = {
             component.name: component
             for component in one.components.values()
-            if "all" in component.groups or set(component.groups) & set(groups)
+            if _runs(component, groups, shared.cloud)
         }
         if not here:
             continue
@@ -1055,7 +1079,7 @@ def _host(
             found = _instances(one, component, variables, shared, name)
             instances += found
             packages.update(dict.fromkeys(package for key in component.packages for package in _real(renamed, key)))
-            ports += _ports(component, found, addresses)
+            ports += _ports(component, found, addresses, shared.cloud)
             _user(users, component.user or (one.name if python else ""), one, component)
         if python:
             digest = shared.sources.locks[one.name][shared.cloud.release]
@@ -1096,6 +1120,20 @@ def _host(
     )
 
 
+def _runs(component: Component, groups: list[str], cloud: Cloud) -> bool:
+    """Return whether a host in these groups runs a component."""
+    if not _wanted(component.only, component, cloud):
+        return False
+    return "all" in component.groups or bool(set(component.groups) & set(groups))
+
+
+def _wanted(only: str, component: Component, cloud: Cloud) -> bool:
+    """Return whether a cloud is of the kind that something of a component is only for."""
+    if only == "vip":
+        return any(one.vip is not None for one in cloud.networks.values())
+    return only != "cluster" or any(len(cloud.members[group]) > 1 for group in component.groups)
+
+
 def _real(renamed: Mapping[str, Any], key: str) -> list[str]:
     value = renamed.get(key, key)
     return [value] if isinstance(value, str) else list(value)
@@ -1129,13 +1167,18 @@ def _instances(
     ]
 
 
-def _ports(component: Component, instances: list[Instance], addresses: Mapping[str, netaddr.IPAddress]) -> list[Port]:
+def _ports(
+    component: Component, instances: list[Instance], addresses: Mapping[str, netaddr.IPAddress], cloud: Cloud
+) -> list[Port]:
     result = []
     for instance in instances:
         if instance.listen is not None:
             result.append(Port(instance.listen.address, instance.listen.port, instance.unit))
         for entry in component.ports:
-            number, place = (entry, "") if isinstance(entry, int) else (entry["port"], entry.get("address", ""))
+            said: Mapping[str, Any] = {"port": entry} if isinstance(entry, int) else entry
+            if not _wanted(said.get("only", ""), component, cloud):
+                continue
+            number, place = said["port"], said.get("address", "")
             result.append(Port(place or str(addresses["management"]), number, instance.unit))
     return result
 

@@ -110,7 +110,13 @@ class Renderer:
             "memcached_servers": [
                 f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]
             ],
-            "group": lambda name: [{"name": host, "address": address} for host, address in cloud.members[name]],
+            "group": self._group,
+            # A network that falls back to another one is the same network.
+            "vip_networks": [
+                role
+                for role, network in cloud.networks.items()
+                if role in ("management", "api") and network.vip is not None and network.name == role
+            ],
             "all_hosts": [
                 {"name": name, "address": str(host.addresses["management"])} for name, host in self.plan.hosts.items()
             ],
@@ -127,6 +133,16 @@ class Renderer:
                 for role, network in cloud.networks.items()
             },
         }
+
+    def _group(self, name: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": host,
+                "address": address,
+                "addresses": {role: str(one) for role, one in self.plan.hosts[host].addresses.items()},
+            }
+            for host, address in self.plan.cloud.members[name]
+        ]
 
     def _url(self, service: str, interface: str) -> str:
         try:
@@ -182,12 +198,12 @@ class Renderer:
                 {
                     "name": one.name,
                     "port": one.port,
-                    "mode": "http",
                     "binds": binds(one, host.addresses, self.plan.cloud.networks),
                     "servers": [dataclasses.asdict(server) for server in one.servers],
                     "health": one.health or None,
                     "public": one.public,
                     "websocket": one.websocket,
+                    "check": one.check,
                 }
                 for one in (self.plan.cloud.frontends if "loadbalancer" in host.groups else ())
             ],

@@ -64,6 +64,7 @@ class Unit:
     after: tuple[str, ...] = ()
     health: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 120.0
+    start_environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def texts(self) -> dict[str, str | None]:
@@ -151,6 +152,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
             after=tuple(item.get("after") or ()),
             health=dict(item.get("health") or {}),
             timeout=float(item.get("timeout") or 120),
+            start_environment=dict(item.get("start_environment") or {}),
         )
         for item in items
     ]
@@ -237,6 +239,7 @@ def decide(
     if not state.is_active:
         verb = "start" if state.active == "inactive" else "restart"
         reason = "has failed" if state.active == "failed" else "does not run"
+        reason += f"; with {', '.join(unit.start_environment)}" if unit.start_environment else ""
     elif differs and unit.on_change != "none":
         verb = "restart"
         if not record:
@@ -250,6 +253,19 @@ def decide(
     return Step(
         unit, verb=verb, reason=reason, enable=enable, disable=disable, write=write, record=differs, digest=whole
     )
+
+
+def of_stage(steps: Sequence[Step], states: Mapping[str, State], stage: str, *, simulated: bool) -> list[Step]:
+    """Return the steps of a stage: `start` for what does not run, `change` for the rest, empty for both.
+
+    After a start nothing is left that does not run, but for what has failed meanwhile; a dry run has started nothing
+    and would tell of it twice.
+    """
+    if stage == "start":
+        return [step for step in steps if not states[step.unit.name].is_active]
+    if stage == "change" and simulated:
+        return [step for step in steps if states[step.unit.name].is_active]
+    return list(steps)
 
 
 def is_socket(name: str) -> bool:
@@ -617,10 +633,16 @@ def _start(step: Step, before: State, systemd: Systemd, watch: Watch) -> str:
     """Run a unit's verb and wait until it is well. Return an empty text, or why it is not."""
     unit = step.unit
     deadline = time.monotonic() + unit.timeout
+    variables = unit.start_environment if step.verb != "reload" else {}
     try:
+        if variables:
+            systemd.run("set-environment", *(f"{key}={value}" for key, value in variables.items()))
         done = systemd.run(step.verb, "--", unit.name, timeout=unit.timeout)
     except subprocess.TimeoutExpired:
         return f"its {step.verb} did not end within {unit.timeout:.0f} s"
+    finally:
+        if variables:
+            systemd.run("unset-environment", *variables)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "journalctl" not in line and line.strip()]
         return f"systemctl {step.verb}: {' '.join(lines) or f'exit code {done.returncode}'}"

@@ -61,6 +61,17 @@ options:
         type: dict
         default: {}
       timeout: {description: Seconds from the start until it must be well., type: float, default: 120}
+      start_environment:
+        description: Variables of systemd's own environment while the unit starts, and only then (systemctl(1)).
+        type: dict
+        default: {}
+  stage:
+    description:
+      - V(start) touches only what does not run, V(change) comes after it, for what runs on something old. With neither,
+        both are done.
+    type: str
+    choices: ['', start, change]
+    default: ''
   planned_digests:
     description:
       - In check mode, what M(brume.cloud.configuration_files) returned under the same name - contents that a run would
@@ -136,9 +147,11 @@ SPEC: dict[str, Any] = {
             "after": {"type": "list", "elements": "str", "default": []},
             "health": {"type": "dict", "default": {}},
             "timeout": {"type": "float", "default": 120},
+            "start_environment": {"type": "dict", "default": {}},
         },
     },
     "planned_digests": {"type": "dict", "default": {}},
+    "stage": {"type": "str", "choices": ["", "start", "change"], "default": ""},
 }
 
 
@@ -266,7 +279,9 @@ def main() -> None:
                 unit, states[unit.name], known, texts[unit.name], digests[unit.name], changed_files=changed
             )
             steps.append(step)
-        steps = rollout.with_sockets(steps)
+        steps = rollout.of_stage(
+            rollout.with_sockets(steps), states, module.params["stage"], simulated=module.check_mode
+        )
         if not module.check_mode:
             if any(step.actions for step in steps):
                 prepare(steps, states, systemd)
