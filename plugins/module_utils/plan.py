@@ -924,15 +924,8 @@ def _endpoint_host(
     return str(network.vip if network.vip is not None else addresses[balancers[0]][role])
 
 
-def _listen_address(
-    component: Component,
-    members: Mapping[str, tuple[str, ...]],
-    addresses: Mapping[str, Mapping[str, netaddr.IPAddress]],
-    host: str,
-) -> str:
-    """Return where a process behind the load balancer listens: loopback if that is on its own host alone."""
-    runs = {name for group in component.groups for name in members[group]}
-    return "127.0.0.1" if runs == set(members["loadbalancer"]) == {host} else str(addresses[host]["management"])
+LOOPBACK = "127.0.0.1"
+"""Where a process behind the load balancer listens: the way there from other hosts is the HAProxy of its own host."""
 
 
 def _frontends(
@@ -959,7 +952,7 @@ def _frontends(
                     servers=tuple(
                         Server(
                             host,
-                            _listen_address(component, members, addresses, host),
+                            str(addresses[host]["management"]),
                             component.port + BACKEND_OFFSET,
                             _capacity(one, component, resolved[host]),
                         )
@@ -1068,9 +1061,7 @@ def _host(
     renamed = shared.sources.packages.get(variables["brume_operating_system"], {})
     for one in shared.services:
         here = {
-            component.name: component
-            for component in one.components.values()
-            if _runs(component, groups, shared.cloud)
+            component.name: component for component in one.components.values() if _runs(component, groups, shared.cloud)
         }
         if not here:
             continue
@@ -1101,6 +1092,10 @@ def _host(
                 files += _files(one, file, shared.cloud.cells)
     if "loadbalancer" in groups:
         ports += _frontend_ports(shared.cloud, addresses, networks)
+    ports += [
+        Port(str(addresses["management"]), server.port, "haproxy.service")
+        for _one, server in receivers(shared.cloud, name)
+    ]
     return Host(
         name=name,
         groups=tuple(groups),
@@ -1153,8 +1148,7 @@ def _instances(
     count = workers(variables["brume_workers"], service.name, component.name, component.processes)
     listen = None
     if component.port and component.kind != "system":
-        address = _listen_address(component, shared.members, shared.addresses, host)
-        listen = Listen(address, component.port + BACKEND_OFFSET)
+        listen = Listen(LOOPBACK, component.port + BACKEND_OFFSET)
     if component.kind == "system":
         return [Instance(service.name, component.name, "", component.unit, None, 1)]
     cells = shared.cloud.cells if component.each else ("",)
@@ -1190,6 +1184,18 @@ def _frontend_ports(
         Port(address, frontend.port, "haproxy.service")
         for frontend in cloud.frontends
         for address in binds(frontend, addresses, networks)
+    ]
+
+
+def receivers(cloud: Cloud, host: str) -> list[tuple[Frontend, Server]]:
+    """Return the API processes of a host to which load balancers on other hosts hand requests on, over TLS."""
+    if all(name == host for name, _address in cloud.members["loadbalancer"]):
+        return []
+    return [
+        (frontend, server)
+        for frontend in cloud.frontends
+        for server in frontend.servers
+        if server.name == host and not frontend.check
     ]
 
 

@@ -26,6 +26,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     account_name,
     binds,
     bridge,
+    receivers,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.service_units import (
@@ -206,6 +207,10 @@ class Renderer:
                     "check": one.check,
                 }
                 for one in (self.plan.cloud.frontends if "loadbalancer" in host.groups else ())
+            ],
+            "receivers": [
+                {"name": frontend.name, "websocket": frontend.websocket, **dataclasses.asdict(server)}
+                for frontend, server in receivers(self.plan.cloud, host.name)
             ],
         }
 
