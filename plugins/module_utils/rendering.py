@@ -209,7 +209,7 @@ class Renderer:
                 for one in (self.plan.cloud.frontends if "loadbalancer" in host.groups else ())
             ],
             "receivers": [
-                {"name": frontend.name, "websocket": frontend.websocket, **dataclasses.asdict(server)}
+                {**dataclasses.asdict(server), "name": frontend.name, "websocket": frontend.websocket}
                 for frontend, server in receivers(self.plan.cloud, host.name)
             ],
         }
