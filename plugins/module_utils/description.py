@@ -111,6 +111,8 @@ class Component:
     port: int = 0
     public: bool = True
     websocket: bool = False
+    failover: bool = False
+    """Requests go to one host, and to another only while that one is lost, because it holds what they are about."""
     processes: int = 0
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -440,6 +442,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         port=reader.number("port", 0, 1, PORT_MAXIMUM),
         public=reader.take("public", bool, True),
         websocket=reader.take("websocket", bool, False),
+        failover=reader.take("failover", bool, False),
         processes=reader.number("processes", 0, 1),
         threads=reader.number("threads", 1, 1),
         environment={key: str(value) for key, value in reader.mapping("environment").items()},

@@ -210,6 +210,7 @@ class Frontend:
     websocket: bool
     health: str
     servers: tuple[Server, ...]
+    failover: bool = False
     check: int = 0
     """Where the servers speak a protocol of their own, the port at which they say by HTTP whether they can serve."""
 
@@ -318,6 +319,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     release = first["brume_release"]
     _locks(services, sources, release, where("brume_release"), problems)
     warnings = [*inventory.warnings, *_groups_warnings(inventory, names, members)]
+    warnings += _failover_warnings(services, members)
     warnings += _overrides(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
@@ -393,6 +395,17 @@ def _groups_warnings(inventory: Inventory, names: list[str], members: Mapping[st
         shown = ", ".join(unplanned[:5]) + (f" and {len(unplanned) - 5} more" if unplanned[5:] else "")
         warnings.append(f"inventory: in no group of Brume, so nothing is deployed there: {shown}")
     return [one for one in warnings if one]
+
+
+def _failover_warnings(services: Mapping[str, Service], members: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return which services lose something with the first of their hosts."""
+    return [
+        f"{one.name}: {component.name} keeps its data on {members[component.groups[0]][0]} alone, and the other hosts "
+        "answer without it while that one is lost"
+        for one in services.values()
+        for component in one.components.values()
+        if component.failover and len(members[component.groups[0]]) > 1
+    ]
 
 
 def _one_value(
@@ -948,6 +961,7 @@ def _frontends(
                     port=component.port,
                     public=component.public,
                     websocket=component.websocket,
+                    failover=component.failover,
                     health=component.health if isinstance(component.health, str) else "",
                     servers=tuple(
                         Server(

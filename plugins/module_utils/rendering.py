@@ -205,6 +205,7 @@ class Renderer:
                     "public": one.public,
                     "websocket": one.websocket,
                     "check": one.check,
+                    "failover": one.failover,
                 }
                 for one in (self.plan.cloud.frontends if "loadbalancer" in host.groups else ())
             ],
