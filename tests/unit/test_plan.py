@@ -13,7 +13,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
 from .goldens import golden
-from .inventories import AIO, IPV6, inventory
+from .inventories import AIO, IPV6, committed, inventory
 
 IPV6_HOSTS = {
     name: {
@@ -62,6 +62,33 @@ def test_ipv6_only() -> None:
     assert "@[2001:db8:1::11]:3306/nova_api?" in nova
     assert "@[2001:db8:1::11]:5671/nova" in nova
     assert "https://[2001:db8:1::5]:5000" in nova
+
+
+@pytest.mark.parametrize("name", ["three_node", "ha"])
+def test_several_hosts(name: str) -> None:
+    found = plan(committed(name), sources.load())
+    golden(f"{name}.txt", "\n".join(plan_text.summary(found)) + "\n")
+
+
+def test_a_cluster_of_three() -> None:
+    found = plan(committed("ha"), sources.load())
+    lines = [
+        f"#### {one.entry.path}\n{one.text}"
+        for one in renderer(found).files(found.hosts["controller2"], ["loadbalancer", "mariadb", "rabbitmq"])
+    ]
+    golden("ha-cluster-files.txt", "\n".join(lines))
+    texts = [
+        one.text
+        for host in found.hosts.values()
+        for one in renderer(found).files(host, ["keystone", "nova", "neutron", "glance", "placement"])
+    ]
+    databases = {
+        line.partition("@")[2].partition("/")[0] for text in texts for line in text.splitlines() if "+pym" in line
+    }
+    assert databases == {"10.123.10.10:3306"}, "there is one writer, behind the load balancer"
+    brokers = [line for text in texts for line in text.splitlines() if line.startswith("transport_url")]
+    assert brokers
+    assert all(line.count("@10.123.10.1") == 3 for line in brokers)
 
 
 @pytest.mark.parametrize("host", ["aio"])
