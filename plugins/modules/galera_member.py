@@ -145,8 +145,8 @@ def main() -> None:
             if not module.check_mode:
                 run("mariadb", "--execute", PROMOTE)
     except (MemberError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(actions), actions=actions, member=dataclasses.asdict(member))
+        module.fail_json(msg=str(error), invocation={})
+    module.exit_json(changed=bool(actions), actions=actions, member=dataclasses.asdict(member), invocation={})
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     apt,
     claims,
     databases,
+    galera,
     keystone_bootstrap,
     messaging,
     rollout,
@@ -261,6 +262,29 @@ def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path)
     ]
 
 
+def test_unit_rollout_in_two_stages(call: Call, systemd: Path) -> None:
+    (systemd / "f").write_text("one")
+    runs = {"name": "a.service", "content": "x", "files": [f"{systemd}/f"]}
+    call("unit_rollout", {"units": [runs]})
+    (systemd / "f").write_text("two")
+    both = {"units": [runs, {"name": "b.service", "content": "y", "start_environment": {"FIRST": "--first"}}]}
+    start, change = {**both, "stage": "start"}, {**both, "stage": "change"}
+    restart = [f"restart a.service ({systemd}/f changed)"]
+    assert call("unit_rollout", change, check=True)["actions"] == restart, "a dry run has told of the start already"
+    assert converges(call, "unit_rollout", start) == [
+        f"write {systemd}/units/b.service",
+        "enable b.service",
+        "start b.service (does not run; with FIRST)",
+    ]
+    log = [line for line in (systemd / "state.log").read_text().splitlines() if not line.startswith("show")]
+    assert log[-3:] == ["set-environment FIRST=--first", "start -- b.service", "unset-environment FIRST"]
+    assert converges(call, "unit_rollout", change) == restart
+    (systemd / "state.active.b.service").unlink()
+    assert converges(call, "unit_rollout", change | {"stage": ""})[0].startswith("start b.service")
+    (systemd / "state.active.b.service").unlink()
+    assert call("unit_rollout", change)["actions"][0].startswith("start b.service"), "what has ended meanwhile"
+
+
 def test_unit_rollout_reloads_for_a_certificate(call: Call, systemd: Path) -> None:
     for name in ("conf", "crt"):
         (systemd / name).write_text("one")
@@ -471,6 +495,49 @@ def test_nova_cells_before_there_is_a_schema(call: Call, tmp_path: Path, monkeyp
         (tmp_path / "nova.json").unlink()
         Nova.orders.clear()
     assert before["actions"] == ["map compute host compute1", "map compute host compute2"]
+
+
+def test_galera_member(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, history = tmp_path / "mysql", "aaaaaaaa-0000-4000-8000-00000000000a"
+    (data / "keystone").mkdir(parents=True)
+    program(tmp_path / "bin/systemctl", f"test -e {tmp_path}/active")
+    program(
+        tmp_path / "bin/mariadb",
+        f"""
+echo "$*" >> {tmp_path}/log
+case "$*" in
+    *pc.bootstrap*) echo Primary > {tmp_path}/status ;;
+    *) printf 'wsrep_cluster_status\\t%s\\nwsrep_last_committed\\t8\\n' "$(cat {tmp_path}/status)"
+       printf 'wsrep_cluster_state_uuid\\t{history}\\n' ;;
+esac
+""",
+    )
+    program(
+        tmp_path / "bin/mariadbd",
+        f"""for word in "$@"; do case "$word" in --log-error=*) log="${{word#*=}}" ;; esac; done
+echo "WSREP: Recovered position: {history}:7" > "$log"
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    arguments = {"data": str(data)}
+    new = {"active": False, "cluster_status": "", "uuid": galera.NOBODY, "seqno": -1, "safe_to_bootstrap": False}
+    assert call("galera_member", arguments)["member"] == {**new, "has_data": True}
+    (data / "grastate.dat").write_text(f"uuid: {history}\nseqno: -1\nsafe_to_bootstrap: 0\n")
+    assert call("galera_member", arguments, check=True)["member"]["seqno"] == -1, "a dry run repairs nothing"
+    assert call("galera_member", arguments)["member"]["seqno"] == 7
+    (data / "grastate.dat").write_text(f"uuid: {history}\nseqno: 9\nsafe_to_bootstrap: 1\n")
+    assert call("galera_member", arguments)["member"] == {
+        **new, "uuid": history, "seqno": 9, "safe_to_bootstrap": True, "has_data": True
+    }  # fmt: skip
+    (tmp_path / "active").touch()
+    (tmp_path / "status").write_text("non-Primary")
+    found = call("galera_member", arguments)
+    assert (found["changed"], found["member"]["cluster_status"], found["member"]["seqno"]) == (False, "non-Primary", 8)
+    promote = {**arguments, "state": "primary"}
+    assert call("galera_member", promote, check=True)["changed"]
+    assert (tmp_path / "status").read_text() == "non-Primary"
+    assert call("galera_member", promote)["actions"] == ["make the component of this member the primary one"]
+    assert not call("galera_member", promote)["changed"]
 
 
 def test_preflight(call: Call) -> None:
