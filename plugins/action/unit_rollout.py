@@ -69,7 +69,9 @@ def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
         return {}
     if "queue" in probe:
         file = next(path for path in one.files if path.endswith(".conf"))
-        return {"queue": {"name": probe["queue"], "config_file": file, "python": f"{one.revision}/bin/python"}}
+        # Its own queue of the topic, `<topic>.<server>` (oslo.messaging's targets): other hosts listen on the topic's too.
+        name = f"{probe['queue']}.{piece.host.name}"
+        return {"queue": {"name": name, "config_file": file, "python": f"{one.revision}/bin/python"}}
     if "tcp" in probe and not isinstance(probe["tcp"], Mapping):
         host = listen.address if listen is not None else str(piece.host.addresses["management"])
         port = listen.port if listen is not None else probe["tcp"]
