@@ -23,14 +23,17 @@ class ActionModule(PlanAction):
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the wave's units with their files, probes and order."""
         units = piece.renderer.units(piece.host, piece.services(args.get("wave", ""), args.get("service", "")))
-        if not units:
+        # Others' units are settled with the infrastructure, before anything could want their ports.
+        idle = piece.host.idle if args.get("wave") == "infrastructure" and not args.get("service") else ()
+        if not units and not idle:
             return None
         environments = dict(args.get("start_environment") or {})
         return {
             "units": [
                 {**_unit(piece, one, units), "start_environment": environments.get(one.instance.unit) or {}}
                 for one in units
-            ],
+            ]
+            + [{"name": name, "state": "idle"} for name in idle],
             "planned_digests": dict(args.get("planned_digests") or {}),
             "stage": args.get("stage", ""),
         }

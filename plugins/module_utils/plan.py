@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -179,6 +179,8 @@ class Host:
     directories: tuple[FileEntry, ...]
     users: tuple[User, ...]
     ports: tuple[Port, ...]
+    idle: tuple[str, ...] = ()
+    """Units of packages that are here for their programs, such as HAProxy for Neutron's agents."""
 
     def services(self, wave: str, services: Mapping[str, Service]) -> list[str]:
         """Return the host's services of a wave, in order."""
@@ -1126,6 +1128,23 @@ def _host(
         directories=tuple(directories),
         users=tuple(users.values()),
         ports=tuple(ports),
+        idle=_idle(shared.services, packages, instances, renamed),
+    )
+
+
+def _idle(
+    services: list[Service], packages: Iterable[str], instances: list[Instance], renamed: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the units that packages of a host bring although no component of it runs here; the first brings a unit."""
+    installed, planned = set(packages), {one.unit for one in instances}
+    return tuple(
+        component.unit
+        for one in services
+        for component in one.components.values()
+        if component.kind == "system"
+        and component.packages
+        and set(_real(renamed, component.packages[0])) <= installed
+        and component.unit not in planned
     )
 
 

@@ -29,6 +29,7 @@ def summary(plan: Plan) -> list[str]:
         lines += [f"  services   {', '.join(dict.fromkeys(one.service for one in host.instances))}"]
         lines += [f"  packages   {', '.join(host.packages)}"]
         lines += ["  units"] + [f"    {one.unit}" for one in host.instances]
+        lines += [f"  idle       {', '.join(host.idle)}"] if host.idle else []
         lines += ["  ports"] + [f"    {one.address}:{one.port}  {one.unit}" for one in host.ports]
     return lines
 
@@ -67,7 +68,7 @@ def data(plan: Plan, renderer: Renderer) -> dict[str, Any]:
 def _host(host: Host, renderer: Renderer) -> dict[str, Any]:
     result: dict[str, Any] = {
         key: _plain(getattr(host, key))
-        for key in ("groups", "addresses", "interfaces", "packages", "environments", "directories", "users", "ports")
+        for key in ("groups", "addresses", "interfaces", "packages", "environments", "directories", "users", "ports", "idle")
     }
     services = list(dict.fromkeys(one.service for one in host.instances))
     result["files"] = [_plain(one.entry) for one in renderer.files(host, services)]

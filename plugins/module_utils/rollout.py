@@ -56,6 +56,7 @@ class Unit:
     content: str | None = None
     dropin: str | None = None
     absent: bool = False
+    idle: bool = False
     files: tuple[str, ...] = ()
     reload_files: tuple[str, ...] = ()
     revision: str = ""
@@ -117,7 +118,8 @@ class Step:
         """Return what a person is told; the same in check mode and in a run."""
         name = self.unit.name
         lines = [f"write {path}" for path in self.write]
-        lines += [f"remove {name}"] if self.remove else []
+        if self.remove:
+            lines.append(f"stop and disable {name} (nothing here plans it)" if self.unit.idle else f"remove {name}")
         lines += [f"enable {name}"] if self.enable else []
         lines += [f"disable {name}"] if self.disable else []
         lines += [f"{self.verb} {name} ({self.reason})"] if self.verb else []
@@ -144,6 +146,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
             content=item.get("content"),
             dropin=item.get("dropin"),
             absent=item.get("state", "present") == "absent",
+            idle=item.get("state", "present") == "idle",
             files=tuple(item.get("files") or ()),
             reload_files=tuple(item.get("reload_files") or ()),
             revision=str(item.get("revision") or ""),
@@ -214,6 +217,7 @@ def decide(
     digests: tuple[str, str],
     *,
     changed_files: Iterable[str] = (),
+    simulated: bool = False,
 ) -> Step:
     """Return what a unit needs.
 
@@ -221,10 +225,12 @@ def decide(
     record, in check mode as the run would leave them.
     """
     write = tuple(path for path, text in unit.texts.items() if text is not None and texts.get(path) != text)
-    if unit.absent:
+    if unit.absent or unit.idle:
         present = any(texts.get(path) is not None for path in unit.texts)
         enabled = state.file_state in ("enabled", "enabled-runtime")
-        gone = not (present or state.active in ("active", "reloading", "activating") or enabled or record)
+        # Its package, which a run has installed by now, enables it.
+        comes = unit.idle and simulated and state.load == "not-found"
+        gone = not (present or state.active in ("active", "reloading", "activating") or enabled or record or comes)
         return Step(unit, remove=not gone)
     whole, start = digests
     # A package that is not there yet enables its own units when it comes (deb-systemd-helper(1p)).

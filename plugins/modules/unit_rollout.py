@@ -29,9 +29,11 @@ options:
         description: Text of C(brume.conf) in the unit's drop-in directory, for a unit that a package brings.
         type: str
       state:
-        description: V(absent) stops, disables and removes the unit, its drop-in and its record.
+        description:
+          - V(absent) stops, disables and removes the unit, its drop-in and its record. V(idle) stops and disables a unit
+            that a package brings which is there for something else.
         type: str
-        choices: [present, absent]
+        choices: [present, absent, idle]
         default: present
       files: {description: Absolute paths of the files the unit reads., type: list, elements: str, default: []}
       reload_files:
@@ -138,7 +140,7 @@ SPEC: dict[str, Any] = {
             "name": {"type": "str", "required": True},
             "content": {"type": "str"},
             "dropin": {"type": "str"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "idle"], "default": "present"},
             "files": {"type": "list", "elements": "str", "default": []},
             "reload_files": {"type": "list", "elements": "str", "default": []},
             "revision": {"type": "str", "default": ""},
@@ -276,7 +278,13 @@ def main() -> None:
             known = read_marker(record_path(unit))
             changed = rollout.differing(known.get("files") or {}, files[unit.name])
             step = rollout.decide(
-                unit, states[unit.name], known, texts[unit.name], digests[unit.name], changed_files=changed
+                unit,
+                states[unit.name],
+                known,
+                texts[unit.name],
+                digests[unit.name],
+                changed_files=changed,
+                simulated=module.check_mode,
             )
             steps.append(step)
         steps = rollout.of_stage(
