@@ -72,7 +72,7 @@ def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
         return {}
     if "queue" in probe:
         file = next(path for path in one.files if path.endswith(".conf"))
-        # Its own queue of the topic, `<topic>.<server>` (oslo.messaging's targets): other hosts listen on the topic's too.
+        # Its own queue, `<topic>.<server>` (oslo.messaging's targets): on the topic's, other hosts listen too.
         name = f"{probe['queue']}.{piece.host.name}"
         return {"queue": {"name": name, "config_file": file, "python": f"{one.revision}/bin/python"}}
     if "tcp" in probe and not isinstance(probe["tcp"], Mapping):

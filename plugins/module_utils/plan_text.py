@@ -66,10 +66,8 @@ def data(plan: Plan, renderer: Renderer) -> dict[str, Any]:
 
 
 def _host(host: Host, renderer: Renderer) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        key: _plain(getattr(host, key))
-        for key in ("groups", "addresses", "interfaces", "packages", "environments", "directories", "users", "ports", "idle")
-    }
+    keys = ("groups", "addresses", "interfaces", "packages", "environments", "directories", "users", "ports", "idle")
+    result: dict[str, Any] = {key: _plain(getattr(host, key)) for key in keys}
     services = list(dict.fromkeys(one.service for one in host.instances))
     result["files"] = [_plain(one.entry) for one in renderer.files(host, services)]
     result["units"] = [

@@ -30,8 +30,8 @@ options:
         type: str
       state:
         description:
-          - V(absent) stops, disables and removes the unit, its drop-in and its record. V(idle) stops and disables a unit
-            that a package brings which is there for something else.
+          - V(absent) stops, disables and removes the unit, its drop-in and its record.
+          - V(idle) stops and disables a unit whose package is there for something else.
         type: str
         choices: [present, absent, idle]
         default: present
