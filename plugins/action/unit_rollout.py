@@ -68,6 +68,10 @@ def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
         return {"command": ["/bin/true"]}  # a connection would start the API
     if one.component.kind == "wsgi" and listen is not None:
         return {"http": f"http://{bridge(listen.address)}:{listen.port}{probe or '/'}"}
+    frontend = piece.renderer.frontends.get(f"{one.instance.service}-{one.component.name}")
+    if frontend is not None and frontend.check:
+        # Well is what load balancers call so: a member that is in step with the others.
+        return {"http": f"http://{bridge(str(piece.host.addresses['management']))}:{frontend.check}/"}
     if not isinstance(probe, Mapping):
         return {}
     if "queue" in probe:
