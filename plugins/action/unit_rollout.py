@@ -71,7 +71,7 @@ def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
     frontend = piece.renderer.frontends.get(f"{one.instance.service}-{one.component.name}")
     if frontend is not None and frontend.check:
         # Well is what load balancers call so: a member that is in step with the others.
-        return {"http": f"http://{bridge(str(piece.host.addresses['management']))}:{frontend.check}/"}
+        probe = {"http": f"http://{bridge(str(piece.host.addresses['management']))}:{frontend.check}/"}
     if not isinstance(probe, Mapping):
         return {}
     if "queue" in probe:
