@@ -114,6 +114,11 @@ units:
     healthy: {description: Whether it is well., type: bool}
     message: {description: Why it is not well., type: str}
     journal: {description: Its last 20 lines in the journal if it is not well., type: list, elements: str}
+replaced:
+  description: The units that ran and were restarted or reloaded, or would be.
+  type: list
+  elements: str
+  returned: success
 actions:
   description: One sentence for each change, the same in check mode and in a run.
   type: list
@@ -309,6 +314,7 @@ def main() -> None:
         "actions": [line for step in steps for line in step.actions],
         "diff": [one for step in steps for one in diff(step, texts[step.unit.name], states[step.unit.name])],
         "units": [vars(outcome) for outcome in outcomes],
+        "replaced": [step.unit.name for step in steps if step.verb in ("restart", "reload")],
         "invocation": {},
     }
     if not all(outcome.healthy for outcome in outcomes):
