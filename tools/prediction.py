@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 Edit = Callable[[dict[str, Any], dict[str, Any]], None]
-"""Changes an inventory's variables: those of all hosts, and those of its first host."""
+"""Changes an inventory's variables: those of all hosts, and those of its first network host."""
 
 
 class PredictionError(RuntimeError):
@@ -170,7 +170,7 @@ def edited(inventory: Path, folder: Path, edits: Iterable[Edit]) -> Path:
     shutil.copytree(inventory, copy)
     everywhere = copy / "group_vars/all.yml"
     hosts = yaml.safe_load((copy / "hosts.yml").read_text(encoding="utf-8"))
-    name = next(iter(hosts["control"]["hosts"]))
+    name = next(iter(hosts["network"]["hosts"]))
     host = copy / f"host_vars/{name}.yml"
     documents = {
         path: (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
