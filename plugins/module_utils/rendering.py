@@ -270,6 +270,8 @@ class Renderer:
     def _resolve(self, value: Any, names: Mapping[str, Any], place: str) -> Any:
         if isinstance(value, list):
             return [self._resolve(item, names, place) for item in value]
+        if isinstance(value, Mapping):
+            return {key: self._resolve(item, names, place) for key, item in value.items()}
         if not isinstance(value, str) or "{" not in value:
             return value
         return self._text(value, names, place)
