@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import netaddr
+from ansible_collections.brume.cloud.plugins.module_utils import external as external_parts
 from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
@@ -23,6 +24,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.description import (
     Problem,
     Service,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.external import External
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema, check
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
@@ -40,6 +42,7 @@ VARIABLES = {
         Variable("brume_networks", "dict", {}),
         Variable("brume_addresses", "dict", {}),
         Variable("brume_interfaces", "dict", {}),
+        Variable("brume_external", "dict", {}),
         Variable("brume_config", "dict", {}),
         Variable("brume_region", "str", "RegionOne"),
         Variable("brume_cells", "list", ["cell1"]),
@@ -270,6 +273,7 @@ class Cloud:
     vhosts: tuple[Account, ...]
     logins: tuple[Login, ...]
     generations: Mapping[str, int] = field(default_factory=dict)
+    external: External = field(default_factory=External)
 
 
 @dataclass(frozen=True)
@@ -314,10 +318,14 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     def where(key: str, host: str = first_host) -> str:
         return _where(inventory.hosts[host], key)
 
+    external, mistakes = external_parts.read(first["brume_external"])
+    problems += _problems([*mistakes, *external_parts.group_mistakes(external, members)], where("brume_external"))
+    problems += _missing_infrastructure(inventory, members, external)
+    problems += _problems(external_parts.network_mistakes(external, first["brume_networks"]), where("brume_networks"))
     networks = _networks(first["brume_networks"], where("brume_networks"), members, problems)
     addresses = _addresses(inventory, names, resolved, networks, members, problems)
     _external_interfaces(inventory, resolved, networks, members, problems)
-    services = _services(first, where, sources, problems)
+    services = _services(first, where, sources, external, problems)
     release = first["brume_release"]
     _locks(services, sources, release, where("brume_release"), problems)
     warnings = [*inventory.warnings, *_groups_warnings(inventory, names, members)]
@@ -327,12 +335,22 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     cells = tuple(first["brume_cells"])
     secrets = inventory_checks.secret_names(services.values(), cells, names)
     problems += _problems(inventory_checks.generation_names(generations, secrets), where("brume_secret_generations"))
+    problems += _problems(external_parts.generation_mistakes(external, generations), where("brume_secret_generations"))
+    databases = _accounts(services.values(), "database", cells, generations, external.database)
+    vhosts = _accounts(services.values(), "messaging", cells, generations, external.messaging)
+    problems += _problems(
+        external_parts.unknown_accounts(external, [one.name for one in databases], [one.name for one in vhosts]),
+        where("brume_external"),
+    )
     if problems:
         raise PlanError(problems)
 
     balancers = members["loadbalancer"]
-    internal = _endpoint_host(networks["management"], addresses, balancers)
-    public = networks["api"].fqdn or _endpoint_host(networks["api"], addresses, balancers)
+    if external.loadbalancer is not None:
+        internal, public = external.loadbalancer.internal, external.loadbalancer.public
+    else:
+        internal = _endpoint_host(networks["management"], addresses, balancers)
+        public = networks["api"].fqdn or _endpoint_host(networks["api"], addresses, balancers)
     ordered = sorted(services.values(), key=lambda one: WAVES.index(one.wave))
     runs = {name: [group for group in GROUPS if name in members[group]] for name in names}
     frontends = _frontends(ordered, members, addresses, resolved)
@@ -350,8 +368,8 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
         public_host=public,
         frontends=frontends,
         endpoints=tuple(_endpoints(ordered, internal, public)),
-        databases=tuple(_accounts(ordered, "database", cells, generations)),
-        vhosts=tuple(_accounts(ordered, "messaging", cells, generations)),
+        databases=tuple(_accounts(ordered, "database", cells, generations, external.database)),
+        vhosts=tuple(_accounts(ordered, "messaging", cells, generations, external.messaging)),
         logins=tuple(
             Login(
                 account_name(one.name, generation_of(generations, f"{one.name}/keystone")),
@@ -364,6 +382,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
             if one.auth
         ),
         generations=generations,
+        external=external,
     )
     shared = _Shared(ordered, cloud, members, addresses, sources)
     hosts = {
@@ -461,16 +480,32 @@ def _members(inventory: Inventory, problems: list[Problem]) -> dict[str, tuple[s
     members = {}
     for group in GROUPS:
         members[group] = inventory.groups.get(group, ())
-        needed = group not in ("block", "object")
-        if needed and not members[group]:
-            inside = (
-                f"`{group}: {{children: {{control: {{}}}}}}`"
-                if group not in ("control", "network", "compute")
-                else (f"`{group}: {{hosts: {{...}}}}`")
+        if group in ("control", "network", "compute") and not members[group]:
+            problems.append(
+                Problem(
+                    "inventory", f"the group `{group}` {_state(inventory, group)}", f"add `{group}: {{hosts: {{...}}}}`"
+                )
             )
-            state = "has no host" if group in inventory.groups else "is missing"
-            problems.append(Problem("inventory", f"the group `{group}` {state}", f"add {inside}"))
     return members
+
+
+def _state(inventory: Inventory, group: str) -> str:
+    return "has no host" if group in inventory.groups else "is missing"
+
+
+def _missing_infrastructure(
+    inventory: Inventory, members: Mapping[str, tuple[str, ...]], external: External
+) -> list[Problem]:
+    """Return the groups of infrastructure that have no hosts, without anything external in their place."""
+    return [
+        Problem(
+            "inventory",
+            f"the group `{group}` {_state(inventory, group)}",
+            f"add `{group}: {{children: {{control: {{}}}}}}`, or name another's in brume_external.{group}",
+        )
+        for group in external_parts.KEYS
+        if not members[group] and group not in external.groups()
+    ]
 
 
 def _variables(
@@ -747,10 +782,17 @@ def _addresses(
     return result
 
 
-def _services(first: Mapping[str, Any], where: Any, sources: Sources, problems: list[Problem]) -> dict[str, Service]:
-    """Return the services of the cloud: infrastructure always, others by brume_services."""
-    chosen = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
-    available = sorted(set(sources.services) - set(chosen))
+def _services(
+    first: Mapping[str, Any], where: Any, sources: Sources, external: External, problems: list[Problem]
+) -> dict[str, Service]:
+    """Return the services of the cloud: infrastructure unless it is external, others by brume_services."""
+    infrastructure = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
+    available = sorted(set(sources.services) - set(infrastructure))
+    chosen = {
+        name: one
+        for name, one in infrastructure.items()
+        if not one.components or not _groups(one) <= set(external.groups())
+    }
     for name in first["brume_services"]:
         if name in sources.unread:
             continue  # sources.problems says why
@@ -778,6 +820,10 @@ def _services(first: Mapping[str, Any], where: Any, sources: Sources, problems: 
                 )
     _clashes(chosen, tuple(first["brume_cells"]), where("brume_cells"), problems)
     return chosen
+
+
+def _groups(service: Service) -> set[str]:
+    return {group for component in service.components.values() for group in component.groups}
 
 
 def _clashes(
@@ -1025,12 +1071,20 @@ def expand(named: tuple[Named, ...], cells: tuple[str, ...]) -> list[str]:
 
 
 def _accounts(
-    services: list[Service], purpose: str, cells: tuple[str, ...], generations: Mapping[str, int]
+    services: Iterable[Service],
+    purpose: str,
+    cells: tuple[str, ...],
+    generations: Mapping[str, int],
+    external: external_parts.Server | None,
 ) -> list[Account]:
+    """Return databases or vhosts with their accounts; those of an external server are the operator's."""
     result = []
     for one in services:
         for name in expand(one.databases if purpose == "database" else one.vhosts, cells):
             secret = f"{one.name}/{purpose}/{name}"
+            if external is not None:
+                result.append(Account(name, one.name, external.accounts.get(name, name), secret))
+                continue
             number = generation_of(generations, secret)
             former = former_names(name, number)
             result.append(Account(name, one.name, account_name(name, number), secret, former))
@@ -1222,7 +1276,8 @@ def _frontend_ports(
 
 def receivers(cloud: Cloud, host: str) -> list[tuple[Frontend, Server]]:
     """Return the API processes of a host to which load balancers on other hosts hand requests on, over TLS."""
-    if all(name == host for name, _address in cloud.members["loadbalancer"]):
+    balancers = [name for name, _address in cloud.members["loadbalancer"]]
+    if balancers == [host]:
         return []
     return [
         (frontend, server)

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import netaddr
-from ansible_collections.brume.cloud.plugins.module_utils.plan import Host, Plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Cloud, Host, Plan, bridge
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
 
@@ -23,6 +23,7 @@ def summary(plan: Plan) -> list[str]:
     lines += ["", "Message vhosts"] + [f"  {one.name:<14} account {one.account}" for one in cloud.vhosts]
     lines += ["", "Keystone users"]
     lines += [f"  {one.name:<14} roles {', '.join(one.roles)} in project service" for one in cloud.logins]
+    lines += _external(cloud)
     for host in plan.hosts.values():
         lines += ["", f"Host {host.name} ({', '.join(host.groups)})"]
         lines += [f"  addresses  {', '.join(f'{role} {address}' for role, address in host.addresses.items())}"]
@@ -31,6 +32,25 @@ def summary(plan: Plan) -> list[str]:
         lines += ["  units"] + [f"    {one.unit}" for one in host.instances]
         lines += [f"  idle       {', '.join(host.idle)}"] if host.idle else []
         lines += ["  ports"] + [f"    {one.address}:{one.port}  {one.unit}" for one in host.ports]
+    return lines
+
+
+def _external(cloud: Cloud) -> list[str]:
+    """Return where external infrastructure is, and what an external load balancer has to forward."""
+    external = cloud.external
+    lines = ["", "External infrastructure"] if external.groups() else []
+    for group, server in (("database", external.database), ("messaging", external.messaging)):
+        if server is not None:
+            places = ", ".join(f"{bridge(host)}:{server.port}" for host in server.hosts)
+            lines.append(f"  {group:<14} {places}  authorities {server.ca_file}")
+    if external.loadbalancer is not None:
+        one = external.loadbalancer
+        lines.append(f"  loadbalancer   internal {one.internal}, public {one.public}  authorities {one.ca_file}")
+        for frontend in cloud.frontends:
+            servers = ", ".join(f"{server.name} {bridge(server.host)}:{server.port}" for server in frontend.servers)
+            lines.append(
+                f"    {frontend.port:<5} {'public  ' if frontend.public else 'internal'} {frontend.name}: {servers}"
+            )
     return lines
 
 

@@ -17,6 +17,7 @@ import jinja2
 from ansible_collections.brume.cloud.plugins.module_utils import option_schema
 from ansible_collections.brume.cloud.plugins.module_utils.description import Component, File, Problem, Service
 from ansible_collections.brume.cloud.plugins.module_utils.plan import (
+    Cloud,
     FileEntry,
     Host,
     Instance,
@@ -99,6 +100,8 @@ class Renderer:
             "region": cloud.region,
             "cells": list(cloud.cells),
             "ca_file": CA_FILE,
+            "endpoint_ca_file": endpoint_ca_file(cloud),
+            "messaging_ca_file": cloud.external.messaging.ca_file if cloud.external.messaging else CA_FILE,
             "secret": self.secret,
             "bridge": bridge,
             "endpoint_host_internal": bridge(cloud.internal_host),
@@ -162,20 +165,28 @@ class Renderer:
         """Return where a database is reached, as SQLAlchemy writes it, with its account's password."""
         one = self.databases[name]
         cloud = self.plan.cloud
+        external = cloud.external.database
         hosts = cloud.members["database"]
-        address = hosts[0][1] if len(hosts) == 1 else cloud.internal_host
+        if external is not None:
+            address, port, authority = external.hosts[0], external.port, external.ca_file
+        else:
+            address, port, authority = hosts[0][1] if len(hosts) == 1 else cloud.internal_host, 3306, CA_FILE
         # SQLAlchemy's own names: with PyMySQL's ssl_verify_identity beside it, ssl_ca is lost and nothing is verified.
         return (
-            f"mysql+pymysql://{one.account}:{self.secret(one.secret)}@{bridge(address)}:3306/{name}"
-            f"?charset=utf8mb4&ssl_ca={CA_FILE}&ssl_check_hostname=true"
+            f"mysql+pymysql://{one.account}:{self.secret(one.secret)}@{bridge(address)}:{port}/{name}"
+            f"?charset=utf8mb4&ssl_ca={authority}&ssl_check_hostname=true"
         )
 
     def transport_url(self, name: str) -> str:
         """Return where a vhost is reached, as oslo.messaging writes it, with its account's password."""
         one = self.vhosts[name]
         login = f"{one.account}:{self.secret(one.secret)}"
-        hosts = ",".join(f"{login}@{bridge(address)}:5671" for _host, address in self.plan.cloud.members["messaging"])
-        return f"rabbit://{hosts}/{name}"
+        external = self.plan.cloud.external.messaging
+        if external is not None:
+            places = [f"{bridge(host)}:{external.port}" for host in external.hosts]
+        else:
+            places = [f"{bridge(address)}:5671" for _host, address in self.plan.cloud.members["messaging"]]
+        return f"rabbit://{','.join(f'{login}@{place}' for place in places)}/{name}"
 
     def names(self, host: Host, service: Service, cell: str = "") -> dict[str, Any]:
         """Return the names that settings and templates of a service may use on a host."""
@@ -228,7 +239,7 @@ class Renderer:
             "project_name": "service",
             "project_domain_name": "Default",
             "region_name": cloud.region,
-            "cafile": CA_FILE,
+            "cafile": endpoint_ca_file(cloud),
         }
         if section == "service_user":
             del options["region_name"]  # it only makes tokens, so it chooses no endpoint
@@ -281,6 +292,8 @@ class Renderer:
     def _resolve(self, value: Any, names: Mapping[str, Any], place: str) -> Any:
         if isinstance(value, list):
             return [self._resolve(item, names, place) for item in value]
+        if isinstance(value, Mapping):
+            return {key: self._resolve(item, names, place) for key, item in value.items()}
         if not isinstance(value, str) or "{" not in value:
             return value
         return self._text(value, names, place)
@@ -354,6 +367,11 @@ class Renderer:
                 result.append(UnitEntry(socket, component, socket_text(service, component, instance), (), ""))
             result.append(UnitEntry(instance, component, content, tuple(paths), environment))
         return result
+
+
+def endpoint_ca_file(cloud: Cloud) -> str:
+    """Return the file of authorities by which hosts verify endpoints."""
+    return cloud.external.loadbalancer.ca_file if cloud.external.loadbalancer else CA_FILE
 
 
 def socket_of(unit: str) -> str:

@@ -66,7 +66,7 @@ def committed(name: str) -> Inventory:
     """Return an inventory of the project's own, without asking Ansible."""
     folder = Path(__file__).resolve().parents[2] / "inventories" / name
     groups = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))
-    hosts = {host: found or {} for group in groups.values() for host, found in group.get("hosts", {}).items()}
+    hosts = {host: found for group in groups.values() for host, found in group.get("hosts", {}).items() if found}
     members = {
         group: [*found.get("hosts", {}), *(host for one in found.get("children", {}) for host in groups[one]["hosts"])]
         for group, found in groups.items()
