@@ -48,9 +48,9 @@ def _external(cloud: Cloud) -> list[str]:
         lines.append(f"  loadbalancer   internal {one.internal}, public {one.public}  authorities {one.ca_file}")
         for frontend in cloud.frontends:
             servers = ", ".join(f"{server.name} {bridge(server.host)}:{server.port}" for server in frontend.servers)
-            lines.append(
-                f"    {frontend.port:<5} {'public  ' if frontend.public else 'internal'} {frontend.name}: {servers}"
-            )
+            role = "public" if frontend.public else "internal"
+            health = f"  health {frontend.health}" if frontend.health else ""
+            lines.append(f"    {frontend.port:<5} {role:<8} {frontend.name}: {servers}{health}")
     return lines
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +95,15 @@ def test_what_an_external_load_balancer_forwards_to_is_listened_on() -> None:
     servers = {(server.host, server.port) for frontend in found.cloud.frontends for server in frontend.servers}
     assert ("192.0.2.11", 15000) in servers
     assert servers <= listening
+
+
+def test_no_task_needs_a_group_that_may_be_external() -> None:
+    """Where a group is not in the inventory, it is not in Ansible's `groups` either."""
+    root = Path(__file__).resolve().parents[2]
+    for path in (*root.glob("playbooks/*.yml"), *root.glob("roles/*/tasks/*.yml")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            found = re.search(r"""groups(\.|\[['"])(database|messaging|loadbalancer)\b""", line)
+            assert not found or "default([])" in line, f"{path.name}: {line.strip()}"
 
 
 def test_what_the_load_balancer_needs_follows_from_its_internal_name() -> None:
