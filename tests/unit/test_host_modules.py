@@ -540,6 +540,35 @@ echo "WSREP: Recovered position: {history}:7" > "$log"
     assert not call("galera_member", promote)["changed"]
 
 
+def test_rabbitmq_member(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin/systemctl", f"test -e {tmp_path}/active")
+    nodes = {"disk_nodes": ["rabbit@a", "rabbit@b", "rabbit@c"], "running_nodes": ["rabbit@a", "rabbit@c"]}
+    (tmp_path / "status").write_text(json.dumps(nodes))
+    left = json.dumps({**nodes, "disk_nodes": ["rabbit@a", "rabbit@c"]})
+    program(
+        tmp_path / "bin/rabbitmqctl",
+        f"""
+echo "$*" >> {tmp_path}/log
+case "$*" in
+    *cluster_status*) cat {tmp_path}/status ;;
+    *forget*) echo '{left}' > {tmp_path}/status ;;
+esac
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    arguments = {"data": f"{tmp_path}/mnesia", "forget": ["rabbit@b", "rabbit@c", "rabbit@x"]}
+    assert call("rabbitmq_member", arguments)["member"] == {"active": False, "empty": True}
+    assert not (tmp_path / "log").exists(), "a broker that does not run is not asked"
+    (tmp_path / "active").touch()
+    (tmp_path / "mnesia").mkdir()
+    (tmp_path / "mnesia/schema.DAT").touch()
+    assert call("rabbitmq_member", {"data": f"{tmp_path}/mnesia"})["member"] == {"active": True, "empty": False}
+    assert not (tmp_path / "log").exists(), "without a cause the broker is not asked"
+    assert converges(call, "rabbitmq_member", arguments) == ["forget rabbit@b"]
+    program(tmp_path / "bin/rabbitmqctl", "echo no such node >&2; exit 69")
+    assert "no such node" in call("rabbitmq_member", arguments)["msg"]
+
+
 def test_preflight(call: Call) -> None:
     run = call("preflight", {"interfaces": [{"name": "no-such-one"}], "disk_bytes": {"/": 1}})
     assert run["failed"]
