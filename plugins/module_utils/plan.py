@@ -325,6 +325,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     networks = _networks(first["brume_networks"], where("brume_networks"), members, problems)
     addresses = _addresses(inventory, names, resolved, networks, members, problems)
     _external_interfaces(inventory, resolved, networks, members, problems)
+    _user_space_tunnels(inventory, resolved, networks, members, problems)
     services = _services(first, where, sources, external, problems)
     release = first["brume_release"]
     _locks(services, sources, release, where("brume_release"), problems)
@@ -487,6 +488,29 @@ def _members(inventory: Inventory, problems: list[Problem]) -> dict[str, tuple[s
                 )
             )
     return members
+
+
+def _user_space_tunnels(
+    inventory: Inventory,
+    resolved: Mapping[str, Mapping[str, Any]],
+    networks: Mapping[str, Network],
+    members: Mapping[str, tuple[str, ...]],
+    problems: list[Problem],
+) -> None:
+    """Note hosts whose user-space switch would need the interface of management for tunnels to other hosts."""
+    hosts = dict.fromkeys((*members["network"], *members["compute"]))
+    if len(hosts) == 1 or not {"tunnel", "management"} <= set(networks):
+        return
+    found: dict[str, Problem] = {}
+    for host in hosts:
+        own = resolved[host]["brume_interfaces"]
+        tunnel, management = (own.get(role, networks[role].interface) for role in ("tunnel", "management"))
+        if resolved[host].get("openvswitch_datapath_type") == "netdev" and tunnel == management:
+            place = _where(inventory.hosts[host], "openvswitch_datapath_type")
+            message = f"is netdev, and {tunnel} of {host} carries tunnels and management"
+            remedy = "give the network `tunnel` an interface of its own, which becomes a port of the switch"
+            found.setdefault(place, Problem(place, message, remedy))
+    problems.extend(found.values())
 
 
 def _state(inventory: Inventory, group: str) -> str:

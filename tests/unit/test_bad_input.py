@@ -37,7 +37,7 @@ def hosts(*names: str, **groups: list[str]) -> Kind:
     """Return an inventory of several hosts behind a VIP, all in every group unless given otherwise."""
     variables, _rest = network("management", vip="192.0.2.5")
     found = {name: {"brume_addresses": {"management": f"192.0.2.{11 + place}"}} for place, name in enumerate(names)}
-    return variables, {"hosts": found, "groups": groups}
+    return {**variables, "openvswitch_datapath_type": "system"}, {"hosts": found, "groups": groups}
 
 
 def own(**variables: Any) -> Kind:
@@ -82,7 +82,7 @@ KINDS: dict[str, Kind] = {
     "vip of another IP version": network("management", vip="2001:db8::5"),
     "vip that is a broadcast address": network("management", vip="192.0.2.255"),
     "no vip for several load balancers": (
-        {},
+        {"openvswitch_datapath_type": "system"},
         {
             "hosts": {
                 name: {"brume_addresses": {"management": f"192.0.2.1{name[-1]}"}} for name in ("one1", "two2", "three3")
@@ -132,6 +132,10 @@ KINDS: dict[str, Kind] = {
     "brokers with one short name": hosts("one.a", "one.b", "two"),
     "a host in two exclusive groups": hosts(
         "one", "two", control=["one"], loadbalancer=["one"], messaging=["one"], database=["two"]
+    ),
+    "user-space tunnels on the interface of management": (
+        {**hosts()[0], "openvswitch_datapath_type": "netdev"},
+        hosts("one", "two", "three")[1],
     ),
     # services and releases
     "unknown service": ({"brume_services": ["keystone", "novva"]}, {}),
