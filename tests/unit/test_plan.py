@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import netaddr
@@ -14,6 +17,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 
 from .goldens import golden
 from .inventories import AIO, IPV6, committed, inventory
+from .playbooks import playbook
+
+INVENTORIES = Path(__file__).resolve().parents[2] / "inventories"
 
 IPV6_HOSTS = {
     name: {
@@ -68,6 +74,14 @@ def test_ipv6_only() -> None:
 def test_several_hosts(name: str) -> None:
     found = plan(committed(name), sources.load())
     golden(f"{name}.txt", "\n".join(plan_text.summary(found)) + "\n")
+
+
+@pytest.mark.parametrize("tags", [(), ("--tags", "render")])
+def test_the_plan_asks_no_host(tags: tuple[str, ...], tmp_path: Path) -> None:
+    shutil.copytree(INVENTORIES / "ha", tmp_path / "ha")
+    done = playbook(tmp_path / "ha", "plan.yml", *tags)
+    assert done.returncode == 0, done.stdout
+    assert re.findall(r"^(\S+) +: ok=", done.stdout, re.MULTILINE) == ["localhost"], "each host would cost time"
 
 
 def test_a_cluster_of_three() -> None:
