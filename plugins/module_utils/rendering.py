@@ -114,7 +114,8 @@ class Renderer:
             "memcached_servers": [
                 f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]
             ],
-            "group": self._group,
+            # Made once: every host asks for groups that may be large.
+            "group": {name: self._group(name) for name in cloud.members}.__getitem__,
             # A network that falls back to another one is the same network.
             "vip_networks": [
                 role
