@@ -6,10 +6,10 @@ PYTHON := .venv/bin/python
 BIN := $(abspath .venv/bin)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv cloud destroy clean test lint unit molecule bench tempest lock faults
+.PHONY: help venv cloud destroy clean test test-all lint unit molecule bench tempest lock faults
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 	@echo; echo "INVENTORY=$(INVENTORY)  SCENARIO=$(SCENARIO)"
 
 venv:  ## install what this machine needs, and the tools into .venv
@@ -26,6 +26,9 @@ clean: venv  ## remove .cache/: images and downloads
 
 test: venv  ## lint, unit tests, and the scenario default: a whole cloud
 	@$(PYTHON) tools/check.py lint unit molecule
+
+test-all: venv  ## the same with all scenarios, which takes much longer
+	@$(PYTHON) tools/check.py lint unit molecule --scenario default,three_node,ha
 
 lint: venv  ## ansible-lint, ruff and mypy
 	@$(PYTHON) tools/check.py lint

@@ -21,6 +21,9 @@ LINTERS = (
     ("ansible-lint", ("ansible-lint", "--offline", "--profile", "production", "-q")),
 )
 
+INVENTORIES = {"default": "aio"}
+"""Inventories of molecule's scenarios; any other one has a scenario's own name."""
+
 MOST, LONGEST = 10, 400
 """How many failures are named again at the end, and at which length (characters) they are cut."""
 
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the named parts; returns the exit code. A cloud is not made where cheaper checks have failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=("lint", "unit", "molecule"))
-    parser.add_argument("--scenario", default="default")
+    parser.add_argument("--scenario", default="default", help="of molecule; several are separated by commas")
     options = parser.parse_args(arguments)
     outcomes: list[Outcome] = []
     skipped = ""
@@ -90,10 +93,14 @@ def main(arguments: Sequence[str]) -> int:
             outcomes += [run(name, command) for name, command in LINTERS]
         elif part == "unit":
             outcomes.append(run("unit", ["pytest", "-n", "auto", "tests/unit"]))
-        elif any(one.failed for one in outcomes):
-            skipped = f"molecule {options.scenario}: not run, because of the failures above"
-        else:
-            outcomes.append(run(f"molecule {options.scenario}", ["molecule", "test", "-s", options.scenario]))
+        for scenario in options.scenario.split(",") if part == "molecule" else ():
+            if any(one.failed for one in outcomes):
+                skipped = f"molecule {scenario}: not run, because of the failures above"
+                break
+            name = os.environ.get("BRUME_LAB") or INVENTORIES.get(scenario, scenario)
+            folder = os.environ.get("BRUME_INVENTORY") or f"inventories/{name}"
+            command = ["molecule", "test", "-s", scenario]
+            outcomes.append(run(f"molecule {scenario}", command, BRUME_INVENTORY=folder, BRUME_LAB=name))
     print()
     for one in outcomes:
         print(f"{one.name:<20} {one.passed:5} passed {one.failed:4} failed {one.seconds:7.1f} s")

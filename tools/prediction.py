@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 Edit = Callable[[dict[str, Any], dict[str, Any]], None]
-"""Changes an inventory's variables: those of all hosts, and those of its first host."""
+"""Changes an inventory's variables: those of all hosts, and those of its first network host."""
 
 
 class PredictionError(RuntimeError):
@@ -53,10 +53,12 @@ def _host_option(everywhere: dict[str, Any], host: dict[str, Any]) -> None:
     _put(host, ["brume_config", "neutron", "dhcp_agent.ini", "DEFAULT", "dhcp_lease_duration"], 43200)
 
 
+ENDPOINT_NAME = "cloud.example.test"
+
 CASES: dict[str, Edit] = {
     "nova-option": _set("brume_config > nova > nova.conf > DEFAULT > osapi_max_limit", 500),
     "host-option": _host_option,
-    "endpoint": _set("brume_networks > management > fqdn", "cloud.example.test"),
+    "endpoint": _set("brume_networks > management > fqdn", ENDPOINT_NAME),
     "database-generation": _set("brume_secret_generations > neutron/database/neutron", 2),
     "workers": _set("brume_workers > glance/api", 2),
     "package": _set("host_packages", ["tree"]),
@@ -168,7 +170,7 @@ def edited(inventory: Path, folder: Path, edits: Iterable[Edit]) -> Path:
     shutil.copytree(inventory, copy)
     everywhere = copy / "group_vars/all.yml"
     hosts = yaml.safe_load((copy / "hosts.yml").read_text(encoding="utf-8"))
-    name = next(iter(hosts["control"]["hosts"]))
+    name = next(iter(hosts["network"]["hosts"]))
     host = copy / f"host_vars/{name}.yml"
     documents = {
         path: (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}

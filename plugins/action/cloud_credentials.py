@@ -33,6 +33,7 @@ class ActionModule(PlanAction):
         url = next(
             one.url for one in piece.plan.cloud.endpoints if (one.service, one.interface) == ("keystone", "public")
         )
+        balancer = piece.plan.cloud.external.loadbalancer
         clouds = {
             "clouds": {
                 str(self._task.args.get("cloud", "brume")): {
@@ -47,7 +48,7 @@ class ActionModule(PlanAction):
                     "region_name": str(piece.plan.cloud.region),
                     "identity_api_version": 3,
                     "interface": "public",
-                    "cacert": str(authority.absolute()),
+                    "cacert": balancer.ca_file if balancer else str(authority.absolute()),
                 }
             }
         }

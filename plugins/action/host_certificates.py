@@ -67,6 +67,8 @@ class ActionModule(PlanAction):
     def _names(piece: Slice) -> list[str]:
         cloud, host = piece.plan.cloud, piece.host
         names = [host.name, "localhost", "127.0.0.1", *(str(address) for address in host.addresses.values())]
+        if "database" in host.groups:
+            names.append(cloud.internal_host)  # the load balancer hands connections on as they are
         if "loadbalancer" in host.groups:
             names += [cloud.internal_host, cloud.public_host]
             names += [str(one.vip) for one in cloud.networks.values() if one.vip is not None]

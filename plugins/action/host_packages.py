@@ -18,5 +18,5 @@ class ActionModule(PlanAction):
             one.unit
             for one in piece.host.instances
             if piece.sources.services[one.service].components[one.component].kind == "system"
-        ]
+        ] + list(piece.host.idle)
         return {"packages": list(piece.host.packages), "hold_units": held, "claims": list(piece.data()), **args}

@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.keystone_bootstrap import RECORD as BOOTSTRAP_RECORD
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import endpoint_ca_file
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 RECORD = "/var/lib/brume/keystone-passwords.json"
@@ -33,7 +33,7 @@ class ActionModule(PlanAction):
             "project_name": "admin",
             "user_domain_name": "Default",
             "project_domain_name": "Default",
-            "ca_file": CA_FILE,
+            "ca_file": endpoint_ca_file(piece.plan.cloud),
         }
         former = piece.vault.former(ADMIN_SECRET)
         if former is not None:

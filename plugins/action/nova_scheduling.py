@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import endpoint_ca_file
 from ansible_collections.brume.cloud.plugins.module_utils.rollout import RECORDS
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
@@ -26,7 +26,7 @@ class ActionModule(PlanAction):
             "username": "admin",
             "password": piece.secret(ADMIN_SECRET),
             "project_name": "admin",
-            "ca_file": CA_FILE,
+            "ca_file": endpoint_ca_file(cloud),
         }
         former = piece.vault.former(ADMIN_SECRET)
         return {

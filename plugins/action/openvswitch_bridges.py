@@ -1,4 +1,4 @@
-"""Describes the bridges of this host: the one to the external network on network hosts."""
+"""Describes the bridges of this host: to the external network, and in user space one with the tunnels' address."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ class ActionModule(PlanAction):
         """Return bridges and settings. The agents make their own bridges."""
         host = piece.host
         datapath = host.variables["openvswitch_datapath_type"]
-        bridges = [
-            {
-                "name": host.variables["openvswitch_external_bridge"],
-                "datapath_type": datapath,
-                "ports": [host.interfaces["external"]],
-            }
-        ]
+        bridges = []
+        if "network" in host.groups:
+            bridges.append((host.variables["openvswitch_external_bridge"], host.interfaces["external"]))
+        # The user-space datapath sends tunnels only by bridges of its own. Where the tunnels share the interface of
+        # management there is a single host, which needs none.
+        if datapath == "netdev" and host.interfaces["tunnel"] != host.interfaces["management"]:
+            bridges.append((host.variables["openvswitch_underlay_bridge"], host.interfaces["tunnel"]))
         # In user space, packets with partial checksums are dropped as invalid unless the switch completes them itself.
         settings = {"userspace-tso-enable": "true"} if datapath == "netdev" else {}
-        return {"bridges": bridges if "network" in host.groups else [], "other_config": settings, **args}
+        described = [{"name": name, "datapath_type": datapath, "ports": [port]} for name, port in bridges]
+        return {"bridges": described, "other_config": settings, **args}

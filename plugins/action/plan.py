@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.brume.cloud.plugins.module_utils import certificates, plan_text, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, diagram, plan_text, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import PRIVATE, place
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError
@@ -19,7 +19,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 
 
 class ActionModule(ActionBase):
-    """Takes `show`: nothing (check only), `summary`, `explain`, `render` or `json`; `path` for the last.
+    """Takes `show`: nothing (check only), `summary`, `explain`, `render`, `json` or `diagram`; `path` for the last two.
 
     What is shown goes straight to the screen: as a result it would be JSON. With `master_key: optional`, a missing one
     is a warning, because a plan needs none.
@@ -51,6 +51,9 @@ class ActionModule(ActionBase):
                 Path(self._task.args["path"]).write_text(
                     json.dumps(plan_text.data(plan, renderer), indent=1) + "\n", encoding="utf-8"
                 )
+                result["lines"] = [f"written: {self._task.args['path']}"]
+            elif show == "diagram":
+                Path(self._task.args["path"]).write_text(diagram.svg(plan, project.services), encoding="utf-8")
                 result["lines"] = [f"written: {self._task.args['path']}"]
             if "lines" in result:
                 self._display.display("\n".join(result.pop("lines")))

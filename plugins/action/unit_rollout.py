@@ -13,18 +13,29 @@ TLS_FILES = (CA_FILE, "/etc/brume/tls/host.crt")
 
 
 class ActionModule(PlanAction):
-    """Takes `wave` or `service`, and `planned_digests` (what a dry run of the configuration would write)."""
+    """Takes `wave` or `service`, `stage`, `planned_digests` (what a dry run of the configuration would write).
+
+    `start_environment` holds, by unit, variables for its start.
+    """
 
     module = "unit_rollout"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the wave's units with their files, probes and order."""
         units = piece.renderer.units(piece.host, piece.services(args.get("wave", ""), args.get("service", "")))
-        if not units:
+        # Others' units are settled with the infrastructure, before anything could want their ports.
+        idle = piece.host.idle if args.get("wave") == "infrastructure" and not args.get("service") else ()
+        if not units and not idle:
             return None
+        environments = dict(args.get("start_environment") or {})
         return {
-            "units": [_unit(piece, one, units) for one in units],
+            "units": [
+                {**_unit(piece, one, units), "start_environment": environments.get(one.instance.unit) or {}}
+                for one in units
+            ]
+            + [{"name": name, "state": "idle"} for name in idle],
             "planned_digests": dict(args.get("planned_digests") or {}),
+            "stage": args.get("stage", ""),
         }
 
 
@@ -57,11 +68,17 @@ def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
         return {"command": ["/bin/true"]}  # a connection would start the API
     if one.component.kind == "wsgi" and listen is not None:
         return {"http": f"http://{bridge(listen.address)}:{listen.port}{probe or '/'}"}
+    frontend = piece.renderer.frontends.get(f"{one.instance.service}-{one.component.name}")
+    if frontend is not None and frontend.check:
+        # Well is what load balancers call so: a member that is in step with the others.
+        probe = {"http": f"http://{bridge(str(piece.host.addresses['management']))}:{frontend.check}/"}
     if not isinstance(probe, Mapping):
         return {}
     if "queue" in probe:
         file = next(path for path in one.files if path.endswith(".conf"))
-        return {"queue": {"name": probe["queue"], "config_file": file, "python": f"{one.revision}/bin/python"}}
+        # Its own queue, `<topic>.<server>` (oslo.messaging's targets): on the topic's, other hosts listen too.
+        name = f"{probe['queue']}.{piece.host.name}"
+        return {"queue": {"name": name, "config_file": file, "python": f"{one.revision}/bin/python"}}
     if "tcp" in probe and not isinstance(probe["tcp"], Mapping):
         host = listen.address if listen is not None else str(piece.host.addresses["management"])
         port = listen.port if listen is not None else probe["tcp"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +128,32 @@ def cache_age(now: float | None = None) -> float:
     except OSError:
         return float("inf")
     return (time.time() if now is None else now) - newest if names else float("inf")
+
+
+@contextlib.contextmanager
+def lists_read_aside(options: Sequence[str], lists: str = LISTS) -> Iterator[list[str]]:
+    """Read the package lists anew into a folder that goes with the block; yields apt-get's options that use it.
+
+    So a dry run knows what a run will find, and the host's own lists stay as they are. Raises AptError.
+    """
+    with tempfile.TemporaryDirectory(prefix="brume-lists-", dir="/var/tmp") as folder:
+        os.chmod(folder, 0o755)  # noqa: S103  # apt fetches as a user of its own
+        aside = f"{folder}/lists"
+        # With the times of its files apt asks only for what is newer.
+        ignored = shutil.ignore_patterns("partial", "lock")
+        if os.path.isdir(lists):
+            shutil.copytree(lists, aside, ignore=ignored)
+        os.makedirs(f"{aside}/partial", exist_ok=True)
+        words = ["-o", f"Dir::State::lists={aside}", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]
+        update([*options, *words])
+        yield words
+
+
+def update(options: Sequence[str]) -> None:
+    """Read the package lists. Raises AptError, also for a single index that could not be read."""
+    done = run(["apt-get", *options, "update"])
+    if done.code or list_problem(done):
+        raise failure("apt-get update", done)
 
 
 def policy_text(units: Iterable[str]) -> str:

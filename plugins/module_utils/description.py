@@ -18,6 +18,7 @@ GROUPS = ("control", "network", "compute", "block", "object", "loadbalancer", "d
 KINDS = ("wsgi", "daemon", "system")
 ON_CHANGE = ("restart", "reload", "none")
 HEALTH = ("http", "tcp", "queue", "command")
+ONLY = ("", "cluster", "vip")
 EXPOSURE_LIMIT, EXPOSURE_WORST = 6.0, 10.0
 """Above the first a unit needs a reason; the second is the end of the scale (systemd-analyze(1), security)."""
 
@@ -88,6 +89,17 @@ class Exposure:
 
 
 @dataclass(frozen=True)
+class Balance:
+    """How the load balancer hands a component's own protocol on: all connections to one member at a time.
+
+    `port` is the member's and the load balancer's, at `check` each member says by HTTP whether it can serve.
+    """
+
+    port: int
+    check: int
+
+
+@dataclass(frozen=True)
 class Component:
     """One process (or set of equal processes) of a service."""
 
@@ -99,6 +111,8 @@ class Component:
     port: int = 0
     public: bool = True
     websocket: bool = False
+    failover: bool = False
+    """Requests go to one host, and to another only while that one is lost, because it holds what they are about."""
     processes: int = 0
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -117,6 +131,10 @@ class Component:
     packages: tuple[str, ...] = ()
     timeout: int = 120
     exposure: Exposure | None = None
+    only: str = ""
+    """Where it runs at all: everywhere, with `cluster` in a group of several hosts, with `vip` for a shared address."""
+    balance: Balance | None = None
+    """For groups of several hosts."""
     data: str = ""
     """Folder whose content is the component's own and that nobody else may have filled."""
 
@@ -424,6 +442,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         port=reader.number("port", 0, 1, PORT_MAXIMUM),
         public=reader.take("public", bool, True),
         websocket=reader.take("websocket", bool, False),
+        failover=reader.take("failover", bool, False),
         processes=reader.number("processes", 0, 1),
         threads=reader.number("threads", 1, 1),
         environment={key: str(value) for key, value in reader.mapping("environment").items()},
@@ -441,6 +460,8 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         packages=reader.texts("packages"),
         timeout=reader.number("timeout", 120, 1),
         exposure=_exposure(problems, file, name, reader.take("exposure", Mapping, None)),
+        only=reader.choice("only", ONLY, ""),
+        balance=_balance(problems, file, name, reader.take("balance", Mapping, None)),
         data=reader.text("data"),
     )
     if kind == "wsgi" and (not result.app or not result.port):
@@ -449,6 +470,18 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         reader.problem("command", "is missing", "give the program's name in the environment's bin as a list")
     if result.data and not result.data.startswith("/"):
         reader.problem("data", f"`{result.data}` is no absolute path", "write the whole path")
+    reader.done()
+    return result
+
+
+def _balance(problems: list[Problem], file: str, component: str, data: Any) -> Balance | None:
+    if data is None:
+        return None
+    reader = _Reader(problems, file, f"components.{component}.balance", data)
+    result = Balance(reader.number("port", 0, 1, PORT_MAXIMUM), reader.number("check", 0, 1, PORT_MAXIMUM))
+    for key, value in (("port", result.port), ("check", result.check)):
+        if not value:
+            reader.problem(key, "is missing", "write the number of a TCP port")
     reader.done()
     return result
 
@@ -487,10 +520,13 @@ def _health(reader: _Reader) -> Any:
 
 
 def _ports(reader: _Reader) -> tuple[Any, ...]:
-    """Return the ports that a component opens itself: numbers, or mappings of `port` and `address`."""
+    """Return the ports that a component opens itself: numbers, or mappings of `port`, `address` and `only`."""
     result = []
     for entry in reader.take("ports", list, []):
-        number = entry.get("port") if isinstance(entry, Mapping) and set(entry) <= {"port", "address"} else entry
+        known = isinstance(entry, Mapping) and set(entry) <= {"port", "address", "only"}
+        number = entry.get("port") if known else entry
+        if known and entry.get("only", "") not in ONLY:
+            reader.problem("ports", f"`{entry}` has an unknown `only`", "use one of " + ", ".join(filter(None, ONLY)))
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= PORT_MAXIMUM:
             reader.problem("ports", f"`{entry}` is no port", "write a number, or {port: number, address: address}")
         else:

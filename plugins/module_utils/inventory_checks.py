@@ -40,6 +40,7 @@ CLOUD_VARIABLES = (
     "brume_release",
     "brume_services",
     "brume_networks",
+    "brume_external",
     "brume_region",
     "brume_cells",
     "brume_secret_generations",

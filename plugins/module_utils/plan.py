@@ -6,22 +6,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import netaddr
+from ansible_collections.brume.cloud.plugins.module_utils import external as external_parts
 from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks, nova_inventory
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
     PORT_MAXIMUM,
     WAVES,
+    Balance,
     Component,
     File,
     Named,
     Problem,
     Service,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.external import External
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema, check
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
@@ -39,6 +42,7 @@ VARIABLES = {
         Variable("brume_networks", "dict", {}),
         Variable("brume_addresses", "dict", {}),
         Variable("brume_interfaces", "dict", {}),
+        Variable("brume_external", "dict", {}),
         Variable("brume_config", "dict", {}),
         Variable("brume_region", "str", "RegionOne"),
         Variable("brume_cells", "list", ["cell1"]),
@@ -181,6 +185,8 @@ class Host:
     directories: tuple[FileEntry, ...]
     users: tuple[User, ...]
     ports: tuple[Port, ...]
+    idle: tuple[str, ...] = ()
+    """Units of packages that are here for their programs, such as HAProxy for Neutron's agents."""
     cell: str = ""
     """The cell of the host's compute service."""
 
@@ -214,6 +220,9 @@ class Frontend:
     websocket: bool
     health: str
     servers: tuple[Server, ...]
+    failover: bool = False
+    check: int = 0
+    """Where the servers speak a protocol of their own, the port at which they say by HTTP whether they can serve."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +278,7 @@ class Cloud:
     vhosts: tuple[Account, ...]
     logins: tuple[Login, ...]
     generations: Mapping[str, int] = field(default_factory=dict)
+    external: External = field(default_factory=External)
     flavors: tuple[Mapping[str, Any], ...] = ()
     """As M(brume.cloud.nova_scheduling) takes them; aggregates too, with the names of hosts in place of groups."""
     aggregates: tuple[Mapping[str, Any], ...] = ()
@@ -316,31 +326,37 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     def where(key: str, host: str = first_host) -> str:
         return _where(inventory.hosts[host], key)
 
+    external, mistakes = external_parts.read(first["brume_external"])
+    problems += _problems([*mistakes, *external_parts.group_mistakes(external, members)], where("brume_external"))
+    problems += _missing_infrastructure(inventory, members, external)
+    problems += _problems(external_parts.network_mistakes(external, first["brume_networks"]), where("brume_networks"))
     networks = _networks(first["brume_networks"], where("brume_networks"), members, problems)
     addresses = _addresses(inventory, names, resolved, networks, members, problems)
     _external_interfaces(inventory, resolved, networks, members, problems)
-    services = _services(first, where, sources, problems)
+    _user_space_tunnels(inventory, resolved, networks, members, problems)
+    services = _services(first, where, sources, external, problems)
     release = first["brume_release"]
     _locks(services, sources, release, where("brume_release"), problems)
     warnings = [*inventory.warnings, *_groups_warnings(inventory, names, members)]
+    warnings += _failover_warnings(services, members)
     warnings += _overrides(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
     secrets = inventory_checks.secret_names(services.values(), cells, names)
     problems += _problems(inventory_checks.generation_names(generations, secrets), where("brume_secret_generations"))
-    aggregates, mistakes = nova_inventory.expanded(
-        first.get("nova_aggregates") or (), inventory.groups, members["compute"]
-    )
-    problems += _problems(mistakes, where("nova_aggregates"))
-    cell_of = {name: resolved[name].get("nova_cell") or cells[0] for name in names}
-    for name in members["compute"]:
-        problems += _problems(nova_inventory.cell_mistakes(cell_of[name], cells), where("nova_cell", name))
+    problems += _problems(external_parts.generation_mistakes(external, generations), where("brume_secret_generations"))
+    problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
+    aggregates = _aggregates(first, inventory, members["compute"], where("nova_aggregates"), problems)
+    cell_of = _cells_of_hosts(resolved, cells, members["compute"], where, problems)
     if problems:
         raise PlanError(problems)
 
     balancers = members["loadbalancer"]
-    internal = _endpoint_host(networks["management"], addresses, balancers)
-    public = networks["api"].fqdn or _endpoint_host(networks["api"], addresses, balancers)
+    if external.loadbalancer is not None:
+        internal, public = external.loadbalancer.internal, external.loadbalancer.public
+    else:
+        internal = _endpoint_host(networks["management"], addresses, balancers)
+        public = networks["api"].fqdn or _endpoint_host(networks["api"], addresses, balancers)
     ordered = sorted(services.values(), key=lambda one: WAVES.index(one.wave))
     runs = {name: [group for group in GROUPS if name in members[group]] for name in names}
     frontends = _frontends(ordered, members, addresses, resolved, cells)
@@ -358,8 +374,8 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
         public_host=public,
         frontends=frontends,
         endpoints=tuple(_endpoints(ordered, internal, public)),
-        databases=tuple(_accounts(ordered, "database", cells, generations)),
-        vhosts=tuple(_accounts(ordered, "messaging", cells, generations)),
+        databases=tuple(_accounts(ordered, "database", cells, generations, external.database)),
+        vhosts=tuple(_accounts(ordered, "messaging", cells, generations, external.messaging)),
         logins=tuple(
             Login(
                 account_name(one.name, generation_of(generations, f"{one.name}/keystone")),
@@ -372,8 +388,9 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
             if one.auth
         ),
         generations=generations,
+        external=external,
         flavors=tuple(first.get("nova_flavors") or ()),
-        aggregates=tuple(aggregates),
+        aggregates=aggregates,
     )
     shared = _Shared(ordered, cloud, members, addresses, sources)
     hosts = {
@@ -407,6 +424,17 @@ def _groups_warnings(inventory: Inventory, names: list[str], members: Mapping[st
         shown = ", ".join(unplanned[:5]) + (f" and {len(unplanned) - 5} more" if unplanned[5:] else "")
         warnings.append(f"inventory: in no group of Brume, so nothing is deployed there: {shown}")
     return [one for one in warnings if one]
+
+
+def _failover_warnings(services: Mapping[str, Service], members: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return which services lose something with the first of their hosts."""
+    return [
+        f"{one.name}: {component.name} keeps its data on {members[component.groups[0]][0]} alone, and the other hosts "
+        "answer without it while that one is lost"
+        for one in services.values()
+        for component in one.components.values()
+        if component.failover and len(members[component.groups[0]]) > 1
+    ]
 
 
 def _one_value(
@@ -460,16 +488,55 @@ def _members(inventory: Inventory, problems: list[Problem]) -> dict[str, tuple[s
     members = {}
     for group in GROUPS:
         members[group] = inventory.groups.get(group, ())
-        needed = group not in ("block", "object")
-        if needed and not members[group]:
-            inside = (
-                f"`{group}: {{children: {{control: {{}}}}}}`"
-                if group not in ("control", "network", "compute")
-                else (f"`{group}: {{hosts: {{...}}}}`")
+        if group in ("control", "network", "compute") and not members[group]:
+            problems.append(
+                Problem(
+                    "inventory", f"the group `{group}` {_state(inventory, group)}", f"add `{group}: {{hosts: {{...}}}}`"
+                )
             )
-            state = "has no host" if group in inventory.groups else "is missing"
-            problems.append(Problem("inventory", f"the group `{group}` {state}", f"add {inside}"))
     return members
+
+
+def _user_space_tunnels(
+    inventory: Inventory,
+    resolved: Mapping[str, Mapping[str, Any]],
+    networks: Mapping[str, Network],
+    members: Mapping[str, tuple[str, ...]],
+    problems: list[Problem],
+) -> None:
+    """Note hosts whose user-space switch would need the interface of management for tunnels to other hosts."""
+    hosts = dict.fromkeys((*members["network"], *members["compute"]))
+    if len(hosts) == 1 or not {"tunnel", "management"} <= set(networks):
+        return
+    found: dict[str, Problem] = {}
+    for host in hosts:
+        own = resolved[host]["brume_interfaces"]
+        tunnel, management = (own.get(role, networks[role].interface) for role in ("tunnel", "management"))
+        if resolved[host].get("openvswitch_datapath_type") == "netdev" and tunnel == management:
+            place = _where(inventory.hosts[host], "openvswitch_datapath_type")
+            message = f"is netdev, and {tunnel} of {host} carries tunnels and management"
+            remedy = "give the network `tunnel` an interface of its own, which becomes a port of the switch"
+            found.setdefault(place, Problem(place, message, remedy))
+    problems.extend(found.values())
+
+
+def _state(inventory: Inventory, group: str) -> str:
+    return "has no host" if group in inventory.groups else "is missing"
+
+
+def _missing_infrastructure(
+    inventory: Inventory, members: Mapping[str, tuple[str, ...]], external: External
+) -> list[Problem]:
+    """Return the groups of infrastructure that have no hosts, without anything external in their place."""
+    return [
+        Problem(
+            "inventory",
+            f"the group `{group}` {_state(inventory, group)}",
+            f"add `{group}: {{children: {{control: {{}}}}}}`, or name another's in brume_external.{group}",
+        )
+        for group in external_parts.KEYS
+        if not members[group] and group not in external.groups()
+    ]
 
 
 def _variables(
@@ -744,10 +811,17 @@ def _addresses(
     return result
 
 
-def _services(first: Mapping[str, Any], where: Any, sources: Sources, problems: list[Problem]) -> dict[str, Service]:
-    """Return the services of the cloud: infrastructure always, others by brume_services."""
-    chosen = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
-    available = sorted(set(sources.services) - set(chosen))
+def _services(
+    first: Mapping[str, Any], where: Any, sources: Sources, external: External, problems: list[Problem]
+) -> dict[str, Service]:
+    """Return the services of the cloud: infrastructure unless it is external, others by brume_services."""
+    infrastructure = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
+    available = sorted(set(sources.services) - set(infrastructure))
+    chosen = {
+        name: one
+        for name, one in infrastructure.items()
+        if not one.components or not _groups(one) <= set(external.groups())
+    }
     for name in first["brume_services"]:
         if name in sources.unread:
             continue  # sources.problems says why
@@ -775,6 +849,10 @@ def _services(first: Mapping[str, Any], where: Any, sources: Sources, problems: 
                 )
     _clashes(chosen, tuple(first["brume_cells"]), where("brume_cells"), problems)
     return chosen
+
+
+def _groups(service: Service) -> set[str]:
+    return {group for component in service.components.values() for group in component.groups}
 
 
 def _clashes(
@@ -810,6 +888,38 @@ def _all_ports(component: Component, cells: int) -> list[int]:
     for port in range(component.port, component.port + (cells if component.each else 1)) if component.port else ():
         found |= {port, *(() if component.kind == "system" else (port + BACKEND_OFFSET,))}
     return sorted(found)
+
+
+def _aggregates(
+    first: Mapping[str, Any], inventory: Inventory, compute: tuple[str, ...], where: str, problems: list[Problem]
+) -> tuple[Mapping[str, Any], ...]:
+    """Return the host aggregates with the names of their hosts."""
+    found, mistakes = nova_inventory.expanded(first.get("nova_aggregates") or (), inventory.groups, compute)
+    problems += _problems(mistakes, where)
+    return tuple(found)
+
+
+def _unknown_accounts(
+    external: External, services: Iterable[Service], cells: tuple[str, ...]
+) -> list[inventory_checks.Mistake]:
+    """Return the accounts of external servers that are for no database or vhost of the cloud."""
+    databases = [name for one in services for name in expand(one.databases, cells)]
+    vhosts = [name for one in services for name in expand(one.vhosts, cells)]
+    return external_parts.unknown_accounts(external, databases, vhosts)
+
+
+def _cells_of_hosts(
+    resolved: Mapping[str, Mapping[str, Any]],
+    cells: tuple[str, ...],
+    compute: tuple[str, ...],
+    where: Callable[[str, str], str],
+    problems: list[Problem],
+) -> dict[str, str]:
+    """Return the cell of each host's compute service; of hosts without one it does not matter."""
+    found = {name: variables.get("nova_cell") or cells[0] for name, variables in resolved.items()}
+    for name in compute:
+        problems += _problems(nova_inventory.cell_mistakes(found[name], cells), where("nova_cell", name))
+    return found
 
 
 def _locks(
@@ -936,15 +1046,8 @@ def _endpoint_host(
     return str(network.vip if network.vip is not None else addresses[balancers[0]][role])
 
 
-def _listen_address(
-    component: Component,
-    members: Mapping[str, tuple[str, ...]],
-    addresses: Mapping[str, Mapping[str, netaddr.IPAddress]],
-    host: str,
-) -> str:
-    """Return where a process behind the load balancer listens: loopback if that is on its own host alone."""
-    runs = {name for group in component.groups for name in members[group]}
-    return "127.0.0.1" if runs == set(members["loadbalancer"]) == {host} else str(addresses[host]["management"])
+LOOPBACK = "127.0.0.1"
+"""Where a process behind the load balancer listens: the way there from other hosts is the HAProxy of its own host."""
 
 
 def _frontends(
@@ -957,20 +1060,23 @@ def _frontends(
     result = []
     for one in services:
         for component in one.components.values():
+            hosts = list(dict.fromkeys(host for group in component.groups for host in members.get(group, ())))
+            if component.balance is not None and len(hosts) > 1:
+                result.append(_balanced(one, component, component.balance, hosts, addresses))
             if not component.port or component.kind == "system":
                 continue
-            hosts = list(dict.fromkeys(host for group in component.groups for host in members[group]))
             result += [
                 Frontend(
                     name=frontend_name(one.name, component.name, cell, cells),
                     port=component.port + place,
                     public=component.public,
                     websocket=component.websocket,
+                    failover=component.failover,
                     health=component.health if isinstance(component.health, str) else "",
                     servers=tuple(
                         Server(
                             host,
-                            _listen_address(component, members, addresses, host),
+                            str(addresses[host]["management"]),
                             component.port + place + BACKEND_OFFSET,
                             _capacity(one, component, resolved[host]),
                         )
@@ -980,6 +1086,25 @@ def _frontends(
                 for place, cell in enumerate(cells if component.each else ("",))
             ]
     return tuple(result)
+
+
+def _balanced(
+    service: Service,
+    component: Component,
+    balance: Balance,
+    hosts: list[str],
+    addresses: Mapping[str, Mapping[str, netaddr.IPAddress]],
+) -> Frontend:
+    """Return the frontend of a component that speaks a protocol of its own."""
+    return Frontend(
+        name=f"{service.name}-{component.name}",
+        port=balance.port,
+        public=False,
+        websocket=False,
+        health="",
+        servers=tuple(Server(host, str(addresses[host]["management"]), balance.port) for host in hosts),
+        check=balance.check,
+    )
 
 
 def frontend_name(service: str, component: str, cell: str, cells: tuple[str, ...]) -> str:
@@ -1014,12 +1139,20 @@ def expand(named: tuple[Named, ...], cells: tuple[str, ...]) -> list[str]:
 
 
 def _accounts(
-    services: list[Service], purpose: str, cells: tuple[str, ...], generations: Mapping[str, int]
+    services: Iterable[Service],
+    purpose: str,
+    cells: tuple[str, ...],
+    generations: Mapping[str, int],
+    external: external_parts.Server | None,
 ) -> list[Account]:
+    """Return databases or vhosts with their accounts; those of an external server are the operator's."""
     result = []
     for one in services:
         for name in expand(one.databases if purpose == "database" else one.vhosts, cells):
             secret = f"{one.name}/{purpose}/{name}"
+            if external is not None:
+                result.append(Account(name, one.name, external.accounts.get(name, name), secret))
+                continue
             number = generation_of(generations, secret)
             former = former_names(name, number)
             result.append(Account(name, one.name, account_name(name, number), secret, former))
@@ -1066,9 +1199,7 @@ def _host(
     renamed = shared.sources.packages.get(variables["brume_operating_system"], {})
     for one in shared.services:
         here = {
-            component.name: component
-            for component in one.components.values()
-            if "all" in component.groups or set(component.groups) & set(groups)
+            component.name: component for component in one.components.values() if _runs(component, groups, shared.cloud)
         }
         if not here:
             continue
@@ -1077,7 +1208,7 @@ def _host(
             found = _instances(one, component, variables, shared, name)
             instances += found
             packages.update(dict.fromkeys(package for key in component.packages for package in _real(renamed, key)))
-            ports += _ports(component, found, addresses)
+            ports += _ports(component, found, addresses, shared.cloud)
             _user(users, component.user or (one.name if python else ""), one, component)
         if python:
             digest = shared.sources.locks[one.name][shared.cloud.release]
@@ -1099,6 +1230,10 @@ def _host(
                 files += _files(one, file, shared.cloud.cells)
     if "loadbalancer" in groups:
         ports += _frontend_ports(shared.cloud, addresses, networks)
+    ports += [
+        Port(str(addresses["management"]), server.port, "haproxy.service")
+        for _one, server in receivers(shared.cloud, name)
+    ]
     return Host(
         name=name,
         groups=tuple(groups),
@@ -1116,7 +1251,38 @@ def _host(
         users=tuple(users.values()),
         ports=tuple(ports),
         cell=cell,
+        idle=_idle(shared.services, packages, instances, renamed),
     )
+
+
+def _idle(
+    services: list[Service], packages: Iterable[str], instances: list[Instance], renamed: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the units that packages of a host bring although no component of it runs here; the first brings a unit."""
+    installed, planned = set(packages), {one.unit for one in instances}
+    return tuple(
+        component.unit
+        for one in services
+        for component in one.components.values()
+        if component.kind == "system"
+        and component.packages
+        and set(_real(renamed, component.packages[0])) <= installed
+        and component.unit not in planned
+    )
+
+
+def _runs(component: Component, groups: list[str], cloud: Cloud) -> bool:
+    """Return whether a host in these groups runs a component."""
+    if not _wanted(component.only, component, cloud):
+        return False
+    return "all" in component.groups or bool(set(component.groups) & set(groups))
+
+
+def _wanted(only: str, component: Component, cloud: Cloud) -> bool:
+    """Return whether a cloud is of the kind that something of a component is only for."""
+    if only == "vip":
+        return any(one.vip is not None for one in cloud.networks.values())
+    return only != "cluster" or any(len(cloud.members[group]) > 1 for group in component.groups)
 
 
 def _real(renamed: Mapping[str, Any], key: str) -> list[str]:
@@ -1140,27 +1306,31 @@ def _instances(
         return [Instance(service.name, component.name, "", component.unit, None, 1)]
     cells = shared.cloud.cells if component.each else ("",)
     base = f"{service.name}-{component.name}"
-    address = _listen_address(component, shared.members, shared.addresses, host) if component.port else ""
     return [
         Instance(
             service.name,
             component.name,
             cell,
             f"{base}-{cell}.service" if cell else f"{base}.service",
-            Listen(address, component.port + place + BACKEND_OFFSET) if component.port else None,
+            Listen(LOOPBACK, component.port + place + BACKEND_OFFSET) if component.port else None,
             count,
         )
         for place, cell in enumerate(cells)
     ]
 
 
-def _ports(component: Component, instances: list[Instance], addresses: Mapping[str, netaddr.IPAddress]) -> list[Port]:
+def _ports(
+    component: Component, instances: list[Instance], addresses: Mapping[str, netaddr.IPAddress], cloud: Cloud
+) -> list[Port]:
     result = []
     for instance in instances:
         if instance.listen is not None:
             result.append(Port(instance.listen.address, instance.listen.port, instance.unit))
         for entry in component.ports:
-            number, place = (entry, "") if isinstance(entry, int) else (entry["port"], entry.get("address", ""))
+            said: Mapping[str, Any] = {"port": entry} if isinstance(entry, int) else entry
+            if not _wanted(said.get("only", ""), component, cloud):
+                continue
+            number, place = said["port"], said.get("address", "")
             result.append(Port(place or str(addresses["management"]), number, instance.unit))
     return result
 
@@ -1172,6 +1342,19 @@ def _frontend_ports(
         Port(address, frontend.port, "haproxy.service")
         for frontend in cloud.frontends
         for address in binds(frontend, addresses, networks)
+    ]
+
+
+def receivers(cloud: Cloud, host: str) -> list[tuple[Frontend, Server]]:
+    """Return the API processes of a host to which load balancers on other hosts hand requests on, over TLS."""
+    balancers = [name for name, _address in cloud.members["loadbalancer"]]
+    if balancers == [host]:
+        return []
+    return [
+        (frontend, server)
+        for frontend in cloud.frontends
+        for server in frontend.servers
+        if server.name == host and not frontend.check
     ]
 
 

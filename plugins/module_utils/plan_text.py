@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import netaddr
-from ansible_collections.brume.cloud.plugins.module_utils.plan import Host, Plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Cloud, Host, Plan, bridge
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
 
@@ -23,13 +23,34 @@ def summary(plan: Plan) -> list[str]:
     lines += ["", "Message vhosts"] + [f"  {one.name:<14} account {one.account}" for one in cloud.vhosts]
     lines += ["", "Keystone users"]
     lines += [f"  {one.name:<14} roles {', '.join(one.roles)} in project service" for one in cloud.logins]
+    lines += _external(cloud)
     for host in plan.hosts.values():
         lines += ["", f"Host {host.name} ({', '.join(host.groups)})"]
         lines += [f"  addresses  {', '.join(f'{role} {address}' for role, address in host.addresses.items())}"]
         lines += [f"  services   {', '.join(dict.fromkeys(one.service for one in host.instances))}"]
         lines += [f"  packages   {', '.join(host.packages)}"]
         lines += ["  units"] + [f"    {one.unit}" for one in host.instances]
+        lines += [f"  idle       {', '.join(host.idle)}"] if host.idle else []
         lines += ["  ports"] + [f"    {one.address}:{one.port}  {one.unit}" for one in host.ports]
+    return lines
+
+
+def _external(cloud: Cloud) -> list[str]:
+    """Return where external infrastructure is, and what an external load balancer has to forward."""
+    external = cloud.external
+    lines = ["", "External infrastructure"] if external.groups() else []
+    for group, server in (("database", external.database), ("messaging", external.messaging)):
+        if server is not None:
+            places = ", ".join(f"{bridge(host)}:{server.port}" for host in server.hosts)
+            lines.append(f"  {group:<14} {places}  authorities {server.ca_file}")
+    if external.loadbalancer is not None:
+        one = external.loadbalancer
+        lines.append(f"  loadbalancer   internal {one.internal}, public {one.public}  authorities {one.ca_file}")
+        for frontend in cloud.frontends:
+            servers = ", ".join(f"{server.name} {bridge(server.host)}:{server.port}" for server in frontend.servers)
+            role = "public" if frontend.public else "internal"
+            health = f"  health {frontend.health}" if frontend.health else ""
+            lines.append(f"    {frontend.port:<5} {role:<8} {frontend.name}: {servers}{health}")
     return lines
 
 
@@ -65,10 +86,8 @@ def data(plan: Plan, renderer: Renderer) -> dict[str, Any]:
 
 
 def _host(host: Host, renderer: Renderer) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        key: _plain(getattr(host, key))
-        for key in ("groups", "addresses", "interfaces", "packages", "environments", "directories", "users", "ports")
-    }
+    keys = ("groups", "addresses", "interfaces", "packages", "environments", "directories", "users", "ports", "idle")
+    result: dict[str, Any] = {key: _plain(getattr(host, key)) for key in keys}
     services = list(dict.fromkeys(one.service for one in host.instances))
     result["files"] = [_plain(one.entry) for one in renderer.files(host, services)]
     result["units"] = [

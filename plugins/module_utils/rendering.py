@@ -17,6 +17,7 @@ import jinja2
 from ansible_collections.brume.cloud.plugins.module_utils import option_schema
 from ansible_collections.brume.cloud.plugins.module_utils.description import Component, File, Problem, Service
 from ansible_collections.brume.cloud.plugins.module_utils.plan import (
+    Cloud,
     FileEntry,
     Host,
     Instance,
@@ -27,6 +28,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     binds,
     bridge,
     frontend_name,
+    receivers,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.service_units import (
@@ -99,6 +101,8 @@ class Renderer:
             "region": cloud.region,
             "cells": list(cloud.cells),
             "ca_file": CA_FILE,
+            "endpoint_ca_file": endpoint_ca_file(cloud),
+            "messaging_ca_file": cloud.external.messaging.ca_file if cloud.external.messaging else CA_FILE,
             "secret": self.secret,
             "bridge": bridge,
             "endpoint_host_internal": bridge(cloud.internal_host),
@@ -111,7 +115,14 @@ class Renderer:
             "memcached_servers": [
                 f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]
             ],
-            "group": lambda name: [{"name": host, "address": address} for host, address in cloud.members[name]],
+            # Made once: every host asks for groups that may be large.
+            "group": {name: self._group(name) for name in cloud.members}.__getitem__,
+            # A network that falls back to another one is the same network.
+            "vip_networks": [
+                role
+                for role, network in cloud.networks.items()
+                if role in ("management", "api") and network.vip is not None and network.name == role
+            ],
             "all_hosts": [
                 {"name": name, "address": str(host.addresses["management"])} for name, host in self.plan.hosts.items()
             ],
@@ -128,6 +139,16 @@ class Renderer:
                 for role, network in cloud.networks.items()
             },
         }
+
+    def _group(self, name: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": host,
+                "address": address,
+                "addresses": {role: str(one) for role, one in self.plan.hosts[host].addresses.items()},
+            }
+            for host, address in self.plan.cloud.members[name]
+        ]
 
     def _url(self, service: str, interface: str) -> str:
         try:
@@ -146,20 +167,28 @@ class Renderer:
         """Return where a database is reached, as SQLAlchemy writes it, with its account's password."""
         one = self.databases[name]
         cloud = self.plan.cloud
+        external = cloud.external.database
         hosts = cloud.members["database"]
-        address = hosts[0][1] if len(hosts) == 1 else cloud.internal_host
+        if external is not None:
+            address, port, authority = external.hosts[0], external.port, external.ca_file
+        else:
+            address, port, authority = hosts[0][1] if len(hosts) == 1 else cloud.internal_host, 3306, CA_FILE
         # SQLAlchemy's own names: with PyMySQL's ssl_verify_identity beside it, ssl_ca is lost and nothing is verified.
         return (
-            f"mysql+pymysql://{one.account}:{self.secret(one.secret)}@{bridge(address)}:3306/{name}"
-            f"?charset=utf8mb4&ssl_ca={CA_FILE}&ssl_check_hostname=true"
+            f"mysql+pymysql://{one.account}:{self.secret(one.secret)}@{bridge(address)}:{port}/{name}"
+            f"?charset=utf8mb4&ssl_ca={authority}&ssl_check_hostname=true"
         )
 
     def transport_url(self, name: str) -> str:
         """Return where a vhost is reached, as oslo.messaging writes it, with its account's password."""
         one = self.vhosts[name]
         login = f"{one.account}:{self.secret(one.secret)}"
-        hosts = ",".join(f"{login}@{bridge(address)}:5671" for _host, address in self.plan.cloud.members["messaging"])
-        return f"rabbit://{hosts}/{name}"
+        external = self.plan.cloud.external.messaging
+        if external is not None:
+            places = [f"{bridge(host)}:{external.port}" for host in external.hosts]
+        else:
+            places = [f"{bridge(address)}:5671" for _host, address in self.plan.cloud.members["messaging"]]
+        return f"rabbit://{','.join(f'{login}@{place}' for place in places)}/{name}"
 
     def names(self, host: Host, service: Service, cell: str = "") -> dict[str, Any]:
         """Return the names that settings and templates of a service may use on a host."""
@@ -188,14 +217,19 @@ class Renderer:
                 {
                     "name": one.name,
                     "port": one.port,
-                    "mode": "http",
                     "binds": binds(one, host.addresses, self.plan.cloud.networks),
                     "servers": [dataclasses.asdict(server) for server in one.servers],
                     "health": one.health or None,
                     "public": one.public,
                     "websocket": one.websocket,
+                    "check": one.check,
+                    "failover": one.failover,
                 }
                 for one in (self.plan.cloud.frontends if "loadbalancer" in host.groups else ())
+            ],
+            "receivers": [
+                {**dataclasses.asdict(server), "name": frontend.name, "websocket": frontend.websocket}
+                for frontend, server in receivers(self.plan.cloud, host.name)
             ],
         }
 
@@ -212,7 +246,7 @@ class Renderer:
             "project_name": "service",
             "project_domain_name": "Default",
             "region_name": cloud.region,
-            "cafile": CA_FILE,
+            "cafile": endpoint_ca_file(cloud),
         }
         if section == "service_user":
             del options["region_name"]  # it only makes tokens, so it chooses no endpoint
@@ -265,6 +299,8 @@ class Renderer:
     def _resolve(self, value: Any, names: Mapping[str, Any], place: str) -> Any:
         if isinstance(value, list):
             return [self._resolve(item, names, place) for item in value]
+        if isinstance(value, Mapping):
+            return {key: self._resolve(item, names, place) for key, item in value.items()}
         if not isinstance(value, str) or "{" not in value:
             return value
         return self._text(value, names, place)
@@ -338,6 +374,11 @@ class Renderer:
                 result.append(UnitEntry(socket, component, socket_text(service, component, instance), (), ""))
             result.append(UnitEntry(instance, component, content, tuple(paths), environment))
         return result
+
+
+def endpoint_ca_file(cloud: Cloud) -> str:
+    """Return the file of authorities by which hosts verify endpoints."""
+    return cloud.external.loadbalancer.ca_file if cloud.external.loadbalancer else CA_FILE
 
 
 def socket_of(unit: str) -> str:

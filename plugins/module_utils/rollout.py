@@ -56,6 +56,7 @@ class Unit:
     content: str | None = None
     dropin: str | None = None
     absent: bool = False
+    idle: bool = False
     files: tuple[str, ...] = ()
     reload_files: tuple[str, ...] = ()
     revision: str = ""
@@ -64,6 +65,7 @@ class Unit:
     after: tuple[str, ...] = ()
     health: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 120.0
+    start_environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def texts(self) -> dict[str, str | None]:
@@ -116,7 +118,8 @@ class Step:
         """Return what a person is told; the same in check mode and in a run."""
         name = self.unit.name
         lines = [f"write {path}" for path in self.write]
-        lines += [f"remove {name}"] if self.remove else []
+        if self.remove:
+            lines.append(f"stop and disable {name} (nothing here plans it)" if self.unit.idle else f"remove {name}")
         lines += [f"enable {name}"] if self.enable else []
         lines += [f"disable {name}"] if self.disable else []
         lines += [f"{self.verb} {name} ({self.reason})"] if self.verb else []
@@ -143,6 +146,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
             content=item.get("content"),
             dropin=item.get("dropin"),
             absent=item.get("state", "present") == "absent",
+            idle=item.get("state", "present") == "idle",
             files=tuple(item.get("files") or ()),
             reload_files=tuple(item.get("reload_files") or ()),
             revision=str(item.get("revision") or ""),
@@ -151,6 +155,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
             after=tuple(item.get("after") or ()),
             health=dict(item.get("health") or {}),
             timeout=float(item.get("timeout") or 120),
+            start_environment=dict(item.get("start_environment") or {}),
         )
         for item in items
     ]
@@ -212,6 +217,7 @@ def decide(
     digests: tuple[str, str],
     *,
     changed_files: Iterable[str] = (),
+    simulated: bool = False,
 ) -> Step:
     """Return what a unit needs.
 
@@ -219,10 +225,12 @@ def decide(
     record, in check mode as the run would leave them.
     """
     write = tuple(path for path, text in unit.texts.items() if text is not None and texts.get(path) != text)
-    if unit.absent:
+    if unit.absent or unit.idle:
         present = any(texts.get(path) is not None for path in unit.texts)
         enabled = state.file_state in ("enabled", "enabled-runtime")
-        gone = not (present or state.active in ("active", "reloading", "activating") or enabled or record)
+        # Its package, which a run has installed by now, enables it.
+        comes = unit.idle and simulated and state.load == "not-found"
+        gone = not (present or state.active in ("active", "reloading", "activating") or enabled or record or comes)
         return Step(unit, remove=not gone)
     whole, start = digests
     # A package that is not there yet enables its own units when it comes (deb-systemd-helper(1p)).
@@ -237,6 +245,7 @@ def decide(
     if not state.is_active:
         verb = "start" if state.active == "inactive" else "restart"
         reason = "has failed" if state.active == "failed" else "does not run"
+        reason += f"; with {', '.join(unit.start_environment)}" if unit.start_environment else ""
     elif differs and unit.on_change != "none":
         verb = "restart"
         if not record:
@@ -250,6 +259,19 @@ def decide(
     return Step(
         unit, verb=verb, reason=reason, enable=enable, disable=disable, write=write, record=differs, digest=whole
     )
+
+
+def of_stage(steps: Sequence[Step], states: Mapping[str, State], stage: str, *, simulated: bool) -> list[Step]:
+    """Return the steps of a stage: `start` for what does not run, `change` for the rest, empty for both.
+
+    After a start nothing is left that does not run, but for what has failed meanwhile; a dry run has started nothing
+    and would tell of it twice.
+    """
+    if stage == "start":
+        return [step for step in steps if not states[step.unit.name].is_active]
+    if stage == "change" and simulated:
+        return [step for step in steps if states[step.unit.name].is_active]
+    return list(steps)
 
 
 def is_socket(name: str) -> bool:
@@ -617,10 +639,16 @@ def _start(step: Step, before: State, systemd: Systemd, watch: Watch) -> str:
     """Run a unit's verb and wait until it is well. Return an empty text, or why it is not."""
     unit = step.unit
     deadline = time.monotonic() + unit.timeout
+    variables = unit.start_environment if step.verb != "reload" else {}
     try:
+        if variables:
+            systemd.run("set-environment", *(f"{key}={value}" for key, value in variables.items()))
         done = systemd.run(step.verb, "--", unit.name, timeout=unit.timeout)
     except subprocess.TimeoutExpired:
         return f"its {step.verb} did not end within {unit.timeout:.0f} s"
+    finally:
+        if variables:
+            systemd.run("unset-environment", *variables)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "journalctl" not in line and line.strip()]
         return f"systemctl {step.verb}: {' '.join(lines) or f'exit code {done.returncode}'}"

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks, inventory_data, plan, sources
+from ansible_collections.brume.cloud.plugins.module_utils import (
+    external,
+    inventory_checks,
+    inventory_data,
+    plan,
+    sources,
+)
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, Vault, parse_master_key
 
@@ -117,6 +123,9 @@ def secret_problems(variables: Mapping[str, Any], found: plan.Plan | None) -> li
         parse_master_key(variables.get("brume_master_key"))
     except SecretError as error:
         problems.append(error.problem)
+    if found is not None:
+        said = variables.get("brume_secrets") or {}
+        problems += external.missing_secrets(found.cloud.external, found.cloud.databases, found.cloud.vhosts, said)
     if found is not None and variables.get("brume_secrets"):
         services = [sources.load().services[name] for name in found.cloud.services]
         names = inventory_checks.secret_names(services, found.cloud.cells, found.hosts)

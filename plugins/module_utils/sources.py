@@ -250,7 +250,7 @@ def load(root: Path = COLLECTION) -> Sources:
         for path in sorted(role.glob("tasks/*.yml")):
             if path.stem != "main":
                 hooks.setdefault(path.stem, []).append(role.name)
-        for path in sorted(role.glob("templates/*.j2")):
+        for path in sorted(role.glob("templates/*")):
             templates[f"{role.name}/{path.name}"] = reader.text(path) or ""
     for one in services.values():
         problems += missing_parts(one, settings, templates)

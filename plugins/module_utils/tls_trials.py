@@ -38,7 +38,7 @@ def endpoints(cloud: Cloud) -> dict[str, dict[str, Any]]:
         f"{one.name}-{role}": {"host": host, "port": one.port, "protocol": "http"}
         for one in cloud.frontends
         for role, host in (("internal", cloud.internal_host), ("public", cloud.public_host))
-        if role == "internal" or one.public
+        if (role == "internal" or one.public) and cloud.external.loadbalancer is None
     }
     for group, port, protocol in (("database", 3306, "mysql"), ("messaging", 5671, "amqp")):
         for name, address in cloud.members[group]:

@@ -36,7 +36,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Reports what apt would do with the package lists that the host has; only names when it has none.
+    description: Lists that are too old are read anew into a folder that is removed again, so that versions are right.
   diff_mode: {support: full, description: Packages before and after.}
 author: [Brume contributors]
 """
@@ -61,6 +61,7 @@ updated:
   returned: success
 """
 
+import contextlib
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -82,15 +83,13 @@ def names(words: list[str]) -> str:
     return ", ".join(words[:6]) + (f" and {len(words) - 6} more" if words[6:] else "")
 
 
-def predict(install: list[str], remove: list[str], options: list[str], certain: bool) -> list[str]:
-    """Return what apt would do. Raises AptError when it could not do it and the package lists are `certain`."""
+def predict(install: list[str], remove: list[str], options: list[str]) -> list[str]:
+    """Return what apt would do. Raises AptError when it could not do it."""
     wanted = [*install, *(f"{name}-" for name in remove)]
     done = apt.run(["apt-get", *options, "-s", "--no-install-recommends", "install", *wanted])
-    if done.code == 0:
-        return apt.parse_simulation(done.output)
-    if certain:
+    if done.code:
         raise apt.failure(f"apt-get install of {names(wanted)}", done)
-    return [f"install package {name}" for name in install] + [f"remove package {name}" for name in remove]
+    return apt.parse_simulation(done.output)
 
 
 def change(params: dict[str, Any], install: list[str], remove: list[str], check_mode: bool) -> tuple[bool, list[str]]:
@@ -99,7 +98,9 @@ def change(params: dict[str, Any], install: list[str], remove: list[str], check_
     updated, actions = False, []
     stale = bool(install) and apt.cache_age() > params["cache_seconds"]
     if check_mode:
-        actions = predict(install, remove, options, certain=not stale)
+        lists: contextlib.AbstractContextManager[list[str]] = contextlib.nullcontext([])
+        with apt.lists_read_aside(options) if stale else lists as aside:
+            actions = predict(install, remove, [*options, *aside])
     else:
         with apt.held_back(params["hold_units"]):
             if apt.interrupted():
@@ -108,11 +109,9 @@ def change(params: dict[str, Any], install: list[str], remove: list[str], check_
                     raise apt.failure("dpkg --configure -a, to finish an interrupted transaction,", done)
                 actions.append("finish the interrupted transaction")
             if stale:
-                done = apt.run(["apt-get", *options, "update"])
-                if done.code or apt.list_problem(done):
-                    raise apt.failure("apt-get update", done)
+                apt.update(options)
                 updated = True
-            actions += predict(install, remove, options, certain=True)
+            actions += predict(install, remove, options)
             wanted = [*install, *(f"{name}-" for name in remove)]
             done = apt.run(["apt-get", *options, "--no-install-recommends", "install", *wanted])
             if done.code:

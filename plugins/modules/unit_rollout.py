@@ -29,9 +29,11 @@ options:
         description: Text of C(brume.conf) in the unit's drop-in directory, for a unit that a package brings.
         type: str
       state:
-        description: V(absent) stops, disables and removes the unit, its drop-in and its record.
+        description:
+          - V(absent) stops, disables and removes the unit, its drop-in and its record.
+          - V(idle) stops and disables a unit whose package is there for something else.
         type: str
-        choices: [present, absent]
+        choices: [present, absent, idle]
         default: present
       files: {description: Absolute paths of the files the unit reads., type: list, elements: str, default: []}
       reload_files:
@@ -61,6 +63,17 @@ options:
         type: dict
         default: {}
       timeout: {description: Seconds from the start until it must be well., type: float, default: 120}
+      start_environment:
+        description: Variables of systemd's own environment while the unit starts, and only then (systemctl(1)).
+        type: dict
+        default: {}
+  stage:
+    description:
+      - V(start) touches only what does not run, V(change) comes after it, for what runs on something old. With neither,
+        both are done.
+    type: str
+    choices: ['', start, change]
+    default: ''
   planned_digests:
     description:
       - In check mode, what M(brume.cloud.configuration_files) returned under the same name - contents that a run would
@@ -101,6 +114,11 @@ units:
     healthy: {description: Whether it is well., type: bool}
     message: {description: Why it is not well., type: str}
     journal: {description: Its last 20 lines in the journal if it is not well., type: list, elements: str}
+replaced:
+  description: The units that ran and were restarted or reloaded, or would be.
+  type: list
+  elements: str
+  returned: success
 actions:
   description: One sentence for each change, the same in check mode and in a run.
   type: list
@@ -127,7 +145,7 @@ SPEC: dict[str, Any] = {
             "name": {"type": "str", "required": True},
             "content": {"type": "str"},
             "dropin": {"type": "str"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "idle"], "default": "present"},
             "files": {"type": "list", "elements": "str", "default": []},
             "reload_files": {"type": "list", "elements": "str", "default": []},
             "revision": {"type": "str", "default": ""},
@@ -136,9 +154,11 @@ SPEC: dict[str, Any] = {
             "after": {"type": "list", "elements": "str", "default": []},
             "health": {"type": "dict", "default": {}},
             "timeout": {"type": "float", "default": 120},
+            "start_environment": {"type": "dict", "default": {}},
         },
     },
     "planned_digests": {"type": "dict", "default": {}},
+    "stage": {"type": "str", "choices": ["", "start", "change"], "default": ""},
 }
 
 
@@ -263,10 +283,18 @@ def main() -> None:
             known = read_marker(record_path(unit))
             changed = rollout.differing(known.get("files") or {}, files[unit.name])
             step = rollout.decide(
-                unit, states[unit.name], known, texts[unit.name], digests[unit.name], changed_files=changed
+                unit,
+                states[unit.name],
+                known,
+                texts[unit.name],
+                digests[unit.name],
+                changed_files=changed,
+                simulated=module.check_mode,
             )
             steps.append(step)
-        steps = rollout.with_sockets(steps)
+        steps = rollout.of_stage(
+            rollout.with_sockets(steps), states, module.params["stage"], simulated=module.check_mode
+        )
         if not module.check_mode:
             if any(step.actions for step in steps):
                 prepare(steps, states, systemd)
@@ -286,6 +314,7 @@ def main() -> None:
         "actions": [line for step in steps for line in step.actions],
         "diff": [one for step in steps for one in diff(step, texts[step.unit.name], states[step.unit.name])],
         "units": [vars(outcome) for outcome in outcomes],
+        "replaced": [step.unit.name for step in steps if step.verb in ("restart", "reload")],
         "invocation": {},
     }
     if not all(outcome.healthy for outcome in outcomes):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
 
@@ -57,4 +59,18 @@ def inventory(
             for host, found in own.items()
         },
         members,
+    )
+
+
+def committed(name: str) -> Inventory:
+    """Return an inventory of the project's own, without asking Ansible."""
+    folder = Path(__file__).resolve().parents[2] / "inventories" / name
+    groups = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))
+    hosts = {host: found for group in groups.values() for host, found in group.get("hosts", {}).items() if found}
+    members = {
+        group: [*found.get("hosts", {}), *(host for one in found.get("children", {}) for host in groups[one]["hosts"])]
+        for group, found in groups.items()
+    }
+    return inventory(
+        yaml.safe_load((folder / "group_vars/all.yml").read_text(encoding="utf-8")), hosts=hosts, groups=members
     )

@@ -19,6 +19,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     apt,
     claims,
     databases,
+    galera,
     keystone_bootstrap,
     messaging,
     rollout,
@@ -261,6 +262,29 @@ def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path)
     ]
 
 
+def test_unit_rollout_in_two_stages(call: Call, systemd: Path) -> None:
+    (systemd / "f").write_text("one")
+    runs = {"name": "a.service", "content": "x", "files": [f"{systemd}/f"]}
+    call("unit_rollout", {"units": [runs]})
+    (systemd / "f").write_text("two")
+    both = {"units": [runs, {"name": "b.service", "content": "y", "start_environment": {"FIRST": "--first"}}]}
+    start, change = {**both, "stage": "start"}, {**both, "stage": "change"}
+    restart = [f"restart a.service ({systemd}/f changed)"]
+    assert call("unit_rollout", change, check=True)["actions"] == restart, "a dry run has told of the start already"
+    assert converges(call, "unit_rollout", start) == [
+        f"write {systemd}/units/b.service",
+        "enable b.service",
+        "start b.service (does not run; with FIRST)",
+    ]
+    log = [line for line in (systemd / "state.log").read_text().splitlines() if not line.startswith("show")]
+    assert log[-3:] == ["set-environment FIRST=--first", "start -- b.service", "unset-environment FIRST"]
+    assert converges(call, "unit_rollout", change) == restart
+    (systemd / "state.active.b.service").unlink()
+    assert converges(call, "unit_rollout", change | {"stage": ""})[0].startswith("start b.service")
+    (systemd / "state.active.b.service").unlink()
+    assert call("unit_rollout", change)["actions"][0].startswith("start b.service"), "what has ended meanwhile"
+
+
 def test_unit_rollout_reloads_for_a_certificate(call: Call, systemd: Path) -> None:
     for name in ("conf", "crt"):
         (systemd / name).write_text("one")
@@ -385,6 +409,31 @@ def test_host_packages(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "both planned and to be removed" in both["msg"]
 
 
+def test_a_dry_run_knows_the_versions_that_lists_read_anew_have(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"""
+lists={tmp_path}/lists
+for word in "$@"; do case "$word" in Dir::State::lists=*) lists=${{word#*=}} ;; esac; done
+case "$*" in
+    *update*) [ -f {tmp_path}/unreachable ] && echo "Err:1 not there"; echo 3.1 > $lists/new_Packages ;;
+    *-s*) echo "Inst haproxy ($(cat $lists/new_Packages || cat $lists/old_Packages) x)" ;;
+esac
+"""
+    program(tmp_path / "bin/apt-get", script)
+    program(tmp_path / "bin/dpkg-query", "exit 0\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/old_Packages").write_text("3.0")
+    monkeypatch.setattr(apt.lists_read_aside.__wrapped__, "__defaults__", (str(tmp_path / "lists"),))
+    monkeypatch.setattr(apt, "cache_age", lambda: float("inf"))
+    assert call("host_packages", {"packages": ["haproxy"]}, check=True)["actions"] == ["install package haproxy 3.1"]
+    assert [one.name for one in (tmp_path / "lists").iterdir()] == ["old_Packages"], "the host's own are as they were"
+    assert list(Path("/var/tmp").glob("brume-lists-*")) == []
+    (tmp_path / "unreachable").touch()
+    assert "could not read every index" in call("host_packages", {"packages": ["haproxy"]}, check=True)["msg"]
+
+
 def test_host_packages_claim_data_before_they_make_it(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,6 +514,78 @@ def test_a_host_in_another_cell_stops_the_run_before_anything_changes(
     failed = call("nova_cells", {"environment": "/none", "config_file": "/none", **wanted}, check=check)
     assert failed["msg"].startswith("compute host compute2 is mapped to cell1, and its nova_cell is cell2\n  next: ")
     assert Nova.orders == ["read"]
+
+
+def test_galera_member(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, history = tmp_path / "mysql", "aaaaaaaa-0000-4000-8000-00000000000a"
+    (data / "keystone").mkdir(parents=True)
+    program(tmp_path / "bin/systemctl", f"test -e {tmp_path}/active")
+    program(
+        tmp_path / "bin/mariadb",
+        f"""
+echo "$*" >> {tmp_path}/log
+case "$*" in
+    *pc.bootstrap*) echo Primary > {tmp_path}/status ;;
+    *) printf 'wsrep_cluster_status\\t%s\\nwsrep_last_committed\\t8\\n' "$(cat {tmp_path}/status)"
+       printf 'wsrep_cluster_state_uuid\\t{history}\\n' ;;
+esac
+""",
+    )
+    program(
+        tmp_path / "bin/mariadbd",
+        f"""for word in "$@"; do case "$word" in --log-error=*) log="${{word#*=}}" ;; esac; done
+echo "WSREP: Recovered position: {history}:7" > "$log"
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    arguments = {"data": str(data)}
+    new = {"active": False, "cluster_status": "", "uuid": galera.NOBODY, "seqno": -1, "safe_to_bootstrap": False}
+    assert call("galera_member", arguments)["member"] == {**new, "has_data": True}
+    (data / "grastate.dat").write_text(f"uuid: {history}\nseqno: -1\nsafe_to_bootstrap: 0\n")
+    assert call("galera_member", arguments, check=True)["member"]["seqno"] == -1, "a dry run repairs nothing"
+    assert call("galera_member", arguments)["member"]["seqno"] == 7
+    (data / "grastate.dat").write_text(f"uuid: {history}\nseqno: 9\nsafe_to_bootstrap: 1\n")
+    assert call("galera_member", arguments)["member"] == {
+        **new, "uuid": history, "seqno": 9, "safe_to_bootstrap": True, "has_data": True
+    }  # fmt: skip
+    (tmp_path / "active").touch()
+    (tmp_path / "status").write_text("non-Primary")
+    found = call("galera_member", arguments)
+    assert (found["changed"], found["member"]["cluster_status"], found["member"]["seqno"]) == (False, "non-Primary", 8)
+    promote = {**arguments, "state": "primary"}
+    assert call("galera_member", promote, check=True)["changed"]
+    assert (tmp_path / "status").read_text() == "non-Primary"
+    assert call("galera_member", promote)["actions"] == ["make the component of this member the primary one"]
+    assert not call("galera_member", promote)["changed"]
+
+
+def test_rabbitmq_member(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin/systemctl", f"test -e {tmp_path}/active")
+    nodes = {"disk_nodes": ["rabbit@a", "rabbit@b", "rabbit@c"], "running_nodes": ["rabbit@a", "rabbit@c"]}
+    (tmp_path / "status").write_text(json.dumps(nodes))
+    left = json.dumps({**nodes, "disk_nodes": ["rabbit@a", "rabbit@c"]})
+    program(
+        tmp_path / "bin/rabbitmqctl",
+        f"""
+echo "$*" >> {tmp_path}/log
+case "$*" in
+    *cluster_status*) cat {tmp_path}/status ;;
+    *forget*) echo '{left}' > {tmp_path}/status ;;
+esac
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    arguments = {"data": f"{tmp_path}/mnesia", "forget": ["rabbit@b", "rabbit@c", "rabbit@x"]}
+    assert call("rabbitmq_member", arguments)["member"] == {"active": False, "empty": True}
+    assert not (tmp_path / "log").exists(), "a broker that does not run is not asked"
+    (tmp_path / "active").touch()
+    (tmp_path / "mnesia").mkdir()
+    (tmp_path / "mnesia/schema.DAT").touch()
+    assert call("rabbitmq_member", {"data": f"{tmp_path}/mnesia"})["member"] == {"active": True, "empty": False}
+    assert not (tmp_path / "log").exists(), "without a cause the broker is not asked"
+    assert converges(call, "rabbitmq_member", arguments) == ["forget rabbit@b"]
+    program(tmp_path / "bin/rabbitmqctl", "echo no such node >&2; exit 69")
+    assert "no such node" in call("rabbitmq_member", arguments)["msg"]
 
 
 def test_preflight(call: Call) -> None:

@@ -477,6 +477,26 @@ def test_what_failed_is_named_again_at_the_end(
     assert ends[-3:] == ["unit: 9", "unit: and 2 more, above", "1 passed, 12 failed"]
 
 
+def test_scenarios_run_one_after_the_other_until_one_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[tuple[str, dict[str, str]]] = []
+
+    def run(name: str, _command: list[str], **variables: str) -> check.Outcome:
+        ran.append((name, variables))
+        return check.Outcome(name, 1, int("three" in name), 1.0)
+
+    monkeypatch.setattr(check, "run", run)
+    for name in ("BRUME_INVENTORY", "BRUME_LAB"):
+        monkeypatch.delenv(name, raising=False)
+    assert check.main(["molecule", "--scenario", "default,three_node,ha"]) == 1
+    assert ran == [
+        ("molecule default", {"BRUME_INVENTORY": "inventories/aio", "BRUME_LAB": "aio"}),
+        ("molecule three_node", {"BRUME_INVENTORY": "inventories/three_node", "BRUME_LAB": "three_node"}),
+    ]
+    assert "molecule ha: not run, because of the failures above" in capsys.readouterr().out
+
+
 @pytest.fixture
 def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an inventory folder with our plugin's file, beside a checkout whose labs are all below it."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import netaddr
@@ -14,7 +17,10 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, _all
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
 from .goldens import golden
-from .inventories import AIO, IPV6, inventory
+from .inventories import AIO, IPV6, committed, inventory
+from .playbooks import playbook
+
+INVENTORIES = Path(__file__).resolve().parents[2] / "inventories"
 
 IPV6_HOSTS = {
     name: {
@@ -65,6 +71,41 @@ def test_ipv6_only() -> None:
     assert "https://[2001:db8:1::5]:5000" in nova
 
 
+@pytest.mark.parametrize("name", ["three_node", "ha"])
+def test_several_hosts(name: str) -> None:
+    found = plan(committed(name), sources.load())
+    golden(f"{name}.txt", "\n".join(plan_text.summary(found)) + "\n")
+
+
+@pytest.mark.parametrize("tags", [(), ("--tags", "render")])
+def test_the_plan_asks_no_host(tags: tuple[str, ...], tmp_path: Path) -> None:
+    shutil.copytree(INVENTORIES / "ha", tmp_path / "ha")
+    done = playbook(tmp_path / "ha", "plan.yml", *tags)
+    assert done.returncode == 0, done.stdout
+    assert re.findall(r"^(\S+) +: ok=", done.stdout, re.MULTILINE) == ["localhost"], "each host would cost time"
+
+
+def test_a_cluster_of_three() -> None:
+    found = plan(committed("ha"), sources.load())
+    lines = [
+        f"#### {one.entry.path}\n{one.text}"
+        for one in renderer(found).files(found.hosts["controller2"], ["loadbalancer", "mariadb", "rabbitmq"])
+    ]
+    golden("ha-cluster-files.txt", "\n".join(lines))
+    texts = [
+        one.text
+        for host in found.hosts.values()
+        for one in renderer(found).files(host, ["keystone", "nova", "neutron", "glance", "placement"])
+    ]
+    databases = {
+        line.partition("@")[2].partition("/")[0] for text in texts for line in text.splitlines() if "+pym" in line
+    }
+    assert databases == {"10.123.10.10:3306"}, "there is one writer, behind the load balancer"
+    brokers = [line for text in texts for line in text.splitlines() if line.startswith("transport_url")]
+    assert brokers
+    assert all(line.count("@10.123.10.1") == 3 for line in brokers)
+
+
 @pytest.mark.parametrize("host", ["aio"])
 def test_every_file_of_one_host(host: str) -> None:
     found = planned(AIO)
@@ -113,7 +154,7 @@ def two_cells(**variables: Any) -> Plan:
     hosts["compute2"]["nova_cell"] = "cell2"
     groups = {name: ["control1"] for name in ("control", "network", "loadbalancer", "database", "messaging")}
     return planned(
-        AIO | {"brume_cells": ["cell1", "cell2"]} | variables,
+        AIO | {"brume_cells": ["cell1", "cell2"], "openvswitch_datapath_type": "system"} | variables,
         hosts=hosts,
         groups={**groups, "compute": ["compute1", "compute2"], "rack1": ["control1", "compute2"]},
     )
@@ -238,6 +279,7 @@ def test_the_examples_of_flavors_and_aggregates_can_be_planned() -> None:
     )}  # fmt: skip
     groups = {name: ["control1"] for name in ("control", "network", "loadbalancer", "database", "messaging")}
     groups |= {"compute": ["compute1", "compute2"], "rack2_hosts": ["compute2"]}
+    variables["openvswitch_datapath_type"] = "system"
     found = planned(AIO | variables, hosts=hosts, groups=groups, layers={"rack2_hosts": {"nova_cell": "cell2"}})
     assert found.warnings == ()
     assert found.hosts["compute2"].cell == "cell2"

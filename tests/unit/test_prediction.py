@@ -117,7 +117,7 @@ def inventory(tmp_path: Path) -> Path:
     folder = tmp_path / "aio"
     (folder / "group_vars").mkdir(parents=True)
     (folder / "group_vars/all.yml").write_text("brume_workers: {nova/api: 4}\n")
-    (folder / "hosts.yml").write_text("control: {hosts: {one: {}, two: {}}}\n")
+    (folder / "hosts.yml").write_text("network: {hosts: {one: {}, two: {}}}\n")
     return folder
 
 

@@ -29,6 +29,13 @@ def variant(**changes: Any) -> Unit:
     return Unit(**{**vars(UNIT), **changes})
 
 
+IDLE = Unit("a.service", idle=True)
+
+
+def test_a_dry_run_knows_that_a_package_enables_its_unit() -> None:
+    assert rollout.decide(IDLE, State(), None, {}, DIGESTS, simulated=True).remove
+
+
 @pytest.mark.parametrize(
     ("unit", "state", "record", "digests", "changed", "actions"),
     [
@@ -93,6 +100,17 @@ def variant(**changes: Any) -> Unit:
             ["write /etc/systemd/system/a.service.d/brume.conf", "restart a.service (its unit or release changed)"],
         ),
         (variant(absent=True), UP, RECORD, DIGESTS, (), ["remove a.service"]),
+        (IDLE, UP, {}, DIGESTS, (), ["stop and disable a.service (nothing here plans it)"]),
+        (
+            IDLE,
+            State("loaded", "inactive", "dead", "enabled"),
+            {},
+            DIGESTS,
+            (),
+            ["stop and disable a.service (nothing here plans it)"],
+        ),
+        (IDLE, State("loaded", "inactive", "dead", "disabled"), {}, DIGESTS, (), []),
+        (IDLE, State(), {}, DIGESTS, (), []),
     ],
 )
 def test_a_unit_is_touched_only_for_a_reason(

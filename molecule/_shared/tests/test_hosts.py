@@ -48,6 +48,13 @@ def test_unit_is_active_and_enabled(reader: Reader, unit: str) -> None:
     assert not problem, problem
 
 
+def test_idle_units_do_not_run(reader: Reader) -> None:
+    idle = reader.planned["idle"]
+    found = readings.units(reader.output(readings.units_command(idle))) if idle else {}
+    states = {name: (found[name].get("ActiveState"), found[name].get("UnitFileState")) for name in idle}
+    assert states == dict.fromkeys(idle, ("inactive", "disabled"))
+
+
 def test_port_is_open(reader: Reader, port: dict[str, Any]) -> None:
     found = readings.listeners(reader.output(readings.LISTENERS_COMMAND))
     near = [str(one) for one in found if one.port == port["port"]]

@@ -6,8 +6,9 @@ What `prepare` predicted and `converge` did was kept by the callback `brume.clou
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import testinfra
@@ -35,6 +36,12 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[prediction.Cloud]:
     assert one.settle() == []
 
 
+def machine(where: str, wanted: Callable[[dict[str, Any]], bool]) -> testinfra.host.Host:
+    """Return the first host whose plan is wanted."""
+    name = next(name for name, host in plan(where).items() if wanted(host))
+    return testinfra.get_host(f"ansible://{name}", ansible_inventory=where)
+
+
 def test_bare_hosts(request: pytest.FixtureRequest) -> None:
     state = ROOT / ".lab" / folder(request.config).name
     predicted = prediction.parse((state / "bare-check.jsonl").read_text(encoding="utf-8"))
@@ -46,15 +53,16 @@ def test_bare_hosts(request: pytest.FixtureRequest) -> None:
 
 
 def test_drift_is_shown_and_left(cloud: prediction.Cloud, where: str) -> None:
-    name = next(iter(plan(where)))
-    host = testinfra.get_host(f"ansible://{name}", ansible_inventory=where)
-    path = "/etc/glance/glance-api.conf"
-    assert host.run(f"echo '# by hand' >> {path} && systemctl disable neutron-l3-agent.service").rc == 0
+    path, unit = "/etc/glance/glance-api.conf", "neutron-l3-agent.service"
+    host = machine(where, lambda one: path in [file["path"] for file in one["files"]])
+    other = machine(where, lambda one: unit in [planned["name"] for planned in one["units"]])
+    assert host.run(f"echo '# by hand' >> {path}").rc == 0
+    assert other.run(f"systemctl disable {unit}").rc == 0
     for _again in range(2):
         record = cloud.run(cloud.inventory, "drift", "--tags", "drift", playbook="plan.yml")
         actions = {action.partition(" (")[0] for line in record.values() for action in line.actions}
         # The API still runs on what the plan says, so that it needs no restart once the file is as it was.
-        assert actions == {f"change file {path}", "enable neutron-l3-agent.service"}
+        assert actions == {f"change file {path}", f"enable {unit}"}
     assert "# by hand" in host.file(path).content_string
     done = cloud.run(cloud.inventory, "mended")
     assert {action.partition(" (")[0] for line in done.values() for action in line.actions} == actions

@@ -1,0 +1,128 @@
+"""What is done before the members of clusters start, from what all of them have said."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from ansible_collections.brume.cloud.plugins.action import galera_member, galera_start, rabbitmq_member
+from ansible_collections.brume.cloud.plugins.module_utils import galera, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import ActionBase
+
+from .inventories import AIO, committed, inventory
+
+CONTROLLERS = ("controller1", "controller2", "controller3")
+KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+class Task:
+    """What Ansible gives an action."""
+
+    check_mode = False
+    args: dict[str, Any]
+
+    def template(self, value: Any) -> Any:
+        """Return what is no template."""
+        return value
+
+
+def act(
+    monkeypatch: pytest.MonkeyPatch,
+    action_class: Any,
+    host: str,
+    said: dict[str, Any],
+    check: bool = False,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """Run an action on a host after the members have said something; returns its result, and `asked` of the module."""
+    asked: list[dict[str, Any]] = []
+
+    def execute(_self: Any, **given: Any) -> dict[str, Any]:
+        asked.append(given["module_args"])
+        return {"changed": True, "actions": ["done"]}
+
+    monkeypatch.setattr(ActionBase, "run", lambda _self, _tmp, _variables: {})
+    monkeypatch.setattr(ActionBase, "_execute_module", execute)
+    action = action_class.ActionModule.__new__(action_class.ActionModule)
+    action._task = action._templar = Task()
+    action._task.args, action._task.check_mode = arguments, check
+    variables = {
+        "inventory_hostname": host,
+        "brume_master_key": KEY,
+        "ansible_play_hosts": list(said),
+        "hostvars": {
+            name: {f"__{kind}_member": {"member": answer} for kind in ("mariadb", "rabbitmq") if answer is not None}
+            for name, answer in said.items()
+        },
+    }
+    return {**action.run(None, variables), "asked": asked}
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run._state, "plan", plan(committed("ha"), sources.load()))
+
+
+def database(**changes: Any) -> dict[str, Any]:
+    return {**vars(galera.Member(uuid="a", has_data=True)), **changes}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_member_with_the_newest_data_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {name: database(seqno=number) for name, number in zip(CONTROLLERS, (4, 9, 6), strict=True)}
+    said["network1"] = None  # a host of the play that is no member
+    for host in CONTROLLERS:
+        done = act(monkeypatch, galera_start, host, said)
+        assert done["start_environment"] == (
+            {galera_start.UNIT: galera_start.BEGINS} if host == "controller2" else {}
+        ), done
+        assert done["asked"] == []
+
+
+@pytest.mark.usefixtures("cluster")
+def test_nothing_starts_while_nobody_knows_who_has_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {name: database(seqno=4, uuid=name) for name in CONTROLLERS}
+    failed = act(monkeypatch, galera_start, "controller1", said)
+    assert failed["failed"]
+    assert "-e mariadb_bootstrap=<that host>" in failed["msg"]
+    assert "controller3 has controller3:4" in failed["msg"]
+    assert not act(monkeypatch, galera_start, "controller1", said, check=True).get("failed"), (
+        "a dry run repairs nothing"
+    )
+    for host in CONTROLLERS:
+        chosen = act(monkeypatch, galera_start, host, said, bootstrap="controller3")
+        assert bool(chosen["start_environment"]) == (host == "controller3")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_member_that_runs_without_the_others_becomes_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {name: database(active=True, cluster_status="non-Primary", seqno=3) for name in CONTROLLERS}
+    assert act(monkeypatch, galera_start, "controller1", said)["asked"] == [{"state": "primary"}]
+    assert act(monkeypatch, galera_start, "controller2", said)["asked"] == []
+
+
+@pytest.mark.usefixtures("cluster")
+def test_lost_brokers_are_forgotten_by_the_first_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, empty = {"active": True, "empty": False}, {"active": False, "empty": True}
+    said = dict(zip(CONTROLLERS, (empty, runs, runs), strict=True))
+    asked = [act(monkeypatch, rabbitmq_member, host, said, forget=True)["asked"] for host in CONTROLLERS]
+    folder = "/var/lib/rabbitmq/mnesia/rabbit@controller2"
+    assert asked == [[], [{"data": folder, "forget": ["rabbit@controller1"]}], []]
+    for quiet in ((empty, empty, empty), (runs, runs, runs), ({"active": False, "empty": False}, runs, runs)):
+        said = dict(zip(CONTROLLERS, quiet, strict=True))
+        assert [act(monkeypatch, rabbitmq_member, host, said, forget=True)["asked"] for host in CONTROLLERS] == [[]] * 3
+
+
+@pytest.mark.usefixtures("cluster")
+def test_every_member_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for action in (galera_member, rabbitmq_member):
+        assert len(act(monkeypatch, action, "controller1", dict.fromkeys(CONTROLLERS))["asked"]) == 1
+
+
+def test_one_host_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run._state, "plan", plan(inventory(AIO), sources.load()))
+    for action in (galera_member, galera_start, rabbitmq_member):
+        done = act(monkeypatch, action, "aio", {"aio": None})
+        assert (done["asked"], done["skipped"]) == ([], True)
