@@ -113,6 +113,8 @@ class Component:
     websocket: bool = False
     failover: bool = False
     """Requests go to one host, and to another only while that one is lost, because it holds what they are about."""
+    repeatable: tuple[str, ...] = ()
+    """Paths to which a POST may be sent again where its answer was lost: it makes nothing that stays."""
     processes: int = 0
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -443,6 +445,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         public=reader.take("public", bool, True),
         websocket=reader.take("websocket", bool, False),
         failover=reader.take("failover", bool, False),
+        repeatable=reader.texts("repeatable"),
         processes=reader.number("processes", 0, 1),
         threads=reader.number("threads", 1, 1),
         environment={key: str(value) for key, value in reader.mapping("environment").items()},

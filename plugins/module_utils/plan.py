@@ -221,6 +221,7 @@ class Frontend:
     health: str
     servers: tuple[Server, ...]
     failover: bool = False
+    repeatable: tuple[str, ...] = ()
     check: int = 0
     """Where the servers speak a protocol of their own, the port at which they say by HTTP whether they can serve."""
 
@@ -1072,6 +1073,7 @@ def _frontends(
                     public=component.public,
                     websocket=component.websocket,
                     failover=component.failover,
+                    repeatable=component.repeatable,
                     health=component.health if isinstance(component.health, str) else "",
                     servers=tuple(
                         Server(

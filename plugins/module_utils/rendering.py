@@ -224,6 +224,7 @@ class Renderer:
                     "websocket": one.websocket,
                     "check": one.check,
                     "failover": one.failover,
+                    "repeatable": one.repeatable,
                 }
                 for one in (self.plan.cloud.frontends if "loadbalancer" in host.groups else ())
             ],
