@@ -63,7 +63,8 @@ def main(arguments: Sequence[str]) -> int:
     if wanted[0][0] != "deploy":
         if not options.keep:
             bench.fresh()
-        bench.recover("before")
+        if wanted[0][0] in KINDS:
+            bench.recover("before")
     for kind, number in wanted:
         method: Callable[[], str] = getattr(bench, kind)
         bench.number = number
