@@ -59,6 +59,8 @@ def _unit(piece: Slice, one: UnitEntry, units: list[UnitEntry]) -> dict[str, Any
         "after": after,
         "health": _health(piece, one),
         "timeout": component.timeout,
+        # Load balancers bind addresses that only the kernel's settings let them bind.
+        "first": one.instance.service == "host",
     }
 
 

@@ -66,6 +66,7 @@ class Unit:
     health: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 120.0
     start_environment: Mapping[str, str] = field(default_factory=dict)
+    first: bool = False
 
     @property
     def texts(self) -> dict[str, str | None]:
@@ -156,6 +157,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
             health=dict(item.get("health") or {}),
             timeout=float(item.get("timeout") or 120),
             start_environment=dict(item.get("start_environment") or {}),
+            first=bool(item.get("first")),
         )
         for item in items
     ]
@@ -264,14 +266,20 @@ def decide(
 def of_stage(steps: Sequence[Step], states: Mapping[str, State], stage: str, *, simulated: bool) -> list[Step]:
     """Return the steps of a stage: `start` for what does not run, `change` for the rest, empty for both.
 
-    After a start nothing is left that does not run, but for what has failed meanwhile; a dry run has started nothing
-    and would tell of it twice.
+    What comes first is settled by the start, whether it runs or not. After a start nothing is left that does not run,
+    but for what has failed meanwhile; a dry run has started nothing and would tell of it twice.
     """
     if stage == "start":
-        return [step for step in steps if not states[step.unit.name].is_active]
+        return [step for step in steps if step.unit.first or not states[step.unit.name].is_active]
     if stage == "change" and simulated:
-        return [step for step in steps if states[step.unit.name].is_active]
+        return [step for step in steps if not step.unit.first and states[step.unit.name].is_active]
     return list(steps)
+
+
+def is_pending(steps: Sequence[Step], staged: Sequence[Step]) -> bool:
+    """Return whether another stage than the one of `staged` has something to do."""
+    here = {step.unit.name for step in staged}
+    return any(step.actions or step.record for step in steps if step.unit.name not in here)
 
 
 def is_socket(name: str) -> bool:

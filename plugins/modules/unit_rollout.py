@@ -63,6 +63,10 @@ options:
         type: dict
         default: {}
       timeout: {description: Seconds from the start until it must be well., type: float, default: 120}
+      first:
+        description: Whether it is settled before all others, and in V(start) even if it runs.
+        type: bool
+        default: false
       start_environment:
         description: Variables of systemd's own environment while the unit starts, and only then (systemctl(1)).
         type: dict
@@ -119,6 +123,10 @@ replaced:
   type: list
   elements: str
   returned: success
+pending:
+  description: Whether the other stage has something to do.
+  type: bool
+  returned: success
 actions:
   description: One sentence for each change, the same in check mode and in a run.
   type: list
@@ -155,6 +163,7 @@ SPEC: dict[str, Any] = {
             "health": {"type": "dict", "default": {}},
             "timeout": {"type": "float", "default": 120},
             "start_environment": {"type": "dict", "default": {}},
+            "first": {"type": "bool", "default": False},
         },
     },
     "planned_digests": {"type": "dict", "default": {}},
@@ -292,18 +301,19 @@ def main() -> None:
                 simulated=module.check_mode,
             )
             steps.append(step)
-        steps = rollout.of_stage(
-            rollout.with_sockets(steps), states, module.params["stage"], simulated=module.check_mode
-        )
+        every = rollout.with_sockets(steps)
+        steps = rollout.of_stage(every, states, module.params["stage"], simulated=module.check_mode)
         if not module.check_mode:
             if any(step.actions for step in steps):
                 prepare(steps, states, systemd)
-            outcomes = rollout.roll_out(
-                [step for step in steps if step.verb],
-                states,
-                systemd,
-                lambda step: record(step, digests[step.unit.name], files[step.unit.name]),
-            )
+            for first in (True, False):
+                if all(outcome.healthy for outcome in outcomes):
+                    outcomes += rollout.roll_out(
+                        [step for step in steps if step.verb and step.unit.first == first],
+                        states,
+                        systemd,
+                        lambda step: record(step, digests[step.unit.name], files[step.unit.name]),
+                    )
             for step in steps:
                 if step.record and not step.verb:
                     record(step, digests[step.unit.name], files[step.unit.name])
@@ -314,6 +324,7 @@ def main() -> None:
         "actions": [line for step in steps for line in step.actions],
         "diff": [one for step in steps for one in diff(step, texts[step.unit.name], states[step.unit.name])],
         "units": [vars(outcome) for outcome in outcomes],
+        "pending": rollout.is_pending(every, steps),
         "replaced": [step.unit.name for step in steps if step.verb in ("restart", "reload")],
         "invocation": {},
     }

@@ -285,6 +285,35 @@ def test_unit_rollout_in_two_stages(call: Call, systemd: Path) -> None:
     assert call("unit_rollout", change)["actions"][0].startswith("start b.service"), "what has ended meanwhile"
 
 
+def test_unit_rollout_says_whether_the_other_stage_has_something_to_do(call: Call, systemd: Path) -> None:
+    (systemd / "f").write_text("one")
+    runs = {"name": "a.service", "content": "x", "files": [f"{systemd}/f"]}
+    start = {"units": [runs, {"name": "b.service", "content": "y"}], "stage": "start"}
+    assert not call("unit_rollout", start, check=True)["pending"]
+    assert not call("unit_rollout", start)["pending"]
+    (systemd / "f").write_text("two")
+    for check in (True, False):
+        done = call("unit_rollout", start, check=check)
+        assert done["pending"]
+        assert not done["changed"]
+    assert not call("unit_rollout", {**start, "stage": "change"})["pending"]
+    assert not call("unit_rollout", start)["pending"]
+
+
+def test_unit_rollout_settles_what_comes_first_in_the_first_stage(call: Call, systemd: Path) -> None:
+    (systemd / "f").write_text("one")
+    first = {"name": "z.service", "content": "x", "files": [f"{systemd}/f"], "first": True}
+    units = {"units": [{"name": "a.service", "content": "y"}, first]}
+    call("unit_rollout", {**units, "stage": "start"})
+    log = [line for line in (systemd / "state.log").read_text().splitlines() if line.startswith("start")]
+    assert log == ["start -- z.service", "start -- a.service"]
+    (systemd / "f").write_text("two")
+    change = {**units, "stage": "change"}
+    assert not call("unit_rollout", change, check=True)["changed"], "the stage before has told of it"
+    assert converges(call, "unit_rollout", {**units, "stage": "start"}) == [f"restart z.service ({systemd}/f changed)"]
+    assert not call("unit_rollout", change)["changed"]
+
+
 def test_unit_rollout_reloads_for_a_certificate(call: Call, systemd: Path) -> None:
     for name in ("conf", "crt"):
         (systemd / name).write_text("one")
