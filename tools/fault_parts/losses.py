@@ -348,7 +348,8 @@ class Losses(Bench):
         self.on(
             host,
             f"systemctl stop mariadb && cp -a {data} {kept} && "
-            f"mount -t tmpfs -o size={FULL_DISK},mode=0755 full {data} && chown mysql:mysql {data} && cp -a {kept}/. {data}/ && systemctl start mariadb",
+            f"mount -t tmpfs -o size={FULL_DISK},mode=0755 full {data} && "
+            f"chown mysql:mysql {data} && cp -a {kept}/. {data}/ && systemctl start mariadb",
         )
         try:
             self.wait_until_well()
