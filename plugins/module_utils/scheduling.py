@@ -1,13 +1,15 @@
 """What Nova's scheduler and Placement know of hosts, instances and requests: the model that previews and drains share.
 
-Pure data. Attributes bear the names of nova.scheduler.host_manager.HostState, nova.objects.RequestSpec and of
-Placement's inventories at 2026.1; sizes are MiB where a name ends in `_mb`, GiB where it ends in `_gb`.
+Pure data; `scheduling_filters` judges hosts and `scheduling_weighers` orders them. Attributes bear the names of
+nova.scheduler.host_manager.HostState, nova.objects.RequestSpec and of Placement's inventories at 2026.1; sizes are MiB
+where a name ends in `_mb`, GiB where it ends in `_gb`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 VCPU, MEMORY_MB, DISK_GB = "VCPU", "MEMORY_MB", "DISK_GB"
 ZONE_KEY = "availability_zone"
@@ -19,6 +21,10 @@ POLICIES = (AFFINITY, ANTI_AFFINITY, SOFT_AFFINITY, SOFT_ANTI_AFFINITY)
 
 UNLIMITED = 2**31 - 1
 """Placement's largest number, its default for `max_unit`."""
+
+
+class SchedulingError(ValueError):
+    """A request that Nova would refuse before it looks at hosts, or could not answer; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,7 @@ class Request:
     """The root disk is a volume, which takes nothing of the host's disk."""
     group: Group | None = None
     project_id: str = ""
+    image_id: str = ""
     requested_host: str = ""
     """The only host to be judged; it has to pass (`host` of the API, since 2.74)."""
     ignore_hosts: Sequence[str] = ()
@@ -169,3 +176,105 @@ class Instance:
     """Why it cannot move at all, such as a device of its host's; empty where it can."""
     destinations: frozenset[str] | None = None
     """The only hosts that it may go to; None for all."""
+
+
+MULTIPLIERS: Mapping[str, float] = {
+    "ram_weight_multiplier": 1.0,
+    "cpu_weight_multiplier": 1.0,
+    "disk_weight_multiplier": 1.0,
+    "hypervisor_version_weight_multiplier": 1.0,
+    "num_instances_weight_multiplier": 0.0,
+    "io_ops_weight_multiplier": -1.0,
+    "image_props_weight_multiplier": 0.0,
+    "pci_weight_multiplier": 1.0,
+    "soft_affinity_weight_multiplier": 1.0,
+    "soft_anti_affinity_weight_multiplier": 1.0,
+    "build_failure_weight_multiplier": 1000000.0,
+    "cross_cell_move_weight_multiplier": 1000000.0,
+    "metrics_weight_multiplier": 1.0,
+}
+"""Options of `[filter_scheduler]` with their defaults; an aggregate's metadata of the same name outweighs them.
+
+That of metrics is `[metrics] weight_multiplier`, but bears this name in aggregates (nova.scheduler.weights.metrics).
+"""
+
+ALL_WEIGHERS = "nova.scheduler.weights.all_weighers"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of the scheduler by their own names, with Nova's defaults at 2026.1 (nova.conf.scheduler)."""
+
+    enabled_filters: tuple[str, ...] = (
+        "ComputeFilter",
+        "ComputeCapabilitiesFilter",
+        "ImagePropertiesFilter",
+        "ServerGroupAntiAffinityFilter",
+        "ServerGroupAffinityFilter",
+    )
+    weight_classes: tuple[str, ...] = (ALL_WEIGHERS,)
+    multipliers: Mapping[str, float] = field(default_factory=lambda: dict(MULTIPLIERS))
+    host_subset_size: int = 1
+    shuffle_best_same_weighed_hosts: bool = False
+    max_io_ops_per_host: int = 8
+    max_instances_per_host: int = 50
+    image_properties_default_architecture: str = ""
+    isolated_images: tuple[str, ...] = ()
+    isolated_hosts: tuple[str, ...] = ()
+    restrict_isolated_hosts_to_isolated_images: bool = True
+    aggregate_image_properties_isolation_namespace: str = ""
+    aggregate_image_properties_isolation_separator: str = "."
+    # [scheduler]
+    limit_tenants_to_placement_aggregate: bool = False
+    placement_aggregate_required_for_tenants: bool = False
+    enable_isolated_aggregate_filtering: bool = False
+    image_metadata_prefilter: bool = False
+    query_placement_for_image_type_support: bool = False
+    query_placement_for_routed_network_aggregates: bool = False
+    max_placement_results: int = 1000
+    # [metrics]
+    weight_setting: tuple[str, ...] = ()
+    required: bool = True
+    weight_of_unavailable: float = -10000.0
+    # [DEFAULT]
+    default_availability_zone: str = "nova"
+    default_schedule_zone: str = ""
+
+
+SECTIONS = ("filter_scheduler", "scheduler", "metrics", "DEFAULT")
+TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+def settings_of(configuration: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """Return the settings that a `nova.conf`, section -> option -> value, makes; values may be texts.
+
+    Raises SchedulingError naming the option whose value is of another type.
+    """
+    defaults = Settings()
+    known = {one.name: getattr(defaults, one.name) for one in fields(Settings)}
+    found: dict[str, Any] = {}
+    multipliers = dict(MULTIPLIERS)
+    for section in SECTIONS:
+        for option, value in configuration.get(section, {}).items():
+            name = f"metrics_{option}" if section == "metrics" and option == "weight_multiplier" else option
+            try:
+                if name in MULTIPLIERS:
+                    multipliers[name] = float(value)
+                elif name in known and name != "multipliers" and value is not None:
+                    found[name] = _typed(value, known[name])
+            except (TypeError, ValueError):
+                raise SchedulingError(f"[{section}] {option}: {value!r} cannot be read") from None
+    return Settings(multipliers=multipliers, **found)
+
+
+def _typed(value: Any, like: Any) -> Any:
+    """Return a value with the type of a default. Raises ValueError."""
+    if isinstance(like, tuple):
+        items = value.split(",") if isinstance(value, str) else list(value)
+        return tuple(text for text in (str(one).strip() for one in items) if text)
+    if isinstance(like, bool):
+        text = str(value).lower()
+        if text not in TRUE | FALSE:
+            raise ValueError(text)
+        return text in TRUE
+    return type(like)(value)
