@@ -1,7 +1,7 @@
 """Which hosts would take the instances of a request, in what order, and why the others would not. Pure.
 
-Follows nova.scheduler.manager.SchedulerManager._schedule at 2026.1: for every instance of the request the hosts that are
-left are filtered and weighed, the best one that Placement lets have it is taken, and the next instance finds it fuller.
+Follows nova.scheduler.manager.SchedulerManager._schedule at 2026.1: for every instance of the request the hosts that
+are left are filtered and weighed, the best one that Placement lets have it is taken, and the next finds it fuller.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ WEIGHERS: Mapping[str, Weigher] = {
     "NumInstancesWeigher": Weigher(lambda host, *_: host.num_instances, "num_instances_weight_multiplier"),
     # Devices are not in the model: all hosts are alike to it.
     "PCIWeigher": Weigher(_nothing, "pci_weight_multiplier"),
-    "RAMWeigher": Weigher(lambda host, *_: host.free_ram_mb, "ram_weight_multiplier"),
+    "RAMWeigher": Weigher(lambda host, *_: host.free_ram_mb, "ram_weight_multiplier", 0),
     "ServerGroupSoftAffinityWeigher": Weigher(_members(SOFT_AFFINITY), "soft_affinity_weight_multiplier"),
     "ServerGroupSoftAntiAffinityWeigher": Weigher(
         lambda *given: -_members(SOFT_ANTI_AFFINITY)(*given), "soft_anti_affinity_weight_multiplier"
