@@ -1,8 +1,8 @@
 """What Nova's own scheduler answers: reads cases as JSON from standard input, prints an answer for each.
 
 Runs with the Python of Nova's environment, which knows nothing of Brume; tests/unit/test_scheduling.py calls it. Nova's
-classes and SchedulerManager._schedule are used as they are; only databases, Placement's answers and the clock of services
-are replaced. Placement is a few lines here, written from its API's description, not from Brume's.
+classes and SchedulerManager._schedule are used as they are; only databases, Placement's answers and the clock of
+services are replaced. Placement is a few lines here, written from its API's description, not from Brume's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nova import context, exception, objects
 from nova.scheduler import filters, host_manager, manager, request_filter, utils, weights
 
 CONF = nova.conf.CONF
-LONG_AGO = datetime.datetime(2001, 1, 1, tzinfo=datetime.timezone.utc)
+LONG_AGO = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
 GROUPS = {"weight_setting": "metrics", "required": "metrics", "weight_of_unavailable": "metrics"}
 
 

@@ -7,18 +7,14 @@ import json
 import random
 import subprocess
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.brume.cloud.plugins.module_utils import scheduling_filters, scheduling_weighers
+from ansible_collections.brume.cloud.plugins.module_utils import scheduling_filters
 from ansible_collections.brume.cloud.plugins.module_utils.schedule_preview import (
-    Placing,
-    Preview,
-    as_data,
     schedule,
-    table,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.scheduling import (
     ALL_WEIGHERS,
@@ -32,7 +28,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.scheduling import (
     Request,
     SchedulingError,
     Settings,
-    settings_of,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.scheduling_filters import DISABLED_TRAIT, FILTERS, PLACEMENT
 
@@ -126,7 +121,9 @@ def host_of(dice: random.Random, name: str, aggregates: list[Aggregate]) -> Host
         hypervisor_version=dice.choice([8002002, 10000013]),
         host_ip="192.0.2.7",
         cpu_info=dice.choice([
-            json.dumps({"arch": "x86_64", "features": ["avx", "sse"], "maxphysaddr": {"bits": 46}, "topology": {"cores": 4}}),
+            json.dumps(
+                {"arch": "x86_64", "features": ["avx", "sse"], "maxphysaddr": {"bits": 46}, "topology": {"cores": 4}}
+            ),
             json.dumps({"arch": "aarch64", "features": [], "topology": {"cores": 64}}),
             "broken",
         ]),
@@ -190,15 +187,15 @@ def group_of(dice: random.Random, hosts: list[Host]) -> Group:
 
 def case_of(seed: int) -> Case:
     """Return one case."""
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311 - no secret
     aggregates = aggregates_of(dice)
     hosts = [host_of(dice, f"compute{number}", aggregates) for number in range(1, dice.randint(3, 9))]
     names = [host.name for host in hosts]
     instances = sorted(one for host in hosts for one in host.instances)
     few = lambda chance, items: dice.sample(items, min(len(items), 2)) if dice.random() < chance else ()  # noqa: E731
     flavor = Flavor(
-        dice.choice(["m1", "m2", "m3"]), dice.choice([1, 2, 8]), dice.choice([512, 2048, 9000]), dice.choice([0, 10, 40]),
-        dice.choice([0, 0, 5]), dice.choice([0, 0, 1, 1025]), some(dice, SPECS, 0.4),
+        dice.choice(["m1", "m2", "m3"]), dice.choice([1, 2, 8]), dice.choice([512, 2048, 9000]),
+        dice.choice([0, 10, 40]), dice.choice([0, 0, 5]), dice.choice([0, 0, 1, 1025]), some(dice, SPECS, 0.4),
     )  # fmt: skip
     request = Request(
         flavor,
