@@ -69,11 +69,15 @@ class Preview:
 
 
 def schedule(
-    hosts: Sequence[Host], request: Request, settings: Settings, aggregates: Iterable[Aggregate] | None = None
+    hosts: Sequence[Host],
+    request: Request,
+    settings: Settings,
+    aggregates: Iterable[Aggregate] | None = None,
+    unknown: Iterable[str] = (),
 ) -> Preview:
     """Return what Nova's scheduler would do; `aggregates` are all of the cloud, those of the hosts unless given.
 
-    Raises SchedulingError where Nova would look at no host.
+    `unknown` says what is not known of the hosts. Raises SchedulingError where Nova would look at no host.
     """
     known = {one.name: one for host in hosts for one in host.aggregates} if aggregates is None else {}
     asked = query(request, known.values() if aggregates is None else aggregates, settings)
@@ -94,7 +98,7 @@ def schedule(
         left = [_consumed(host, request, asked, name) if host.name == placing.host else host for host in left]
         if request.group is not None:
             request = replace(request, group=replace(request.group, hosts=request.group.hosts | {placing.host}))
-    silent = unjudged(request, hosts, settings) + unjudged_weighers(settings)
+    silent = [*unknown, *unjudged(request, hosts, settings), *unjudged_weighers(settings)]
     if len(hosts) > settings.max_placement_results and request.group is None:
         silent.append(
             f"[scheduler] max_placement_results: Placement offers {settings.max_placement_results} hosts at most, and "

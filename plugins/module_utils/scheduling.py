@@ -278,3 +278,12 @@ def _typed(value: Any, like: Any) -> Any:
             raise ValueError(text)
         return text in TRUE
     return type(like)(value)
+
+
+def of_scheduling(configuration: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what of a `nova.conf` makes the settings, and nothing else: other options may be secret."""
+    known = {*MULTIPLIERS, "weight_multiplier", *(one.name for one in fields(Settings))}
+    return {
+        section: {name: value for name, value in configuration.get(section, {}).items() if name in known}
+        for section in SECTIONS
+    }
