@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
-from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import endpoint_ca_file
 from ansible_collections.brume.cloud.plugins.module_utils.scheduling import of_scheduling
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 TAKEN = {"request", "hosts"}
+
+
+def mistake(args: Mapping[str, Any]) -> str:
+    """Return what is wrong with the task's arguments as a whole; the module judges what is in them."""
+    unknown = sorted(set(args) - TAKEN)
+    if unknown:
+        return f"schedule_preview takes no {', '.join(unknown)}; use request and hosts"
+    request = args.get("request")
+    if not isinstance(request, Mapping) or not request.get("flavor"):
+        return (
+            "schedule_request is no mapping with a flavor; write "
+            '-e \'{"schedule_request": {"flavor": "m1.small", "count": 2}}\''
+        )
+    return ""
 
 
 class ActionModule(PlanAction):
@@ -21,14 +34,8 @@ class ActionModule(PlanAction):
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the request, the scheduler's own options, and the login of the cloud's administrator."""
-        unknown = sorted(set(args) - TAKEN)
-        if unknown:
-            raise PlanError([Problem("schedule_preview", f"takes no {', '.join(unknown)}", "use request and hosts")])
         request = args.get("request")
-        if not isinstance(request, dict) or not request.get("flavor"):
-            remedy = 'write -e \'{"schedule_request": {"flavor": "m1.small", "count": 2}}\''
-            raise PlanError([Problem("schedule_request", "is no mapping with a flavor", remedy)])
-        if isinstance(request["flavor"], str):
+        if isinstance(request, Mapping) and isinstance(request.get("flavor"), str):
             request = {**request, "flavor": {"name": request["flavor"]}}
         service = piece.sources.services["nova"]
         tree, _layers = piece.renderer.tree(piece.host, service, service.files["nova.conf"], "")
@@ -58,6 +65,9 @@ class ActionModule(PlanAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Show the table; as a result it would be JSON."""
+        wrong = mistake(self._task.args)
+        if wrong:
+            return {"failed": True, "msg": wrong}
         result: dict[str, Any] = super().run(tmp, task_vars)
         lines = result.pop("table", None)
         if lines:

@@ -210,9 +210,9 @@ PLACEMENT_DOES = frozenset({"AvailabilityZoneFilter", "CoreFilter", "DiskFilter"
 
 
 def scheduler_mistakes(tree: Mapping[Any, Any]) -> list[Mistake]:
-    """Return the filters and weighers of a `nova.conf` that Nova at 2026.1 does not have: its scheduler would not start.
+    """Return the filters and weighers of a `nova.conf` that Nova does not have at 2026.1: its scheduler does not start.
 
-    Those of a module that the operator names in `available_filters` are known by their class; a function there may give
+    Those of a module that the operator names in `available_filters` are known by their class; a function there gives
     any, and templates are not looked into.
     """
     options = tree.get("filter_scheduler")
