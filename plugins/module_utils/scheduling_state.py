@@ -103,7 +103,7 @@ def fetch(compute: Request, placement: Request) -> State:
 
 
 def _groups(compute: Request) -> list[Record]:
-    """Return all server groups; this list is paged by offset, and ends with a page that is not full."""
+    """Return all server groups; this list is paged by offset, and ends with an empty page."""
     size, found = 1000, list[Record]()
     while True:
         page = compute("GET", f"/os-server-groups?all_projects=true&limit={size}&offset={len(found)}")["server_groups"]
