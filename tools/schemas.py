@@ -56,12 +56,14 @@ def run(command: Sequence[str], variables: Mapping[str, str], service: str) -> s
     return done.stdout
 
 
-def options_of(service: str, lock: str, file: str, python: str, variables: Mapping[str, str]) -> dict[str, Any]:
-    """Return what `tools/service_options.py` says of an environment made from a lock. Raises ToolError, LockError."""
+def install(environment: str, service: str, lock: str, file: str, python: str, variables: Mapping[str, str]) -> None:
+    """Build an environment from a lock, without what needs a compiler. Raises ToolError, LockError."""
     with tempfile.TemporaryDirectory() as folder:
-        environment, requirements = f"{folder}/environment", f"{folder}/lock.txt"
+        requirements = f"{folder}/lock.txt"
         Path(requirements).write_text(installable(lock, file), "utf-8")
-        run([str(UV), "venv", "--quiet", "--no-project", "--python", python, environment], variables, service)
+        run(
+            [str(UV), "venv", "--quiet", "--no-project", "--clear", "--python", python, environment], variables, service
+        )
         run(
             [
                 str(UV), "pip", "install", "--quiet", "--system-certs", "--python", f"{environment}/bin/python",
@@ -70,6 +72,13 @@ def options_of(service: str, lock: str, file: str, python: str, variables: Mappi
             variables,
             service,
         )  # fmt: skip
+
+
+def options_of(service: str, lock: str, file: str, python: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `tools/service_options.py` says of an environment made from a lock. Raises ToolError, LockError."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = f"{folder}/environment"
+        install(environment, service, lock, file, python, variables)
         asked = [f"{environment}/bin/python", "-I", str(ROOT / "tools/service_options.py")]
         result: dict[str, Any] = json.loads(run(asked, variables, service))
         return result

@@ -18,6 +18,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.inventory_checks impor
     near,
     shown,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.scheduling import ALL_WEIGHERS
+from ansible_collections.brume.cloud.plugins.module_utils.scheduling_filters import FILTERS
+from ansible_collections.brume.cloud.plugins.module_utils.scheduling_weighers import WEIGHERS
 
 MAXIMUM = 2**31 - 1
 """Nova's columns are of 32 bits."""
@@ -199,3 +202,44 @@ def cell_mistakes(cell: str, cells: Sequence[str]) -> list[Mistake]:
     """Return that a compute host's cell is none of the cloud's."""
     remedy = f"use one of {', '.join(cells)}, or add it to brume_cells"
     return [] if cell in cells else [("", f"{shown(cell)} is no cell", remedy)]
+
+
+WEIGHER_MODULES = "nova.scheduler.weights."
+PLACEMENT_DOES = frozenset({"AvailabilityZoneFilter", "CoreFilter", "DiskFilter", "RamFilter", "RetryFilter"})
+"""Filters of earlier releases whose work Placement does now."""
+
+
+def scheduler_mistakes(tree: Mapping[Any, Any]) -> list[Mistake]:
+    """Return the filters and weighers of a `nova.conf` that Nova does not have at 2026.1: its scheduler does not start.
+
+    Those of a module that the operator names in `available_filters` are known by their class; a function there gives
+    any, and templates are not looked into.
+    """
+    options = tree.get("filter_scheduler")
+    if not isinstance(options, Mapping):
+        return []
+    place, mistakes = ".filter_scheduler", list[Mistake]()
+    own = [one for one in _listed(options.get("available_filters")) if one != "nova.scheduler.filters.all_filters"]
+    known = {*FILTERS, *(one.rpartition(".")[2] for one in own)}
+    opaque = any(not one.rpartition(".")[2][:1].isupper() for one in own)
+    for name in [] if opaque else _listed(options.get("enabled_filters")):
+        if name in PLACEMENT_DOES:
+            remedy = "leave it out: Placement does its work"
+            mistakes.append((f"{place}.enabled_filters", f"{name} is no more", remedy))
+        elif name not in known and "{" not in name:
+            meant = near(name, known)
+            remedy = f"is {meant} meant?" if meant else "name its class in available_filters too, or leave it out"
+            mistakes.append((f"{place}.enabled_filters", f"{name} is no filter of Nova", remedy))
+    for path in _listed(options.get("weight_classes")):
+        name = path.removeprefix(WEIGHER_MODULES).rpartition(".")[2]
+        if path.startswith(WEIGHER_MODULES) and path != ALL_WEIGHERS and name not in WEIGHERS:
+            meant = near(name, WEIGHERS)
+            remedy = f"is {meant} meant?" if meant else f"use {ALL_WEIGHERS}, or the path of one of its classes"
+            mistakes.append((f"{place}.weight_classes", f"{path} is no weigher of Nova", remedy))
+    return mistakes
+
+
+def _listed(value: Any) -> list[str]:
+    """Return an option's list, which may be a text with commas."""
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    return [text for text in (str(one).strip() for one in items) if text]

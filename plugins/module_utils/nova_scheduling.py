@@ -85,7 +85,7 @@ def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
     flavors, aggregates = desired.get("flavors") or (), desired.get("aggregates") or ()
     lists: dict[str, Callable[[], Any]] = {}
     if flavors:
-        lists["list of flavors"] = lambda: _pages(compute, "/flavors/detail", "flavors", is_public="None")
+        lists["list of flavors"] = lambda: pages(compute, "/flavors/detail", "flavors", is_public="None")
     if aggregates:
         lists["list of aggregates"] = lambda: compute("GET", "/os-aggregates")["aggregates"]
     if any(_present(item) and item.get("projects") for item in flavors):
@@ -119,7 +119,7 @@ def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
     return actual
 
 
-def _pages(compute: Request, path: str, plural: str, **filters: str) -> list[Record]:
+def pages(compute: Request, path: str, plural: str, **filters: str) -> list[Record]:
     """Return every record of a list; Nova ends a page at its `max_limit`, and says so with a link."""
     query, records = urlencode(filters), []
     while True:

@@ -990,6 +990,8 @@ def _overrides(
                     continue
                 lines = _line_mistakes(tree)
                 problems += _problems(lines, place)
+                if service == "nova" and not lines:
+                    problems += _problems(nova_inventory.scheduler_mistakes(tree), place)
                 schema = sources.schemas.get(service, {}).get(release)
                 if schema is not None and not lines:
                     _options(schema, tree, place, problems, warnings)
