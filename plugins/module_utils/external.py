@@ -163,7 +163,9 @@ def _url(place: str, value: Any, mistakes: list[Mistake]) -> str:
     except ValueError:  # a port or an IPv6 address that is none
         fits, host = False, ""
     if not fits or not host:
-        mistakes.append((place, f"{shown(value)} is no address of a Keystone with TLS", _URL_REMEDY))
+        # What stands before an @ may be a password.
+        text = "a text with an account" if "@" in str(value) else shown(value)
+        mistakes.append((place, f"{text} is no address of a Keystone with TLS", _URL_REMEDY))
         return ""
     _host(place, host, mistakes, _URL_REMEDY)
     return str(value)
