@@ -1,4 +1,4 @@
-"""A second region in the Keystone of the first: planned, rendered, registered, withdrawn, refused where it cannot be."""
+"""A second region in the Keystone of the first: planned, rendered, registered, withdrawn, or refused with a reason."""
 
 from __future__ import annotations
 
