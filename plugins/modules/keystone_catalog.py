@@ -51,6 +51,7 @@ options:
       - >-
         In check mode, where Python lacks keystoneauth1 because the host has no environment yet, what would change is
         predicted for a Keystone that has what the clouds have in common and nothing of the region. A warning says so.
+          Deletions are not predicted then, and fail.
     type: bool
     default: false
   bootstrap_record:
@@ -332,7 +333,8 @@ def main() -> None:
         if path and not module.check_mode and memory.record() != record:
             write_marker(path, memory.record(), mode=0o600)
     except ImportError as error:
-        if module.check_mode and shared:
+        made = all(item["state"] == "present" for item in (*desired["users"], *desired["endpoints"]))
+        if module.check_mode and shared and made:  # what would be deleted cannot be guessed
             module.warn("the shared Keystone was not asked, because this host has no environment for it yet")
             module.exit_json(**_unasked(desired), invocation={})
         module.fail_json(

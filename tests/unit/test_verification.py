@@ -474,6 +474,9 @@ def stays(_one: Any) -> None:
 
 SPOILED = [
     ("token", spoil("http_status", 503), "image: https://api:9292 answers 503"),
+    ("token", lambda _cloud, run: setattr(
+        run, "expected", dataclasses.replace(run.expected, endpoints={"image": "https://two:9292"})),
+     "image: the catalog has https://api:9292 in place of https://two:9292"),
     ("compute-services", spoil("services", []), "absent: nova-scheduler, nova-conductor, nova-compute on one"),
     ("network-agents", spoil("agents", []), "absent: neutron-openvswitch-agent on one"),
     ("hypervisors", spoil("hypervisors", []), "absent: one"),
