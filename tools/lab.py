@@ -60,6 +60,7 @@ def write_private(path: Path, text: str) -> None:
 def gathered(lab: Lab) -> dict[str, handed_down.Settings]:
     """Return what each host is given by this machine."""
     addresses = [str(port.address) for host in lab.hosts for port in host.ports if port.address]
+    addresses += dict.fromkeys(name for host in lab.hosts for name in host.direct)
     by_suite = {suite: handed_down.gather(suite, addresses, os.environ) for suite in {host.suite for host in lab.hosts}}
     return {host.name: by_suite[host.suite] for host in lab.hosts}
 

@@ -61,6 +61,8 @@ class ActionModule(PlanAction):
             renewing=bool(self._task.args.get("overlap")),
             retire=bool(self._task.args.get("retire")),
         )
+        identity = piece.plan.cloud.external.identity
+        authorities += identity.ca if identity else ""
         changed = []
         for target, text in (
             (authority, authorities),

@@ -60,6 +60,7 @@ def expected(plan: Plan) -> cloud_checks.Expected:
     """Return what the plan says the cloud has."""
     external = plan.cloud.networks["external"]
     return cloud_checks.Expected(
+        region=plan.cloud.region,
         endpoints={one.type: one.url for one in plan.cloud.endpoints if one.interface == "public"},
         compute_hosts=tuple(host for host, _address in plan.cloud.members["compute"]),
         network_hosts=tuple(host for host, _address in plan.cloud.members["network"]),

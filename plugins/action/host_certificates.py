@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import certificates, trust_store
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, TLS_GROUP
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, ENDPOINTS_CA_FILE, TLS_GROUP
 
 SEPARATOR = "-----brume-----"
 CERTIFICATE = "/etc/brume/tls/host.crt"
@@ -43,6 +43,9 @@ class ActionModule(PlanAction):
             ("/etc/brume/tls/host.key", key, TLS_GROUP, "0640"),
             ("/etc/brume/tls/host.pem", certificate + key, "root", "0600"),
         ]
+        identity = piece.plan.cloud.external.identity
+        if identity is not None:
+            files.append((ENDPOINTS_CA_FILE, authorities + identity.ca, "root", "0644"))
         return {
             "files": [
                 {"path": path, "content": text, "owner": "root", "group": group, "mode": mode}

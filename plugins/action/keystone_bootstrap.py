@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice, own_keystone
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 
@@ -15,6 +15,7 @@ class ActionModule(PlanAction):
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the administrator and the catalog entry of Keystone itself."""
+        own_keystone(piece.plan)
         urls = {one.interface: one.url for one in piece.plan.cloud.endpoints if one.service == "keystone"}
         return {
             "environment": next(one.path for one in piece.host.environments if one.service == "keystone"),

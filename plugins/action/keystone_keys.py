@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.fernet import REPOSITORIES
-from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice, own_keystone
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import repository_key
 
 ACTIVE_KEYS = 3
@@ -23,6 +23,7 @@ class ActionModule(PlanAction):
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return both repositories with their keys by index."""
+        own_keystone(piece.plan)
         owner = {"owner": "keystone", "group": "keystone"}
         if args.get("read"):
             return {"read": True, "repositories": [{"path": path, **owner} for path in REPOSITORIES.values()]}

@@ -103,6 +103,9 @@ KINDS = {
 }
 """Steps: what others refer to is made first and goes last. Regions use the steps 100 to 199 and 700 to 799."""
 
+COMMON = frozenset({"domain", "region", "role", "project", "service"})
+"""Kinds of objects that the clouds which share a Keystone have in common: made where missing, left as they are."""
+
 ASSIGN_STEP, UNASSIGN_STEP, DISABLE_DOMAIN_STEP, OWN_PASSWORD_STEP = 500, 600, 950, 999
 REGION_DEPTH = 99
 """Regions may be nested this deep, so that parents are made before their children."""
@@ -414,6 +417,28 @@ def after_bootstrap(desired: Desired, auth: Mapping[str, Any]) -> Actual:
     return Actual(records)
 
 
+def before_registration(desired: Desired) -> Actual:
+    """Return what another cloud's Keystone will probably hold, for a dry run on a host that cannot ask it yet.
+
+    It has what clouds have in common, since its own cloud has the same services; nothing of the region is there.
+    """
+    domain = {"id": "default", "name": "Default", "enabled": True}
+
+    def common(plural: str, **more: Any) -> list[Record]:
+        return [{"id": f"{plural} {item['name']}", "name": item["name"], **more} for item in desired.get(plural) or ()]
+
+    records = {
+        "domain": [domain],
+        "role": common("roles", domain_id=None),
+        "project": common("projects", domain_id=domain["id"]),
+        "service": [
+            {**record, "type": item.get("type")}
+            for record, item in zip(common("services"), desired.get("services") or (), strict=True)
+        ],
+    }
+    return Actual(records)
+
+
 # --- comparing --------------------------------------------------------------------------------------------------------
 
 
@@ -455,17 +480,28 @@ class Comparison:
     world: World
     chosen: Mapping[str, Mapping[Key, Record]]
     """The record of each object that exists, by kind and key."""
+    shared: bool = False
 
 
-def compare(desired: Desired, actual: Actual, request: Request, own: tuple[Key, str] | None = None) -> list[Action]:
+def compare(
+    desired: Desired,
+    actual: Actual,
+    request: Request,
+    own: tuple[Key, str] | None = None,
+    *,
+    shared: bool = False,
+) -> list[Action]:
     """Return the actions that turn what is there into what is wanted, in the order of their steps.
 
     `own` is the key and password of the user whose token is in use. A change of its password ends that token, so it
-    comes after everything else.
-    Raises ConvergenceError with every mistake of the wanted state: objects named twice or never, scopes missing.
+    comes after everything else. Of a Keystone that is `shared` with other clouds, what they have in common is not
+    changed.
+    Raises ConvergenceError with every mistake of the wanted state: objects named twice or never, scopes missing,
+    endpoints of another cloud in a shared Keystone.
     """
     names = Names(desired, actual)
     problems = list(_ambiguous_services(desired, actual))
+    problems += _foreign_endpoints(desired, actual, names) if shared else ()
     world = World({}, set())
     chosen = {
         name: _by_key(kind, actual, names, desired.get(kind.plural) or ()) for name, kind in KINDS.items()
@@ -480,7 +516,7 @@ def compare(desired: Desired, actual: Actual, request: Request, own: tuple[Key, 
         f"{name}: named more than once; one entry may stay"
         for name in duplicates(f"{kind.name} {label(kind.name, key)}" for kind, key, _item in _wanted(desired, names))
     ]
-    context = Comparison(desired, actual, request, own, names, world, chosen)
+    context = Comparison(desired, actual, request, own, names, world, chosen, shared)
     actions: list[Action] = []
     for kind, key, item in _wanted(desired, names):
         try:
@@ -508,6 +544,25 @@ def _ambiguous_services(desired: Desired, actual: Actual) -> Iterator[str]:
         if len(same) > 1 and sum(record["type"] == item.get("type") for record in same) != 1:
             listed = ", ".join(f"{record['id']} ({record['type']})" for record in same)
             yield f"service {item['name']}: several services bear the name: {listed}; delete all but one by id"
+
+
+def _foreign_endpoints(desired: Desired, actual: Actual, names: Names) -> Iterator[str]:
+    """Yield a problem for each endpoint that would be changed or deleted although it leads to another host.
+
+    That is what a region looks like whose name two clouds have. A cloud that has moved looks the same, so that only
+    the operator can tell the two apart.
+    """
+    kind = KINDS["endpoint"]
+    for item in desired.get(kind.plural) or ():
+        key = wanted_key(kind, item, names)
+        for record in actual.records.get(kind.name, []):
+            there, wanted = urlsplit(record["url"]).hostname, urlsplit(item.get("url") or "").hostname
+            if _actual_key(kind, record, actual, names) == key and there != wanted:
+                yield (
+                    f"endpoint {label(kind.name, key)}: leads to {there} in the Keystone that is shared, and this "
+                    f"cloud's to {wanted}; give the region another name (brume_region), or, if it was this cloud's "
+                    f"own until now, delete the endpoint {record['id']} first"
+                )
 
 
 def _reference_keys(kind: Kind, item: Mapping[str, Any], names: Names) -> dict[str, tuple[str, Key]]:
@@ -544,6 +599,8 @@ def _present_actions(context: Comparison, kind: Kind, key: Key, item: Mapping[st
     record = context.chosen[kind.name].get(key)
     if record is None:
         return [_creation(context, kind, key, item, references)]
+    if context.shared and kind.name in COMMON:
+        return []
     actions = list(_update(context, kind, key, item, references, record=record))
     return actions + (list(_surplus(context, kind, key, record)) if kind.name == "endpoint" else [])
 

@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import derive
 from cryptography import x509
@@ -85,6 +86,29 @@ def bundle(current: Authority, former: Authority | None, present: str, *, renewi
     if former is None or retire or not (renewing or former.pem in present):
         return current.pem
     return current.pem + former.pem
+
+
+def authorities_in(text: Any) -> str:
+    """Return the certificates of authorities that a PEM text holds, and nothing else of it.
+
+    Raises ValueError with what is wrong with it; no message shows the text.
+    """
+    if not isinstance(text, str) or "-----BEGIN CERTIFICATE-----" not in text:
+        raise ValueError("is no PEM text of certificates")
+    if "PRIVATE KEY" in text:
+        raise ValueError("holds a private key, which nobody else may have")
+    try:
+        found = x509.load_pem_x509_certificates(text.encode())
+    except ValueError:
+        raise ValueError("holds a certificate that cannot be read") from None
+    for one in found:
+        try:
+            is_authority = one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            is_authority = False
+        if not is_authority:
+            raise ValueError(f"holds the certificate of {one.subject.rfc4514_string()}, which is no authority")
+    return "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in found)
 
 
 def _usage(sign: bool) -> x509.KeyUsage:

@@ -45,8 +45,9 @@ NETWORK_AGENTS = ("neutron-openvswitch-agent", "neutron-l3-agent", "neutron-dhcp
 
 @dataclass(frozen=True)
 class Expected:
-    """What the plan says the cloud has: public URLs by catalog type, and hosts."""
+    """What the plan says the cloud has: its region, public URLs by catalog type, and hosts."""
 
+    region: str
     endpoints: Mapping[str, str]
     compute_hosts: tuple[str, ...]
     network_hosts: tuple[str, ...]
@@ -178,7 +179,11 @@ def token(run: Run) -> str:
     session = run.cloud.session
     access = session.auth.get_access(session)
     catalog = {
-        entry["type"]: [one["url"] for one in entry["endpoints"] if one["interface"] == "public"]
+        entry["type"]: [
+            one["url"]
+            for one in entry["endpoints"]
+            if (one["interface"], one["region_id"]) == ("public", run.expected.region)
+        ]
         for entry in access.service_catalog.catalog
     }
     problems = []

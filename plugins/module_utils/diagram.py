@@ -227,6 +227,8 @@ def _outside(cloud: Cloud) -> list[tuple[str, str]]:
     if external.loadbalancer is not None:
         text = f"internal {external.loadbalancer.internal}, public {external.loadbalancer.public}"
         lines.append(("load balancer", text))
+    if external.identity is not None:
+        lines.append(("Keystone", f"internal {external.identity.internal}, public {external.identity.public}"))
     return lines
 
 

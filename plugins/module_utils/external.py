@@ -1,7 +1,8 @@
-"""Infrastructure that somebody else runs, as `brume_external` names it: a database, a broker, a load balancer. Pure.
+"""What somebody else runs, as `brume_external` names it: database, broker, load balancer, another cloud's Keystone.
 
-Brume makes nothing there. Databases, vhosts and accounts exist before the first deployment, their passwords are in
-brume_secrets, and the load balancer forwards what the plan's summary lists. Every connection is TLS.
+Pure. Of infrastructure Brume makes nothing: databases, vhosts and accounts exist before the first deployment, their
+passwords are in brume_secrets, and the load balancer forwards what the plan's summary lists. In the Keystone of another
+cloud it registers this one as a further region (docs/adr/0007). Every connection is TLS.
 """
 
 from __future__ import annotations
@@ -10,18 +11,30 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import netaddr
-from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks, trust_store
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, inventory_checks, trust_store
 from ansible_collections.brume.cloud.plugins.module_utils.description import PORT_MAXIMUM, Problem
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_checks import Mistake, shown
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "database": ("host", "port", "ca_file", "accounts"),
     "messaging": ("hosts", "port", "ca_file", "accounts"),
     "loadbalancer": ("internal", "public", "ca_file"),
+    "identity": ("internal", "public", "ca"),
 }
-"""What each may say; the first of a group's keys must be there."""
+"""What each may say; the first of a part's keys must be there."""
+
+GROUPS = ("database", "messaging", "loadbalancer")
+"""Parts that take the place of a group of hosts; `identity` takes that of a service."""
+
+IDENTITY = "keystone"
+"""The service in whose place `identity` is."""
+
+REGION_LENGTH = 200
+"""Longest name of a region that is a part of users' names: Keystone keeps at most 255 characters of those."""
 
 PORTS = {"database": 3306, "messaging": 5671}
 STORED = {"database": "database", "messaging": "vhost"}
@@ -53,22 +66,32 @@ class LoadBalancer:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """The Keystone of another cloud: URLs that end in /v3, and that cloud's authorities as PEM text."""
+
+    internal: str
+    public: str
+    ca: str
+
+
+@dataclass(frozen=True)
 class External:
     """All of it; what is None belongs to the cloud itself."""
 
     database: Server | None = None
     messaging: Server | None = None
     loadbalancer: LoadBalancer | None = None
+    identity: Identity | None = None
 
     def groups(self) -> tuple[str, ...]:
         """Return the groups that have no host, because what they would run is external."""
-        return tuple(group for group in KEYS if getattr(self, group) is not None)
+        return tuple(group for group in GROUPS if getattr(self, group) is not None)
 
 
 def read(data: Mapping[str, Any]) -> tuple[External, list[Mistake]]:
     """Return what brume_external says, and its mistakes; a part that has any is taken as external all the same."""
     mistakes: list[Mistake] = []
-    found: dict[str, Server | LoadBalancer] = {}
+    found: dict[str, Server | LoadBalancer | Identity] = {}
     for group, value in data.items():
         if group not in KEYS:
             mistakes.append((f".{group}", "cannot be external", "use one of " + ", ".join(KEYS)))
@@ -78,6 +101,9 @@ def read(data: Mapping[str, Any]) -> tuple[External, list[Mistake]]:
             value = {}  # noqa: PLW2901
         else:
             mistakes += _keys(group, value)
+        if group == "identity":
+            found[group] = _identity(value, mistakes)
+            continue
         ca_file = _ca_file(f".{group}", value, mistakes)
         if group == "loadbalancer":
             internal = _host(f".{group}.internal", value.get("internal"), mistakes) if "internal" in value else ""
@@ -86,23 +112,72 @@ def read(data: Mapping[str, Any]) -> tuple[External, list[Mistake]]:
             continue
         hosts = _hosts(group, value, mistakes)
         found[group] = Server(hosts, _port(group, value, mistakes), ca_file, _accounts(group, value, mistakes))
-    return External(**found), mistakes  # type: ignore[arg-type]  # each group has its own type
+    if "identity" in found and "loadbalancer" in found:
+        # Logins verify Keystone and the region's own endpoints by one file, which is the operator's here.
+        message = "is external, and so is the load balancer: that is not supported yet"
+        mistakes.append((".identity", message, "let hosts of the region be its load balancers"))
+    return External(**found), mistakes  # type: ignore[arg-type]  # each part has its own type
 
 
 def _keys(group: str, value: Mapping[str, Any]) -> Iterable[Mistake]:
     for key in value:
-        if key in ("administrator", "user", "password"):
+        if group == "identity" and key in ("administrator", "user", "password"):
+            message = "is not supported: it is the user admin of that cloud"
+            yield f".{group}.{key}", message, f"put its password into brume_secrets as {ADMIN_SECRET}"
+        elif key in ("administrator", "user", "password"):
             remedy = "make databases, vhosts and accounts there yourself, and put their passwords into brume_secrets"
             yield f".{group}.{key}", "is not supported: Brume makes no account on external infrastructure", remedy
         elif key not in KEYS[group]:
             yield f".{group}.{key}", "is no key of it", "use one of " + ", ".join(KEYS[group])
     if KEYS[group][0] not in value:
-        yield f".{group}.{KEYS[group][0]}", "is missing", "write the name or address that hosts reach it by"
+        remedy = _URL_REMEDY if group == "identity" else "write the name or address that hosts reach it by"
+        yield f".{group}.{KEYS[group][0]}", "is missing", remedy
 
 
-def _host(place: str, value: Any, mistakes: list[Mistake]) -> str:
+_URL_REMEDY = "write where its Keystone is, such as https://cloud.example.org:5000/v3"
+_CA_REMEDY = "give the PEM text of that cloud's authority, which site.yml writes as ca.crt beside its clouds.yaml"
+
+
+def _identity(value: Mapping[str, Any], mistakes: list[Mistake]) -> Identity:
+    place = ".identity"
+    internal = _url(f"{place}.internal", value["internal"], mistakes) if "internal" in value else ""
+    public = _url(f"{place}.public", value["public"], mistakes) if "public" in value else internal
+    if not value.get("ca"):
+        mistakes.append((f"{place}.ca", "is missing", _CA_REMEDY))
+        return Identity(internal, public, "")
+    try:
+        ca = certificates.authorities_in(value["ca"])
+    except ValueError as error:
+        mistakes.append((f"{place}.ca", str(error), _CA_REMEDY))
+        ca = ""
+    return Identity(internal, public, ca)
+
+
+def _url(place: str, value: Any, mistakes: list[Mistake]) -> str:
+    """Return the URL of a Keystone as its catalog has it."""
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "")
+        fits = (parts.scheme, parts.path, parts.query, parts.fragment) == ("https", "/v3", "", "")
+        fits = fits and "@" not in parts.netloc and not parts.netloc.endswith(":") and parts.port != 0
+        host = parts.hostname or ""
+    except ValueError:  # a port or an IPv6 address that is none
+        fits, host = False, ""
+    if not fits or not host:
+        # What stands before an @ may be a password.
+        text = "a text with an account" if "@" in str(value) else shown(value)
+        mistakes.append((place, f"{text} is no address of a Keystone with TLS", _URL_REMEDY))
+        return ""
+    _host(place, host, mistakes, _URL_REMEDY)
+    return str(value)
+
+
+def _host(
+    place: str,
+    value: Any,
+    mistakes: list[Mistake],
+    remedy: str = "write the name or address that all hosts reach it by",
+) -> str:
     """Return a name or address."""
-    remedy = "write the name or address that all hosts reach it by"
     if isinstance(value, str) and (netaddr.valid_ipv4(value, netaddr.INET_PTON) or netaddr.valid_ipv6(value)):
         address = netaddr.IPAddress(value)
         if address.is_loopback() or address.is_multicast() or not int(address):
@@ -187,6 +262,27 @@ def group_mistakes(external: External, groups: Mapping[str, Iterable[str]]) -> l
 _EITHER = "take the hosts out of the group, or remove this"
 
 
+def region_mistakes(external: External, region: str, said: bool) -> list[Mistake]:
+    """Return why a region cannot be registered in another cloud's Keystone under its name (`said` or the default)."""
+    if external.identity is None:
+        return []
+    if not said:
+        message = f"is not said, and {region} is probably the name of the region whose Keystone this is"
+        return [("", message, "give this region a name of its own")]
+    if len(region) > REGION_LENGTH:
+        message = f"has {len(region)} characters, and users of services bear it in their names"
+        return [("", message, f"use at most {REGION_LENGTH}")]
+    return []
+
+
+def user_name(external: External, account: str, region: str) -> str:
+    """Return the name of a service's user in Keystone: of a region that shares another's, the region's is a part of it.
+
+    `@` is in no name of a service or region, so that no two regions can mean the same user.
+    """
+    return account if external.identity is None else f"{account}@{region}"
+
+
 def network_mistakes(external: External, networks: Mapping[str, Any]) -> list[Mistake]:
     """Return what brume_networks says that an external load balancer says already."""
     if external.loadbalancer is None:
@@ -227,3 +323,11 @@ def missing_secrets(external: External, databases: Iterable[Any], vhosts: Iterab
         for one, server in accounts
         if isinstance(said, Mapping) and one.secret not in said
     ]
+
+
+def missing_administrator(external: External, said: Any) -> list[Problem]:
+    """Return whether brume_secrets (`said`) lacks the password with which regions are registered."""
+    if external.identity is None or not isinstance(said, Mapping) or ADMIN_SECRET in said:
+        return []
+    message = "is missing, and Keystone is another cloud's"
+    return [Problem(f"brume_secrets.{ADMIN_SECRET}", message, "give the password of its user admin")]

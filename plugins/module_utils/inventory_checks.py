@@ -157,8 +157,8 @@ RULES: Mapping[str, Rule] = {
 
 
 def control_mistake(key: str, value: Any) -> list[Mistake]:
-    """Return the mistake of a value that would not come out of a file as it went in; options may have several lines."""
-    found = control_character(value, breaks=key == "brume_config")
+    """Return the mistake of a value that would not come out of a file as it went in; some may have several lines."""
+    found = control_character(value, breaks=key in ("brume_config", "brume_external"))  # the latter holds certificates
     return [("", f"{found!a} holds a line break or control character", "write it without")] if found else []
 
 

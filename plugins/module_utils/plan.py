@@ -330,7 +330,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     external, mistakes = external_parts.read(first["brume_external"])
     problems += _problems([*mistakes, *external_parts.group_mistakes(external, members)], where("brume_external"))
     problems += _missing_infrastructure(inventory, members, external)
-    problems += _problems(external_parts.network_mistakes(external, first["brume_networks"]), where("brume_networks"))
+    problems += _beside_external(external, first, inventory.hosts[first_host], where)
     networks = _networks(first["brume_networks"], where("brume_networks"), members, problems)
     addresses = _addresses(inventory, names, resolved, networks, members, problems)
     _external_interfaces(inventory, resolved, networks, members, problems)
@@ -374,20 +374,13 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
         internal_host=internal,
         public_host=public,
         frontends=frontends,
-        endpoints=tuple(_endpoints(ordered, internal, public)),
+        endpoints=(
+            *_identity_endpoints(sources.services.get(external_parts.IDENTITY), external),
+            *_endpoints(ordered, internal, public),
+        ),
         databases=tuple(_accounts(ordered, "database", cells, generations, external.database)),
         vhosts=tuple(_accounts(ordered, "messaging", cells, generations, external.messaging)),
-        logins=tuple(
-            Login(
-                account_name(one.name, generation_of(generations, f"{one.name}/keystone")),
-                one.name,
-                f"{one.name}/keystone",
-                one.service_roles,
-                former_names(one.name, generation_of(generations, f"{one.name}/keystone")),
-            )
-            for one in ordered
-            if one.auth
-        ),
+        logins=tuple(_login(one, generations, external, first["brume_region"]) for one in ordered if one.auth),
         generations=generations,
         external=external,
         flavors=tuple(first.get("nova_flavors") or ()),
@@ -415,6 +408,16 @@ def _where(layers: tuple[Layer, ...], key: str) -> str:
 
 def _problems(mistakes: list[inventory_checks.Mistake], place: str) -> list[Problem]:
     return [Problem(f"{place}{suffix}", message, remedy) for suffix, message, remedy in mistakes]
+
+
+def _beside_external(
+    external: External, first: Mapping[str, Any], layers: tuple[Layer, ...], where: Callable[[str], str]
+) -> list[Problem]:
+    """Return what other variables say, or do not, that does not go with what is external."""
+    said = any("brume_region" in layer.variables for layer in layers)
+    networks = external_parts.network_mistakes(external, first["brume_networks"])
+    region = external_parts.region_mistakes(external, first["brume_region"], said)
+    return _problems(networks, where("brume_networks")) + _problems(region, where("brume_region"))
 
 
 def _groups_warnings(inventory: Inventory, names: list[str], members: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -535,7 +538,7 @@ def _missing_infrastructure(
             f"the group `{group}` {_state(inventory, group)}",
             f"add `{group}: {{children: {{control: {{}}}}}}`, or name another's in brume_external.{group}",
         )
-        for group in external_parts.KEYS
+        for group in external_parts.GROUPS
         if not members[group] and group not in external.groups()
     ]
 
@@ -826,6 +829,10 @@ def _services(
     for name in first["brume_services"]:
         if name in sources.unread:
             continue  # sources.problems says why
+        if name == external_parts.IDENTITY and external.identity is not None:
+            message = f"names {name}, which is another cloud's by brume_external.identity"
+            problems.append(Problem(where("brume_services"), message, "take one of the two out"))
+            continue
         if name not in available:
             problems.append(
                 Problem(where("brume_services"), f"`{name}` is no service", "use one of " + ", ".join(available))
@@ -834,6 +841,8 @@ def _services(
         chosen[name] = sources.services[name]
     for one in chosen.values():
         for required in one.requires:
+            if required == external_parts.IDENTITY and external.identity is not None:
+                continue
             if required not in chosen:
                 problems.append(
                     Problem(
@@ -1133,6 +1142,26 @@ def _endpoints(services: list[Service], internal: str, public: str) -> list[Endp
             url = f"https://{bridge(host)}:{port}{one.catalog.path}"
             result.append(Endpoint(one.name, one.catalog.type, one.catalog.description, interface, url))
     return result
+
+
+def _identity_endpoints(service: Service | None, external: External) -> list[Endpoint]:
+    """Return where another cloud's Keystone is: whoever looks for it in a region finds only what the region lists."""
+    if service is None or service.catalog is None or external.identity is None:
+        return []
+    return [
+        Endpoint(service.name, service.catalog.type, service.catalog.description, interface, url)
+        for interface, url in (("public", external.identity.public), ("internal", external.identity.internal))
+    ]
+
+
+def _login(service: Service, generations: Mapping[str, int], external: External, region: str) -> Login:
+    secret = f"{service.name}/keystone"
+    number = generation_of(generations, secret)
+    names = [
+        external_parts.user_name(external, one, region)
+        for one in (account_name(service.name, number), *former_names(service.name, number))
+    ]
+    return Login(names[0], service.name, secret, service.service_roles, tuple(names[1:]))
 
 
 def expand(named: tuple[Named, ...], cells: tuple[str, ...]) -> list[str]:

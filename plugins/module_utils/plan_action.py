@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.brume.cloud.plugins.module_utils import run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Host, Plan, PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, Vault
@@ -17,6 +18,13 @@ UNLOGGED = {"ansible_no_target_syslog": True}
 
 What a module itself says (`AnsibleModule(no_log=True)`) does not count: Ansible overrides it for every task.
 """
+
+
+def own_keystone(plan: Plan) -> None:
+    """Raise PlanError where Keystone is another cloud's."""
+    if plan.cloud.external.identity is not None:
+        message = "says that Keystone is another cloud's"
+        raise PlanError([Problem("brume_external.identity", message, "do this with the inventory of that cloud")])
 
 
 @dataclass

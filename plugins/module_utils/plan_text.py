@@ -38,7 +38,8 @@ def summary(plan: Plan) -> list[str]:
 def _external(cloud: Cloud) -> list[str]:
     """Return where external infrastructure is, and what an external load balancer has to forward."""
     external = cloud.external
-    lines = ["", "External infrastructure"] if external.groups() else []
+    lines = ["", "Keystone is another cloud's"] if external.identity else []
+    lines += ["", "External infrastructure"] if external.groups() else []
     for group, server in (("database", external.database), ("messaging", external.messaging)):
         if server is not None:
             places = ", ".join(f"{bridge(host)}:{server.port}" for host in server.hosts)

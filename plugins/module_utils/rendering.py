@@ -24,13 +24,11 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     Listen,
     Plan,
     PlanError,
-    account_name,
     binds,
     bridge,
     frontend_name,
     receivers,
 )
-from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.service_units import (
     socket_text,
     unit_text,
@@ -40,6 +38,12 @@ from ansible_collections.brume.cloud.plugins.module_utils.service_units import (
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, settings_key
 
 CA_FILE = "/etc/brume/ca.crt"
+ENDPOINTS_CA_FILE = "/etc/brume/endpoints.crt"
+"""The cloud's authority and that of the cloud whose Keystone it shares: for what talks to APIs, and for nothing else.
+
+By CA_FILE the members of clusters know each other, where a certificate of another cloud must not count.
+"""
+
 TLS_GROUP = "brume-tls"
 """System group of who reads the host's certificate and key."""
 
@@ -92,6 +96,7 @@ class Renderer:
         self.frontends = {one.name: one for one in plan.cloud.frontends}
         self.databases = {one.name: one for one in plan.cloud.databases}
         self.vhosts = {one.name: one for one in plan.cloud.vhosts}
+        self.logins = {one.service: one for one in plan.cloud.logins}
         self.shared = self._shared_names()
 
     def _shared_names(self) -> dict[str, Any]:
@@ -236,13 +241,12 @@ class Renderer:
 
     def login(self, service: Service, section: str) -> dict[str, Any]:
         """Return the options with which a section of a file logs in to Keystone as the service's user."""
-        cloud = self.plan.cloud
-        name = account_name(service.name, generation_of(cloud.generations, f"{service.name}/keystone"))
+        cloud, login = self.plan.cloud, self.logins[service.name]
         options: dict[str, Any] = {
             "auth_type": "password",
             "auth_url": self._url("keystone", "internal"),
-            "username": name,
-            "password": self.secret(f"{service.name}/keystone"),
+            "username": login.name,
+            "password": self.secret(login.secret),
             "user_domain_name": "Default",
             "project_name": "service",
             "project_domain_name": "Default",
@@ -378,7 +382,9 @@ class Renderer:
 
 
 def endpoint_ca_file(cloud: Cloud) -> str:
-    """Return the file of authorities by which hosts verify endpoints."""
+    """Return the file of authorities by which hosts verify endpoints, Keystone's among them."""
+    if cloud.external.identity is not None:
+        return ENDPOINTS_CA_FILE
     return cloud.external.loadbalancer.ca_file if cloud.external.loadbalancer else CA_FILE
 
 

@@ -24,7 +24,12 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     sources,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
-from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, Vault, parse_master_key
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import (
+    ADMIN_SECRET,
+    SecretError,
+    Vault,
+    parse_master_key,
+)
 
 _state: dict[str, plan.Plan | plan.PlanError] = {}
 _own: list[Own] = []
@@ -126,9 +131,11 @@ def secret_problems(variables: Mapping[str, Any], found: plan.Plan | None) -> li
     if found is not None:
         said = variables.get("brume_secrets") or {}
         problems += external.missing_secrets(found.cloud.external, found.cloud.databases, found.cloud.vhosts, said)
+        problems += external.missing_administrator(found.cloud.external, said)
     if found is not None and variables.get("brume_secrets"):
         services = [sources.load().services[name] for name in found.cloud.services]
         names = inventory_checks.secret_names(services, found.cloud.cells, found.hosts)
+        names += [ADMIN_SECRET] if found.cloud.external.identity is not None else []
         problems += inventory_checks.explicit_secrets(variables["brume_secrets"], names)
     return problems
 

@@ -168,13 +168,20 @@ def discover(connection: Any, image: Any, external: Any, prepared: tuple[Any, An
     """
     session = connection.session
     catalog = session.auth.get_access(session).service_catalog.catalog
+    region = connection.config.get_region_name()
     schema = connection.image.get("/schemas/image").json()["properties"]
     hypervisors = tuple(str(one.hypervisor_type) for one in connection.compute.hypervisors(details=True))
     if not hypervisors:
         raise TempestError("the cloud has no hypervisor; see why with playbooks/verify.yml")
     alternative, flavor, flavor_alt = prepared
     return Cloud(
-        service_types=tuple(sorted(str(one["type"]) for one in catalog)),
+        service_types=tuple(
+            sorted(
+                str(one["type"])
+                for one in catalog
+                if region in [endpoint["region_id"] for endpoint in one["endpoints"]]
+            )
+        ),
         compute_microversions=_microversions(connection.compute),
         placement_microversions=_microversions(connection.placement),
         hypervisor_types=hypervisors,

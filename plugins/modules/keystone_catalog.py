@@ -41,6 +41,19 @@ options:
         type: str
       ca_file: {description: "File of CA certificates (PEM); the system's unless given.", type: path}
       timeout: {description: "Longest wait for an answer in seconds.", type: int, default: 60}
+  shared:
+    description:
+      - Keystone is another cloud's, in which this one is a region.
+      - >-
+        What the clouds have in common (domains, regions, roles, projects, services) is then made where it is missing
+        and never changed; an endpoint of the wanted service, interface and region that leads to another host is an
+        error, also with V(state=absent), because it is probably another cloud's.
+      - >-
+        In check mode, where Python lacks keystoneauth1 because the host has no environment yet, what would change is
+        predicted for a Keystone that has what the clouds have in common and nothing of the region. A warning says so.
+          Deletions are not predicted then, and fail.
+    type: bool
+    default: false
   bootstrap_record:
     description:
       - File that M(brume.cloud.keystone_bootstrap) leaves. Where it is missing in check mode, there is no Keystone to
@@ -150,7 +163,9 @@ options:
       service: {description: "Name of the service.", type: str, required: true}
       interface: {description: "For whom it is.", type: str, choices: [public, internal, admin], required: true}
       region: {description: "Id of the region.", type: str, required: true}
-      url: {description: "Address; required unless O(endpoints[].state=absent).", type: str}
+      url:
+        description: Address; required unless O(endpoints[].state=absent), with O(shared) then too.
+        type: str
       enabled: *enabled
       state: *state
   remember:
@@ -181,6 +196,15 @@ EXAMPLES = r"""
     endpoints:
       - {service: placement, interface: internal, region: RegionOne, url: "https://internal.example.com:8778"}
       - {service: placement, interface: public, region: RegionOne, url: "https://api.example.com:8778"}
+
+- name: Register Placement of a second region in the Keystone of the first one
+  brume.cloud.keystone_catalog:
+    auth: "{{ keystone_auth }}"
+    shared: true
+    regions: [{id: RegionTwo}]
+    services: [{name: placement, type: placement}]
+    endpoints:
+      - {service: placement, interface: public, region: RegionTwo, url: "https://two.example.com:8778"}
 
 - name: Remove a service; Keystone removes its endpoints with it
   brume.cloud.keystone_catalog:
@@ -232,6 +256,7 @@ ENABLED: dict[str, Any] = {"type": "bool", "default": True}
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "auth": AUTH,
+    "shared": {"type": "bool", "default": False},
     "bootstrap_record": {"type": "path"},
     "regions": _list(id=REQUIRED, description=TEXT, parent_region_id=TEXT),
     "domains": _list(name=REQUIRED, description=TEXT, enabled=ENABLED),
@@ -281,6 +306,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+def _unasked(desired: dict[str, Any]) -> dict[str, Any]:
+    """Return what a registration would change in a Keystone that cannot be asked; nothing of the region is there."""
+    return report(catalog.compare(desired, catalog.before_registration(desired), catalog.unreachable, shared=True))
+
+
 def main() -> None:
     """Fetch, compare, apply unless in check mode, and exit without the arguments, which hold passwords."""
     module = AnsibleModule(
@@ -289,7 +319,7 @@ def main() -> None:
     host_lock.hold(module)
     desired, auth, path = module.params, module.params["auth"], module.params["remember"]
     own = ((auth["user_domain_name"], auth["username"]), auth["password"])
-    bootstrap = module.params["bootstrap_record"]
+    bootstrap, shared = module.params["bootstrap_record"], module.params["shared"]
     try:
         if module.check_mode and bootstrap and not os.path.exists(bootstrap):
             predicted = catalog.compare(desired, catalog.after_bootstrap(desired, auth), catalog.unreachable, own)
@@ -298,11 +328,15 @@ def main() -> None:
         record = read_marker(path) if path else {}
         memory = catalog.remembered(record, auth["password"], token, request)
         actual = catalog.fetch(desired, request, authenticate, own, memory)
-        actions = catalog.compare(desired, actual, request, own)
+        actions = catalog.compare(desired, actual, request, own, shared=shared)
         result = converge(actions, check_mode=module.check_mode, limit=SIDE_BY_SIDE)
         if path and not module.check_mode and memory.record() != record:
             write_marker(path, memory.record(), mode=0o600)
     except ImportError as error:
+        made = all(item["state"] == "present" for item in (*desired["users"], *desired["endpoints"]))
+        if module.check_mode and shared and made:  # what would be deleted cannot be guessed
+            module.warn("the shared Keystone was not asked, because this host has no environment for it yet")
+            module.exit_json(**_unasked(desired), invocation={})
         module.fail_json(
             msg=f"{describe(error)}: run this module with the Python of the Keystone environment", invocation={}
         )

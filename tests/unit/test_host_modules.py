@@ -411,6 +411,31 @@ def test_keystone_bootstrap(call: Call, tmp_path: Path, monkeypatch: pytest.Monk
     assert converges(call, "keystone_bootstrap", {"state": "absent"})
 
 
+def test_keystone_catalog_of_a_host_without_an_environment(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def log_in(*_arguments: Any, **_more: Any) -> None:
+        raise ImportError("No module named 'keystoneauth1'")
+
+    # Where the controller's part of Ansible is loaded too, warnings are shown and not in the result.
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, text: warnings.append(text))
+    monkeypatch.setattr(f"{PACKAGE}.keystone_catalog.log_in_or_before", log_in)
+    auth = {"auth_url": "https://one:5000/v3", "username": "admin", "password": "hunter2", "project_name": "admin"}
+    endpoint = {"service": "nova", "interface": "public", "region": "RegionTwo", "url": "https://two:8774"}
+    arguments = {
+        "auth": auth,
+        "shared": True,
+        "regions": [{"id": "RegionTwo"}],
+        "services": [{"name": "nova", "type": "compute"}],
+        "endpoints": [endpoint],
+    }
+    dry = call("keystone_catalog", arguments, check=True)
+    assert dry["actions"] == ["create region RegionTwo", "create endpoint nova public RegionTwo"]
+    assert len(warnings) == 1 and "was not asked" in warnings[0]
+    for wrong in ({"shared": False}, {"endpoints": [{**endpoint, "state": "absent"}]}):
+        assert "keystoneauth1" in call("keystone_catalog", {**arguments, **wrong}, check=True)["msg"]
+    assert "keystoneauth1" in call("keystone_catalog", arguments)["msg"]
+
+
 APT = """
 echo "${{0##*/}} $1" >> {root}/log
 case "$0 $*" in

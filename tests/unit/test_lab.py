@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,13 @@ def test_environment_has_proxies_in_both_cases_and_passes_the_lab_by() -> None:
         "no_proxy=intra.example,localhost,127.0.0.1,192.0.2.11",
     ]
     assert settings.environment_text({"no_proxy": "x"}, ["192.0.2.11"]) == ""
+
+
+def test_hosts_of_a_lab_beside_are_reached_without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Sequence[str]] = []
+    monkeypatch.setattr(lab.handed_down, "gather", lambda _suite, addresses, _environment: given.append(addresses))
+    lab.gathered(layout("x", [variables(settings={"direct": ["203.0.113.11"]})]))
+    assert given == [["192.0.2.11", "203.0.113.11"]]
 
 
 def test_only_certificates_that_debian_does_not_have_are_handed_down() -> None:

@@ -382,7 +382,14 @@ class Nova:
 
 
 def connection() -> Any:
-    catalog = [{"type": "image"}, {"type": "compute"}]
+    catalog = [
+        {"type": kind, "endpoints": [{"region_id": region} for region in regions]}
+        for kind, regions in (
+            ("image", ("RegionOne", "RegionTwo")),
+            ("compute", ("RegionOne",)),
+            ("volume", ("RegionTwo",)),
+        )
+    ]
     data = SimpleNamespace(service_catalog=SimpleNamespace(catalog=catalog))
     return SimpleNamespace(
         image=Glance(),
@@ -393,6 +400,7 @@ def connection() -> Any:
         network=Neutron(),
         current_project_id="p",
         session=SimpleNamespace(auth=SimpleNamespace(get_access=lambda _session: data)),
+        config=SimpleNamespace(get_region_name=lambda: "RegionOne"),
     )
 
 

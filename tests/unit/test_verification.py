@@ -219,7 +219,15 @@ class FakeCloud:
             auth=SimpleNamespace(
                 get_access=lambda _session: SimpleNamespace(
                     service_catalog=SimpleNamespace(
-                        catalog=[{"type": "image", "endpoints": [{"interface": "public", "url": "https://api:9292"}]}]
+                        catalog=[
+                            {
+                                "type": "image",
+                                "endpoints": [
+                                    {"interface": "public", "region_id": "RegionOne", "url": "https://api:9292"},
+                                    {"interface": "public", "region_id": "RegionTwo", "url": "https://two:9292"},
+                                ],
+                            }
+                        ]
                     )
                 )
             ),
@@ -378,7 +386,7 @@ def context(cloud: FakeCloud, tmp_path: Path) -> cloud_checks.Run:
             netaddr.IPNetwork("10.0.0.0/24"), "root", defaults()["verify_timeouts"],
         ),
         cloud_checks.Expected(
-            {"image": "https://api:9292"}, ("one",), ("one",), netaddr.IPNetwork("203.0.113.0/24"),
+            "RegionOne", {"image": "https://api:9292"}, ("one",), ("one",), netaddr.IPNetwork("203.0.113.0/24"),
             netaddr.IPAddress("203.0.113.1"), (netaddr.IPAddress("203.0.113.2"), netaddr.IPAddress("203.0.113.99")),
         ),
         tmp_path,
@@ -466,6 +474,9 @@ def stays(_one: Any) -> None:
 
 SPOILED = [
     ("token", spoil("http_status", 503), "image: https://api:9292 answers 503"),
+    ("token", lambda _cloud, run: setattr(
+        run, "expected", dataclasses.replace(run.expected, endpoints={"image": "https://two:9292"})),
+     "image: the catalog has https://api:9292 in place of https://two:9292"),
     ("compute-services", spoil("services", []), "absent: nova-scheduler, nova-conductor, nova-compute on one"),
     ("network-agents", spoil("agents", []), "absent: neutron-openvswitch-agent on one"),
     ("hypervisors", spoil("hypervisors", []), "absent: one"),

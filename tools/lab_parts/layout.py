@@ -25,7 +25,7 @@ EXTERNAL = "external"
 LAYER2_GROUPS = frozenset({"network", "compute"})
 """Groups whose hosts have a port in the external network, with or without an address there."""
 
-SETTINGS = {"cpus": (int, float), "memory": str, "packages": list}
+SETTINGS = {"cpus": (int, float), "memory": str, "packages": list, "direct": list}
 """Keys of `brume_lab` and their types."""
 
 
@@ -55,7 +55,10 @@ class Port:
 
 @dataclass(frozen=True)
 class Host:
-    """One container. `address` is the one that SSH uses; `memory` as podman writes it (`8g`), `cpus` a number."""
+    """One container. `address` is the one that SSH uses; `memory` as podman writes it (`8g`), `cpus` a number.
+
+    `direct` are hosts outside of the lab that are reached without a proxy, such as those of a lab beside it.
+    """
 
     name: str
     ports: tuple[Port, ...]
@@ -63,6 +66,7 @@ class Host:
     cpus: float | None = None
     memory: str | None = None
     packages: tuple[str, ...] = ()
+    direct: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -223,6 +227,7 @@ def _host(host: HostVariables, networks: Mapping[str, Network], problems: list[s
         host.settings.get("cpus"),
         host.settings.get("memory"),
         tuple(host.settings.get("packages", ())),
+        tuple(host.settings.get("direct", ())),
     )
 
 
