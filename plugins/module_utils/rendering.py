@@ -87,7 +87,8 @@ class Renderer:
 
     def __init__(self, plan: Plan, sources: Sources, secret: SecretValue) -> None:
         """Prepare what all hosts share."""
-        self.plan, self.sources, self.secret = plan, sources, secret
+        self.plan, self.secret = plan, secret
+        self.sources = dataclasses.replace(sources, services=plan.services)
         self.urls = {(one.service, one.interface): one.url for one in plan.cloud.endpoints}
         self.frontends = {one.name: one for one in plan.cloud.frontends}
         self.databases = {one.name: one for one in plan.cloud.databases}
@@ -206,6 +207,7 @@ class Renderer:
             "interfaces": dict(host.interfaces),
             "variables": host.variables,
             "groups": host.groups,
+            "external_bridge": host.external_bridge,
             "env": environment,
             "state": f"/var/lib/{service.name}",
             "config": f"/etc/{service.name}",
@@ -323,7 +325,7 @@ class Renderer:
         if file.template:
             text = self._text(
                 self.sources.templates[f"{service.name}/{file.template}"],
-                self.names(host, service, entry.cell),
+                self.names(host, service, entry.cell) | {"path": entry.path},
                 entry.path,
             )
             return Rendered(entry, text)

@@ -127,8 +127,7 @@ def secret_problems(variables: Mapping[str, Any], found: plan.Plan | None) -> li
         said = variables.get("brume_secrets") or {}
         problems += external.missing_secrets(found.cloud.external, found.cloud.databases, found.cloud.vhosts, said)
     if found is not None and variables.get("brume_secrets"):
-        services = [sources.load().services[name] for name in found.cloud.services]
-        names = inventory_checks.secret_names(services, found.cloud.cells, found.hosts)
+        names = inventory_checks.secret_names(found.services.values(), found.cloud.cells, found.hosts)
         problems += inventory_checks.explicit_secrets(variables["brume_secrets"], names)
     return problems
 
