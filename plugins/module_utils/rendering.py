@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
-from ansible_collections.brume.cloud.plugins.module_utils import option_schema
+from ansible_collections.brume.cloud.plugins.module_utils import option_schema, ovn
 from ansible_collections.brume.cloud.plugins.module_utils.description import Component, File, Problem, Service
 from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     Cloud,
@@ -116,6 +116,9 @@ class Renderer:
             "memcached_servers": [
                 f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]
             ],
+            "ovn_remote": lambda name: ovn.remotes(
+                (address for _name, address in cloud.members[ovn.GROUP]), ovn.DATABASES[name].port
+            ),
             # Made once: every host asks for groups that may be large.
             "group": {name: self._group(name) for name in cloud.members}.__getitem__,
             # A network that falls back to another one is the same network.
