@@ -57,6 +57,7 @@ ALLOWED = (
     Allowed("tcp", _one(6633), r"neutron-openvsw.*|python.*", "the agent controls the switch", loopback=True),
     Allowed("tcp", _one(6640), r"ovsdb-server", "the agents speak to the switch's database", loopback=True),
     Allowed("udp", _one(4789), r"ovs-vswitchd|", "VXLAN; the kernel's own socket shows no process"),
+    Allowed("udp", _one(6081), r"ovs-vswitchd|", "Geneve; the kernel's own socket shows no process"),
     Allowed("tcp", range(5900, 6900), r"qemu.*", "consoles of instances, reached by the noVNC proxy"),
 )
 """Sockets in other namespaces (dnsmasq and HAProxy of tenants' networks) are not seen at all."""
@@ -167,16 +168,18 @@ def file_problem(
         return f"{path} is missing"
     actual_owner, actual_group, actual_mode, actual_kind = found[path]
     problems = [] if actual_kind.endswith(kind) else [f"is a {actual_kind}"]
-    problems += [] if (actual_owner, actual_group) == (owner, group) else [
-        f"belongs to {actual_owner}:{actual_group}, not to {owner}:{group}"
-    ]
+    problems += (
+        []
+        if (actual_owner, actual_group) == (owner, group)
+        else [f"belongs to {actual_owner}:{actual_group}, not to {owner}:{group}"]
+    )
     problems += [] if actual_mode == int(mode, 8) else [f"has mode {actual_mode:04o}, not {mode}"]
     return f"{path} {' and '.join(problems)}" if problems else ""
 
 
 def links_command(links: Iterable[str]) -> str:
     """Return the command that reads where links lead to."""
-    return f"for link in {shlex.join(links)}; do printf '%s\\t%s\\n' \"$link\" \"$(readlink -- \"$link\")\"; done"
+    return f'for link in {shlex.join(links)}; do printf \'%s\\t%s\\n\' "$link" "$(readlink -- "$link")"; done'
 
 
 def links(text: str) -> dict[str, str]:

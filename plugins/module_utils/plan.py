@@ -1286,9 +1286,7 @@ def _host(
     )
 
 
-def _excluded(
-    shared: _Shared, groups: list[str], variables: Mapping[str, Any], planned: set[str]
-) -> dict[str, str]:
+def _excluded(shared: _Shared, groups: list[str], variables: Mapping[str, Any], planned: set[str]) -> dict[str, str]:
     """Return the units that a host would have if the cloud's variables were others, with what they would have to be."""
     found: dict[str, str] = {}
     for one in shared.sources.services.values():

@@ -106,7 +106,8 @@ def read(database: ovn.Database) -> ovn.Member:
     control, schema = f"{RUN}/ovn{database.short}_db.ctl", f"{SCHEMAS}/ovn-{database.short}.ovsschema"
     if not member.active or not os.path.exists(control):
         return member
-    text = call("ovs-appctl", f"--timeout={SECONDS}", "-t", control, "cluster/status", database.name)
+    # One that others have removed says that it knows no cluster, with exit code 2; so it knows no leader and no members.
+    text = call("ovs-appctl", f"--timeout={SECONDS}", "-t", control, "cluster/status", database.name, codes=(0, 2))
     _cluster, leads, leader, servers = ovn.parse_status(text)
     outdated = leads and call("ovsdb-client", f"--timeout={SECONDS}", "needs-conversion", socket(database), schema)
     return dataclasses.replace(member, leads=leads, leader=leader, servers=servers, outdated=outdated == "yes")
@@ -128,7 +129,14 @@ def apply(database: ovn.Database, step: ovn.Step, address: str) -> None:
         os.rename(file, aside)
     os.makedirs(os.path.dirname(file), mode=0o755, exist_ok=True)
     if step.create:
-        call("ovsdb-tool", f"--election-timer={ELECTION_MS}", "create-cluster", file, contents(aside, step) or schema, local)
+        call(
+            "ovsdb-tool",
+            f"--election-timer={ELECTION_MS}",
+            "create-cluster",
+            file,
+            contents(aside, step) or schema,
+            local,
+        )
     elif step.join:
         known = [f"--cid={step.cluster}"] if step.cluster else []
         call("ovsdb-tool", *known, "join-cluster", file, database.name, local, *step.join)
