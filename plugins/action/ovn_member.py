@@ -18,7 +18,7 @@ class ActionModule(PlanAction):
     module = "ovn_member"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the module's arguments on hosts that hold the databases, and the second time where something is to do."""
+        """Return the module's arguments where the databases are, the second time only where something is to be done."""
         if ovn.GROUP not in piece.host.groups:
             return None
         if not args.get("decide"):
@@ -52,8 +52,8 @@ class ActionModule(PlanAction):
             return {
                 "failed": True,
                 "msg": f"OVN's databases cannot be started: {'; '.join(problems)}\n"
-                "  next: find out which host's data is to be kept, and run again with -e ovn_bootstrap=<that host>; the "
-                "others take over its data, and their own files are set aside",
+                "  next: find out which host's data is to be kept, and run again with -e ovn_bootstrap=<that host>; "
+                "the others take over its data, and their own files are set aside",
             }
         outcome = super().run(tmp, task_vars)
         strangers = [f"{name} counts {place}" for name, one in decided.items() for place in one.strangers]

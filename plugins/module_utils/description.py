@@ -313,7 +313,8 @@ class _Reader:
     def choosable(self, key: str) -> tuple[tuple[str, ...], dict[tuple[str, str], Conditions]]:
         """Return a list of strings, and the conditions of those items that are `{item: name, when: {...}}`."""
         value = self.take(key, (list, str), [])
-        names, found = [], {}
+        names: list[str] = []
+        found: dict[tuple[str, str], Conditions] = {}
         for item in [value] if isinstance(value, str) else value:
             if not isinstance(item, Mapping):
                 if isinstance(item, str):

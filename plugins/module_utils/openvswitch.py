@@ -128,11 +128,11 @@ def changes(want: Switch, have: Switch) -> list[Change]:
     ]
     for key, value in want.external_ids.items():
         if value and have.external_ids.get(key) != value:
-            words = ("set", "Open_vSwitch", ".", f'external_ids:{key}="{value}"')
-            result.append(Change(f"set external_ids {key} to {value}", words))
+            pair = f'external_ids:{key}="{value}"'
+            result.append(Change(f"set external_ids {key} to {value}", ("set", "Open_vSwitch", ".", pair)))
         elif not value and key in have.external_ids:
-            words = ("remove", "Open_vSwitch", ".", "external_ids", key)
-            result.append(Change(f"remove external_ids {key}", words))
+            command = ("remove", "Open_vSwitch", ".", "external_ids", key)
+            result.append(Change(f"remove external_ids {key}", command))
     for bridge in want.bridges.values():
         there = have.bridges.get(bridge.name)
         if there is None:

@@ -1,4 +1,4 @@
-"""OVN's two databases: how each of their members starts, decided from what all of them hold; and what a chassis is told.
+"""OVN's databases: how each of their members starts, decided from what all of them hold; what a chassis is told.
 
 Pure; the module `ovn_member` reads and acts. Rules: ovsdb(7), "Clustered Database Service Model", ovsdb-tool(1) and
 ovsdb-server(1), "Cluster Commands": one member makes the cluster, the others join it, and one that lost its file is
@@ -50,7 +50,7 @@ DATABASES = {one.name: one for one in (NORTHBOUND, SOUTHBOUND)}
 class Member:
     """What a member's server or file says of a database.
 
-    `cluster` and `server` are identifiers, empty where there is none: no file, or one that has not joined yet (`joins`).
+    `cluster` and `server` are identifiers, empty where there is none: no file, or one that has not joined yet.
     `leader` tells whether it knows one, so whether there is a majority. `servers` are the members as it knows them,
     identifier (the first four digits of it, as its server shows them) -> address.
     """
@@ -66,11 +66,6 @@ class Member:
     servers: Mapping[str, str] = field(default_factory=dict)
     outdated: bool = False
     """Whether its schema is older than its package's."""
-
-    @property
-    def joins(self) -> bool:
-        """Return whether it looks for a cluster to join."""
-        return self.exists and not self.standalone and not self.cluster
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Decision:
-    """The members' steps. `problem` says why nothing may be done, `strangers` are members that the plan does not have."""
+    """The members' steps. `problem` says why nothing may be done, `strangers` are members that no planned host is."""
 
     steps: Mapping[str, Step] = field(default_factory=dict)
     reason: str = ""
@@ -115,7 +110,7 @@ def remotes(addresses: Iterable[str], port: int) -> str:
 
 
 def chassis(host: Host, cloud: Cloud) -> dict[str, str]:
-    """Return the keys of external_ids by which ovn-controller works (ovn-controller(8)); without a value, not to be there.
+    """Return the keys of external_ids by which ovn-controller works (ovn-controller(8)); empty ones must not be there.
 
     Neutron knows a chassis by its hostname, which has to be the name that Nova's compute service reports.
     """

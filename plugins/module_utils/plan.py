@@ -348,7 +348,6 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     _locks(services, sources, release, where("brume_release"), problems)
     warnings = [*inventory.warnings, *_groups_warnings(inventory, names, members)]
     warnings += _failover_warnings(services, members)
-    warnings += [one for one in [inventory_checks.even_ovn_hosts(members)] if one and "ovn" in services]
     warnings += _overrides(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
@@ -437,8 +436,9 @@ def _groups_warnings(inventory: Inventory, names: list[str], members: Mapping[st
 
 
 def _failover_warnings(services: Mapping[str, Service], members: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return which services lose something with the first of their hosts."""
-    return [
+    """Return which services lose something with the first of their hosts, or with half of them."""
+    even = inventory_checks.even_ovn_hosts(members) if "ovn" in services else ""
+    return [even] * bool(even) + [
         f"{one.name}: {component.name} keeps its data on {members[component.groups[0]][0]} alone, and the other hosts "
         "answer without it while that one is lost"
         for one in services.values()

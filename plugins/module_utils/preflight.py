@@ -351,7 +351,7 @@ def _excluded(facts: Facts, needs: Requirements) -> Iterable[Finding]:
             yield Finding(
                 "error",
                 ", ".join(units),
-                f"{'run' if units[1:] else 'runs'} here by an earlier deployment with `{said}`, which has changed since",
+                f"{'are' if units[1:] else 'is'} here by an earlier deployment with `{said}`, which has changed since",
                 f"set `{said}` again; a cloud is not moved by a run, see docs/networking-drivers.md",
             )
 

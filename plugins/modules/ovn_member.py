@@ -8,9 +8,9 @@ module: ovn_member
 short_description: Tells what this host holds of OVN's databases, and makes or joins their clusters
 description:
   - Reads the files of OVN's northbound and southbound database and asks their servers if they run.
-  - With O(steps), a cluster is begun or joined, a file that others do not know any more set aside, a member that is lost
-    removed, and the schema brought to that of the installed package. Servers that are to start do so afterwards, by
-    M(brume.cloud.unit_rollout).
+  - With O(steps), a cluster is begun or joined, a file that others do not know any more is set aside, a member that is
+    lost is removed, and the schema becomes that of the installed package. Servers that are to start do so afterwards,
+    by M(brume.cloud.unit_rollout).
   - No file is ever removed. One that is set aside has C(.aside-) and the time in its name.
 options:
   address: {description: This host's address for the other members. Required with O(steps)., type: str, default: ''}
@@ -106,7 +106,7 @@ def read(database: ovn.Database) -> ovn.Member:
     control, schema = f"{RUN}/ovn{database.short}_db.ctl", f"{SCHEMAS}/ovn-{database.short}.ovsschema"
     if not member.active or not os.path.exists(control):
         return member
-    # One that others have removed says that it knows no cluster, with exit code 2; so it knows no leader and no members.
+    # One that others have removed says that it knows no cluster, with exit code 2: it has no leader and no members.
     text = call("ovs-appctl", f"--timeout={SECONDS}", "-t", control, "cluster/status", database.name, codes=(0, 2))
     _cluster, leads, leader, servers = ovn.parse_status(text)
     outdated = leads and call("ovsdb-client", f"--timeout={SECONDS}", "needs-conversion", socket(database), schema)
@@ -188,7 +188,8 @@ def main() -> None:
 
 def step_of(data: dict[str, Any]) -> ovn.Step:
     """Return a step from the module's arguments."""
-    return ovn.Step(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+    arguments: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return ovn.Step(**arguments)
 
 
 if __name__ == "__main__":

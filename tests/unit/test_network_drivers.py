@@ -82,6 +82,8 @@ def test_the_tunnels_of_ovn_are_a_choice() -> None:
     lines = files(ha(**OVN, ovn_encap_type="vxlan"), "controller1", "neutron").splitlines()
     assert "type_drivers = flat,vlan,vxlan" in lines
     assert "project_network_types = vxlan" in lines
+    geneve = files(ha(**OVN), "controller1", "neutron").splitlines()
+    assert {"path_mtu = 1500", "max_header_size = 38"} <= set(geneve), "1442 for an instance: 20 bytes are IPv4's"
     found = arguments(openvswitch_bridges, ha(**OVN, ovn_encap_type="vxlan"), "compute1")
     assert found["external_ids"]["ovn-encap-type"] == "vxlan"
 

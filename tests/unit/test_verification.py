@@ -380,7 +380,8 @@ def context(cloud: FakeCloud, tmp_path: Path) -> cloud_checks.Run:
             netaddr.IPNetwork("10.0.0.0/24"), "root", defaults()["verify_timeouts"],
         ),
         cloud_checks.Expected(
-            {"image": "https://api:9292"}, ("one",), tuple((name, "one") for name in AGENTS), netaddr.IPNetwork("203.0.113.0/24"),
+            {"image": "https://api:9292"}, ("one",), tuple((name, "one") for name in AGENTS),
+            netaddr.IPNetwork("203.0.113.0/24"),
             netaddr.IPAddress("203.0.113.1"), (netaddr.IPAddress("203.0.113.2"), netaddr.IPAddress("203.0.113.99")),
         ),
         tmp_path,
