@@ -46,7 +46,8 @@ class ActionModule(PlanAction):
         self.said: dict[str, dict[str, Any]] = {
             name: answer["members"] for name, answer in answers.items() if answer and "members" in answer
         }
-        decided = self.decisions(self.slice(known)) if self._task.args.get("decide") else {}
+        piece = self.slice(known)
+        decided = self.decisions(piece) if self._task.args.get("decide") and ovn.GROUP in piece.host.groups else {}
         problems = [f"{name}: {one.problem}" for name, one in decided.items() if one.problem]
         if problems and not self._task.check_mode:
             return {
