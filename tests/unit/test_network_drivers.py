@@ -187,6 +187,11 @@ def test_preflight_is_told_what_another_choice_would_have_left() -> None:
     }
 
 
+def test_what_is_not_deployed_at_all_is_no_choice_that_changed() -> None:
+    found = plan(inventory(AIO | {"brume_services": ["keystone", "neutron"]}), sources.load())
+    assert "nova-compute.service" not in found.hosts["aio"].excluded
+
+
 def test_members_are_only_where_the_databases_are() -> None:
     assert arguments(ovn_member, ha(**OVN), "network1") is None
 

@@ -80,6 +80,11 @@ def test_a_server_that_knows_no_cluster() -> None:
             id="two wait for one that has lost its file before they joined",
         ),
         pytest.param(
+            {"one": JOINS, "two": EMPTY, "three": EMPTY},
+            {"three": Step(create=True), "two": Step(join=(ONE, THREE))},
+            id="one waits already, so another begins",
+        ),
+        pytest.param(
             {"one": replace(JOINS, active=True), "two": JOINS, "three": JOINS},
             {"one": Step(stop=True, set_aside=True, create=True)},
             id="all wait for one that never was",
@@ -135,7 +140,7 @@ def test_a_server_that_knows_no_cluster() -> None:
             id="from one to three",
         ),
         pytest.param(
-            WORKS | {"two": replace(WORKS["two"], leads=True, outdated=True)},
+            {name: replace(one, leads=name == "two", outdated=True) for name, one in WORKS.items()},
             {"two": Step(convert=True)},
             id="the leader brings the schema of a new package",
         ),
