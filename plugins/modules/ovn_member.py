@@ -127,7 +127,8 @@ def apply(database: ovn.Database, step: ovn.Step, address: str) -> None:
     aside = f"{file}.aside-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     if step.set_aside:
         os.rename(file, aside)
-    os.makedirs(os.path.dirname(file), mode=0o755, exist_ok=True)
+    if step.create or step.join:
+        os.makedirs(os.path.dirname(file), mode=0o755, exist_ok=True)
     if step.create:
         call(
             "ovsdb-tool",
