@@ -27,5 +27,5 @@ class ActionModule(PlanAction):
                 }
                 for one in piece.plan.cloud.databases
                 if args.get("service", one.service) in ("", one.service)
-            ],
+            ]
         }

@@ -323,10 +323,9 @@ class ActionModule(ActionBase):
         (directory / "tempest.log").unlink(missing_ok=True)
         counts: dict[str, int] = {}
         shown = time.monotonic()
-        with (
-            (directory / "run.log").open("w", encoding="utf-8") as log,
-            started(command, str(directory), variables) as process,
-        ):
+        with (directory / "run.log").open("w", encoding="utf-8") as log, started(
+            command, str(directory), variables
+        ) as process:
             for line in process.stdout or ():
                 log.write(line)
                 log.flush()

@@ -34,4 +34,8 @@ class LookupModule(LookupBase):
         if host is None:
             return []
         here = list(dict.fromkeys(instance.service for instance in host.instances))
-        return [name for name in here if name in project.hooks.get(phase, ()) and project.services[name].wave in waves]
+        return [
+            name
+            for name in here
+            if name in project.hooks.get(phase, ()) and project.services[name].wave in waves
+        ]

@@ -79,7 +79,9 @@ KINDS = {
         Kind("domain", ("name",), ("description", "enabled"), create_step=0, delete_step=960),
         Kind("region", ("id",), ("description", "parent_region_id"), create_step=100, delete_step=700),
         Kind("role", ("domain", "name"), ("description",), {"domain": ("domain", "domain_id")}, 300, 650),
-        Kind("project", ("domain", "name"), ("description", "enabled"), {"domain": ("domain", "domain_id")}, 300, 640),
+        Kind(
+            "project", ("domain", "name"), ("description", "enabled"), {"domain": ("domain", "domain_id")}, 300, 640
+        ),
         Kind("service", ("name",), ("type", "description", "enabled"), create_step=300, delete_step=620),
         Kind(
             "user",
@@ -210,7 +212,9 @@ def fetch(
         "endpoint": bool(wanted["endpoint"]),
     }
     lists: dict[str, Callable[[], Any]] = {
-        f"list of {KINDS[name].plural}": _lister(request, KINDS[name].plural) for name, flag in needed.items() if flag
+        f"list of {KINDS[name].plural}": _lister(request, KINDS[name].plural)
+        for name, flag in needed.items()
+        if flag
     }
     found = values(side_by_side(lists))
     for name in needed:
@@ -220,21 +224,12 @@ def fetch(
 
     role_domains = sorted({names.domain(item.get("domain")) for item in wanted["role"]} - {""})
     users, projects = _domains_in_question(wanted, assignments, names)
-    lists = {
-        f"list of users of domain {name}": _lister(request, "users", domain_id=ids[name])
-        for name in sorted(users)
-        if name in ids
-    }
-    lists |= {
-        f"list of projects of domain {name}": _lister(request, "projects", domain_id=ids[name])
-        for name in sorted(projects)
-        if name in ids
-    }
-    lists |= {
-        f"list of roles of domain {name}": _lister(request, "roles", domain_id=ids[name])
-        for name in role_domains
-        if name in ids
-    }
+    lists = {f"list of users of domain {name}": _lister(request, "users", domain_id=ids[name])
+             for name in sorted(users) if name in ids}
+    lists |= {f"list of projects of domain {name}": _lister(request, "projects", domain_id=ids[name])
+              for name in sorted(projects) if name in ids}
+    lists |= {f"list of roles of domain {name}": _lister(request, "roles", domain_id=ids[name])
+              for name in role_domains if name in ids}
     for name, records in values(side_by_side(lists)).items():
         kind = name.split()[2].removesuffix("s")
         actual.records.setdefault(kind, []).extend(records)
@@ -337,13 +332,17 @@ def _scope_lists(
         yield f"list of role assignments on {' '.join(key)}", _lister(request, "role_assignments", **filters)
 
 
-def _by_key(kind: Kind, actual: Actual, names: Names, wanted: Iterable[Mapping[str, Any]] = ()) -> dict[Key, Record]:
+def _by_key(
+    kind: Kind, actual: Actual, names: Names, wanted: Iterable[Mapping[str, Any]] = ()
+) -> dict[Key, Record]:
     """Return the records of a kind by key. Of several with one key, the one that fits a wanted object best stays."""
     grouped: dict[Key, list[Record]] = {}
     for record in actual.records.get(kind.name, []):
         grouped.setdefault(_actual_key(kind, record, actual, names), []).append(record)
     fits = {wanted_key(kind, item, names): item for item in wanted}
-    return {key: max(group, key=lambda record: _fitness(fits.get(key, {}), record)) for key, group in grouped.items()}
+    return {
+        key: max(group, key=lambda record: _fitness(fits.get(key, {}), record)) for key, group in grouped.items()
+    }
 
 
 def _fitness(item: Mapping[str, Any], record: Record) -> int:
@@ -468,7 +467,9 @@ def compare(desired: Desired, actual: Actual, request: Request, own: tuple[Key, 
     names = Names(desired, actual)
     problems = list(_ambiguous_services(desired, actual))
     world = World({}, set())
-    chosen = {name: _by_key(kind, actual, names, desired.get(kind.plural) or ()) for name, kind in KINDS.items()}
+    chosen = {
+        name: _by_key(kind, actual, names, desired.get(kind.plural) or ()) for name, kind in KINDS.items()
+    }
     for kind, key, item in _wanted(desired, names):
         if _present(item):
             world.ids[kind.name, key] = None

@@ -56,7 +56,9 @@ class Action:
     @property
     def changed(self) -> list[str]:
         """Names of the attributes that differ, sorted."""
-        return sorted(key for key in {*self.before, *self.after} if self.before.get(key) != self.after.get(key))
+        return sorted(
+            key for key in {*self.before, *self.after} if self.before.get(key) != self.after.get(key)
+        )
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,9 @@ def compare(desired: Sequence[Mapping[str, Any]], actual: Actual, run: Run) -> l
         if account in actual.accounts:
             change = partial(run, "DROP USER %s@%s", account)
             before = _shown(actual.accounts[account], None)
-            actions.append(Action("account", "delete", account_name(account), before, {}, change, DROP_ACCOUNT_STEP))
+            actions.append(
+                Action("account", "delete", account_name(account), before, {}, change, DROP_ACCOUNT_STEP)
+            )
     return sorted(actions, key=lambda action: action.step)
 
 
@@ -284,7 +286,9 @@ def _account_actions(account: Account, want: Wanted, record: Mapping[str, Any] |
         yield Action("account", "update", name, before, after, update, ACCOUNT_STEP)
 
 
-def _grant_actions(account: Account, want: Mapping[str, frozenset[str]], actual: Actual, run: Run) -> Iterator[Action]:
+def _grant_actions(
+    account: Account, want: Mapping[str, frozenset[str]], actual: Actual, run: Run
+) -> Iterator[Action]:
     """Yield the changes of what an account may do, one for each database."""
     held = actual.grants.get(account, {}) if account in actual.accounts else {}
     for database in sorted({*want, *held}):

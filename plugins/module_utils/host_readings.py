@@ -168,18 +168,16 @@ def file_problem(
         return f"{path} is missing"
     actual_owner, actual_group, actual_mode, actual_kind = found[path]
     problems = [] if actual_kind.endswith(kind) else [f"is a {actual_kind}"]
-    problems += (
-        []
-        if (actual_owner, actual_group) == (owner, group)
-        else [f"belongs to {actual_owner}:{actual_group}, not to {owner}:{group}"]
-    )
+    problems += [] if (actual_owner, actual_group) == (owner, group) else [
+        f"belongs to {actual_owner}:{actual_group}, not to {owner}:{group}"
+    ]
     problems += [] if actual_mode == int(mode, 8) else [f"has mode {actual_mode:04o}, not {mode}"]
     return f"{path} {' and '.join(problems)}" if problems else ""
 
 
 def links_command(links: Iterable[str]) -> str:
     """Return the command that reads where links lead to."""
-    return f'for link in {shlex.join(links)}; do printf \'%s\\t%s\\n\' "$link" "$(readlink -- "$link")"; done'
+    return f"for link in {shlex.join(links)}; do printf '%s\\t%s\\n' \"$link\" \"$(readlink -- \"$link\")\"; done"
 
 
 def links(text: str) -> dict[str, str]:

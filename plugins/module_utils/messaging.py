@@ -226,7 +226,9 @@ def _compare_user(
     changes.define(Action("account", "update" if before else "create", name, before, after), "users", definition)
 
 
-def _compare_rights(name: str, want: Wanted, held: Mapping[str, Mapping[str, str]], changes: Changes, run: Run) -> None:
+def _compare_rights(
+    name: str, want: Wanted, held: Mapping[str, Mapping[str, str]], changes: Changes, run: Run
+) -> None:
     for vhost in sorted({*want.rights, *held}):
         before, after = held.get(vhost, {}), want.rights.get(vhost, {})
         label = f"of {name} on {vhost}"

@@ -98,7 +98,9 @@ def access(connection: Any) -> Access:
 
 def census(connection: Any) -> dict[str, dict[str, str]]:
     """Return kind -> identifier -> name of everything that tests could leave behind."""
-    return {name: {str(one.id): str(one.name or "") for one in kind.listed(connection)} for name, kind in KINDS.items()}
+    return {
+        name: {str(one.id): str(one.name or "") for one in kind.listed(connection)} for name, kind in KINDS.items()
+    }
 
 
 def discard(connection: Any, left: Iterable[Left]) -> list[str]:

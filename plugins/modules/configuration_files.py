@@ -120,7 +120,9 @@ def options(mode: str | None, **more: Any) -> dict[str, Any]:
     }
 
 
-def is_untrusted(path: str, entries: Sequence[file_state.Entry], changes: Sequence[file_state.Change]) -> bool:
+def is_untrusted(
+    path: str, entries: Sequence[file_state.Entry], changes: Sequence[file_state.Change]
+) -> bool:
     """Return whether the trust store has to be made anew for a file. Raises FileError when the file is not planned."""
     entry = next((entry for entry in entries if entry.path == path), None)
     if entry is None:

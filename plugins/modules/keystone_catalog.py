@@ -283,7 +283,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Fetch, compare, apply unless in check mode, and exit without the arguments, which hold passwords."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
+    )
     host_lock.hold(module)
     desired, auth, path = module.params, module.params["auth"], module.params["remember"]
     own = ((auth["user_domain_name"], auth["username"]), auth["password"])

@@ -150,7 +150,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Export, compare, import and delete unless in check mode, and exit without the arguments."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
+    )
     host_lock.hold(module)
     given = module.params
     try:

@@ -142,7 +142,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Fetch, compare, apply unless in check mode, and exit without the arguments, which hold passwords."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True
+    )
     host_lock.hold(module)
     desired = module.params["databases"]
     try:
