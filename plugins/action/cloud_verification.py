@@ -63,10 +63,21 @@ def expected(plan: Plan) -> cloud_checks.Expected:
         region=plan.cloud.region,
         endpoints={one.type: one.url for one in plan.cloud.endpoints if one.interface == "public"},
         compute_hosts=tuple(host for host, _address in plan.cloud.members["compute"]),
-        network_hosts=tuple(host for host, _address in plan.cloud.members["network"]),
+        agents=network_agents(plan),
         cidr=external.cidr,
         gateway=external.gateway,
         allocation_pool=external.allocation_pool,
+    )
+
+
+def network_agents(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Return binary and host of what Neutron lists as agents: its own, and each controller of OVN."""
+    return tuple(
+        (name, host.name)
+        for host in plan.hosts.values()
+        for one in host.instances
+        for name in [one.unit.removesuffix(".service")]
+        if (one.service == "neutron" and name.endswith("-agent")) or name == "ovn-controller"
     )
 
 

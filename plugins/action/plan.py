@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
                 )
                 result["lines"] = [f"written: {self._task.args['path']}"]
             elif show == "diagram":
-                Path(self._task.args["path"]).write_text(diagram.svg(plan, project.services), encoding="utf-8")
+                Path(self._task.args["path"]).write_text(diagram.svg(plan, plan.services), encoding="utf-8")
                 result["lines"] = [f"written: {self._task.args['path']}"]
             if "lines" in result:
                 self._display.display("\n".join(result.pop("lines")))

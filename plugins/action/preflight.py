@@ -47,6 +47,7 @@ class ActionModule(PlanAction):
             "environments": [
                 {"service": one.service, "path": one.path, "current": one.current} for one in host.environments
             ],
+            "excluded": host.excluded,
             "release": piece.plan.cloud.release,
             "wheelhouse": host.variables["brume_wheelhouse"] if host.environments else "",
             "database_hosts": len(piece.plan.cloud.members["database"]) if "database" in host.groups else 0,
@@ -57,6 +58,6 @@ class ActionModule(PlanAction):
         groups = set(piece.host.groups)
         roles = ["management"]
         roles += ["tunnel"] if groups & {"network", "compute"} else []
-        roles += ["external"] if "network" in groups else []
+        roles += ["external"] if piece.host.external_bridge else []
         roles += ["api"] if "loadbalancer" in groups else []
         return roles

@@ -39,9 +39,6 @@ CONSOLE_TAIL = 30
 CLOSED_SECONDS = 5
 """How long a closed port is tried."""
 
-COMPUTE_AGENTS = ("neutron-openvswitch-agent",)
-NETWORK_AGENTS = ("neutron-openvswitch-agent", "neutron-l3-agent", "neutron-dhcp-agent", "neutron-metadata-agent")
-
 
 @dataclass(frozen=True)
 class Expected:
@@ -50,7 +47,8 @@ class Expected:
     region: str
     endpoints: Mapping[str, str]
     compute_hosts: tuple[str, ...]
-    network_hosts: tuple[str, ...]
+    agents: tuple[tuple[str, str], ...]
+    """Binary and host of each network agent."""
     cidr: netaddr.IPNetwork
     gateway: netaddr.IPAddress | None
     allocation_pool: tuple[netaddr.IPAddress, ...]
@@ -224,9 +222,7 @@ def network_agents(run: Run) -> str:
     def probe() -> str:
         found = list(run.cloud.network.agents())
         down = [f"{one.binary} on {one.host}" for one in found if not one.is_alive]
-        wanted = [(name, host) for host in run.expected.compute_hosts for name in COMPUTE_AGENTS]
-        wanted += [(name, host) for host in run.expected.network_hosts for name in NETWORK_AGENTS]
-        absent = absent_agents(dict.fromkeys(wanted), [(one.binary, one.host) for one in found])
+        absent = absent_agents(run.expected.agents, [(one.binary, one.host) for one in found])
         if down or absent:
             raise NotYet(_down_and_absent(down, absent))
         return f"{len(found)} alive"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import graphlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 WAVES = ("infrastructure", "identity", "core")
@@ -99,6 +99,10 @@ class Balance:
     check: int
 
 
+Conditions = Mapping[str, Any]
+"""Variable of the cloud -> the value with which something is there."""
+
+
 @dataclass(frozen=True)
 class Component:
     """One process (or set of equal processes) of a service."""
@@ -139,6 +143,9 @@ class Component:
     """For groups of several hosts."""
     data: str = ""
     """Folder whose content is the component's own and that nobody else may have filled."""
+    when: Conditions = field(default_factory=dict)
+    only_when: Mapping[tuple[str, str], Conditions] = field(default_factory=dict)
+    """By list (`group`, `groups`) and item, for items that not every cloud has."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,8 @@ class File:
     owner: str = "root"
     group: str = ""
     mode: str = "0640"
+    only_when: Mapping[tuple[str, str], Conditions] = field(default_factory=dict)
+    """As Component.only_when, for `settings`."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +197,66 @@ class Service:
     files: Mapping[str, File] = field(default_factory=dict)
     commands: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     python_packages: tuple[str, ...] = ()
+    when: Conditions = field(default_factory=dict)
+
+
+def conditions(service: Service) -> list[Conditions]:
+    """Return all conditions of a description, in order."""
+    found = [service.when]
+    for component in service.components.values():
+        found += [component.when, *component.only_when.values()]
+    for file in service.files.values():
+        found += file.only_when.values()
+    return [one for one in found if one]
+
+
+def holds(condition: Conditions, variables: Mapping[str, Any]) -> bool:
+    """Return whether a cloud with these variables fulfills a condition."""
+    return all(variables.get(name) == value for name, value in condition.items())
+
+
+def settled(service: Service, variables: Mapping[str, Any]) -> Service | None:
+    """Return a service as a cloud with these variables has it, without any condition; None where it has none of it."""
+    if not holds(service.when, variables):
+        return None
+
+    def kept(one: Component | File, key: str, items: Iterable[str]) -> tuple[str, ...]:
+        return tuple(item for item in items if holds(one.only_when.get((key, item), {}), variables))
+
+    components = {
+        name: replace(
+            one,
+            groups=kept(one, "group", one.groups),
+            unix_groups=kept(one, "groups", one.unix_groups),
+            when={},
+            only_when={},
+        )
+        for name, one in service.components.items()
+        if holds(one.when, variables)
+    }
+    if service.components and not components:
+        return None
+
+    def there(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if name in components)
+
+    return replace(
+        service,
+        components={name: replace(one, after=there(one.after)) for name, one in components.items()},
+        files={
+            name: replace(
+                one, components=there(one.components), settings=kept(one, "settings", one.settings), only_when={}
+            )
+            for name, one in service.files.items()
+            if there(one.components)
+        },
+        directories=tuple(
+            replace(one, components=there(one.components))
+            for one in service.directories
+            if not one.components or there(one.components)
+        ),
+        when={},
+    )
 
 
 class _Reader:
@@ -242,6 +311,28 @@ class _Reader:
             if not isinstance(item, str):
                 self.problem(key, f"holds {_kind(item)}, strings are needed", "quote the value")
         return tuple(item for item in items if isinstance(item, str))
+
+    def choosable(self, key: str) -> tuple[tuple[str, ...], dict[tuple[str, str], Conditions]]:
+        """Return a list of strings, and the conditions of those items that are `{item: name, when: {...}}`."""
+        value = self.take(key, (list, str), [])
+        names: list[str] = []
+        found: dict[tuple[str, str], Conditions] = {}
+        for item in [value] if isinstance(value, str) else value:
+            if not isinstance(item, Mapping):
+                if isinstance(item, str):
+                    names.append(item)
+                else:
+                    self.problem(key, f"holds {_kind(item)}, strings are needed", "quote the value")
+                continue
+            inner = _Reader(self.problems, self.file, f"{self.prefix}.{key}".strip("."), item)
+            name, condition = inner.text("item"), inner.mapping("when")
+            inner.done()
+            if not name or not condition:
+                inner.problem("", "is an item without `item` or `when`", "write {item: name, when: {variable: value}}")
+                continue
+            names.append(name)
+            found[key, name] = condition
+        return tuple(names), found
 
     def mapping(self, key: str) -> dict[str, Any]:
         """Return a mapping whose keys are strings."""
@@ -331,6 +422,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         files=files,
         commands=_commands(problems, file, top.mapping("commands")),
         python_packages=python.texts("packages"),
+        when=top.mapping("when"),
     )
     if not python.data.get("packages") and any(one.kind != "system" for one in components.values()):
         python.problem("packages", "is missing", "name the packages that its programs come from")
@@ -428,7 +520,8 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         unit = reader.nested("unit")
     if not _NAME.fullmatch(name):
         reader.problem("", f"`{name}` is no component name", "use lower-case letters, digits and hyphens")
-    groups = reader.texts("group")
+    groups, only_when = reader.choosable("group")
+    unix_groups, choices = reader.choosable("groups")
     for group in groups:
         if group not in GROUPS and group != "all":
             reader.problem("group", f"`{group}` is no group", "use one of " + ", ".join(GROUPS))
@@ -456,7 +549,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         unit=unit,
         sandbox=reader.choice("sandbox", ("full", "privileged"), "full"),
         user=reader.text("user"),
-        unix_groups=reader.texts("groups"),
+        unix_groups=unix_groups,
         on_change=reader.choice("on_change", ON_CHANGE, "restart"),
         on_renewal=reader.choice("on_renewal", ("", "reload"), ""),
         ports=_ports(reader),
@@ -466,6 +559,8 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         only=reader.choice("only", ONLY, ""),
         balance=_balance(problems, file, name, reader.take("balance", Mapping, None)),
         data=reader.text("data"),
+        when=reader.mapping("when"),
+        only_when=only_when | choices,
     )
     if kind == "wsgi" and (not result.app or not result.port):
         reader.problem("", "is of kind wsgi without `app` or `port`", "give both")
@@ -540,16 +635,18 @@ def _ports(reader: _Reader) -> tuple[Any, ...]:
 def _file(problems: list[Problem], file: str, name: str, data: Any) -> File:
     reader = _Reader(problems, file, f"files.{name}", data)
     reader.choice("format", ("ini", "text"), "ini")
+    settings, only_when = reader.choosable("settings")
     result = File(
         name=name,
         components=reader.texts("components"),
-        settings=reader.texts("settings"),
+        settings=settings,
         template=reader.text("template"),
         each=reader.each(),
         auth_sections=reader.texts("auth_sections"),
         owner=reader.text("owner", "root"),
         group=reader.text("group"),
         mode=reader.matching("mode", _MODE, "0640", _MODE_REMEDY),
+        only_when=only_when,
     )
     if "{" in name.replace("{cell}", "" if result.each else "{"):
         reader.problem("", "has an unknown name in braces", "only {cell} is known, with `each: cell`")

@@ -180,7 +180,7 @@ def _places(host: Host, networks: Iterable[Network]) -> dict[str, str]:
         other = f" {interface}" if interface != network.interface else ""
         if network.name in host.addresses:
             found[network.name] = f"{host.addresses[network.name]}{other}"
-        elif network.name == "external" and "network" in host.groups:
+        elif network.name == "external" and host.external_bridge:
             found[network.name] = f"{BRIDGE}{other}"
     return found
 

@@ -232,12 +232,22 @@ def exclusive_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) 
 
 def even_database_hosts(groups: Mapping[str, Sequence[str]]) -> str:
     """Return the warning of a number of database hosts that has no majority when it is cut in halves, or nothing."""
-    count = len(groups.get("database", ()))
+    text = _even("database hosts", "database", groups)
+    return f"{text} (a first deployment is refused)" if text else ""
+
+
+def even_ovn_hosts(groups: Mapping[str, Sequence[str]]) -> str:
+    """Return the same warning for the hosts of OVN's databases, which are the controllers."""
+    return _even("hosts of OVN's databases", "control", groups)
+
+
+def _even(what: str, group: str, groups: Mapping[str, Sequence[str]]) -> str:
+    count = len(groups.get(group, ()))
     if count % 2 or not count:
         return ""
     return (
-        f"inventory: even number of database hosts: the group `database` has {count}, and neither half has the "
-        "majority when the network between them breaks; add one or take one out (a first deployment is refused)"
+        f"inventory: even number of {what}: the group `{group}` has {count}, and neither half has the "
+        "majority when the network between them breaks; add one or take one out"
     )
 
 

@@ -1,7 +1,7 @@
 """Bridges, their ports and the switch's own settings in Open vSwitch: wanted and actual state to one transaction.
 
-Pure; the module `openvswitch_bridges` reads and runs. Nothing is ever removed: bridges and ports that nobody names here
-belong to the network agents, or to the operator.
+Pure; the module `openvswitch_bridges` reads and runs. Bridges and ports that nobody names here stay: they belong to the
+network agents, or to the operator. So do keys that nobody names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 QUERY = (
     "--", "--columns=name,datapath_type,ports", "list", "Bridge",
     "--", "--columns=_uuid,name", "list", "Port",
-    "--", "--columns=other_config", "list", "Open_vSwitch",
+    "--", "--columns=other_config,external_ids", "list", "Open_vSwitch",
 )  # fmt: skip
 """Arguments of `ovs-vsctl --format=json` whose output `parse` reads: one line of JSON a table (ovs-vsctl(8))."""
 
@@ -37,10 +37,14 @@ class Bridge:
 
 @dataclass(frozen=True)
 class Switch:
-    """The bridges by name, and other_config of the table Open_vSwitch."""
+    """The bridges by name, and other_config and external_ids of the table Open_vSwitch.
+
+    A wanted key of external_ids without a value must not be there.
+    """
 
     bridges: Mapping[str, Bridge] = field(default_factory=dict)
     other_config: Mapping[str, str] = field(default_factory=dict)
+    external_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse(text: str) -> Switch:
@@ -52,10 +56,13 @@ def parse(text: str) -> Switch:
             name: Bridge(name, str(datapath or ""), tuple(sorted(names[one[1]] for one in _set(members))))
             for name, datapath, members in _rows(bridges, "name", "datapath_type", "ports")
         }
-        config = {key: value for (pairs,) in _rows(switches, "other_config") for key, value in pairs[1]}
+        config, identifiers = (
+            {key: value for (pairs,) in _rows(switches, column) for key, value in pairs[1]}
+            for column in ("other_config", "external_ids")
+        )
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise SwitchError(f"ovs-vsctl answered what cannot be read: {error!r}") from error
-    return Switch(found, config)
+    return Switch(found, config, identifiers)
 
 
 def _rows(table: Mapping[str, Any], *columns: str) -> list[list[Any]]:
@@ -69,7 +76,11 @@ def _set(value: Any) -> list[Any]:
     return list(value[1]) if value[0] == "set" else [value]
 
 
-def wanted(bridges: Iterable[Mapping[str, Any]], other_config: Mapping[str, Any]) -> Switch:
+def wanted(
+    bridges: Iterable[Mapping[str, Any]],
+    other_config: Mapping[str, Any],
+    external_ids: Mapping[str, Any] | None = None,
+) -> Switch:
     """Return the module's arguments as types. Raises SwitchError for a bridge or port that is named twice."""
     found: dict[str, Bridge] = {}
     owners: dict[str, str] = {}
@@ -85,7 +96,10 @@ def wanted(bridges: Iterable[Mapping[str, Any]], other_config: Mapping[str, Any]
         found[one.name] = one
     if problems:
         raise SwitchError("\n".join(problems))
-    return Switch(found, {str(key): str(value) for key, value in other_config.items()})
+    config, identifiers = (
+        {str(key): str(value) for key, value in (pairs or {}).items()} for pairs in (other_config, external_ids)
+    )
+    return Switch(found, config, identifiers)
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,13 @@ def changes(want: Switch, have: Switch) -> list[Change]:
         for key, value in want.other_config.items()
         if have.other_config.get(key) != value
     ]
+    for key, value in want.external_ids.items():
+        if value and have.external_ids.get(key) != value:
+            pair = f'external_ids:{key}="{value}"'
+            result.append(Change(f"set external_ids {key} to {value}", ("set", "Open_vSwitch", ".", pair)))
+        elif not value and key in have.external_ids:
+            command = ("remove", "Open_vSwitch", ".", "external_ids", key)
+            result.append(Change(f"remove external_ids {key}", command))
     for bridge in want.bridges.values():
         there = have.bridges.get(bridge.name)
         if there is None:
@@ -142,13 +163,22 @@ def after(want: Switch, have: Switch) -> Switch:
     for bridge in want.bridges.values():
         ports = {*bridge.ports, *(have.bridges[bridge.name].ports if bridge.name in have.bridges else (bridge.name,))}
         bridges[bridge.name] = Bridge(bridge.name, bridge.datapath_type, tuple(sorted(ports)))
-    return Switch(bridges, {**have.other_config, **want.other_config})
+    identifiers = {key: value for key, value in {**have.external_ids, **want.external_ids}.items() if value}
+    return Switch(bridges, {**have.other_config, **want.other_config}, identifiers)
 
 
-def text(switch: Switch, names: Iterable[str], keys: Iterable[str]) -> str:
-    """Return the named bridges and settings as text for a diff."""
-    lines = [f"other_config {key}: {switch.other_config[key]}" for key in sorted(keys) if key in switch.other_config]
-    for name in sorted(names):
+def text(switch: Switch, want: Switch) -> str:
+    """Return the bridges and settings that are wanted, as they are in a switch, as text for a diff."""
+    lines = [
+        f"{column} {key}: {pairs[key]}"
+        for column, pairs, keys in (
+            ("external_ids", switch.external_ids, want.external_ids),
+            ("other_config", switch.other_config, want.other_config),
+        )
+        for key in sorted(keys)
+        if key in pairs
+    ]
+    for name in sorted(want.bridges):
         if name in switch.bridges:
             bridge = switch.bridges[name]
             lines.append(f"bridge {name}: datapath {bridge.datapath_type or 'default'}, ports {' '.join(bridge.ports)}")

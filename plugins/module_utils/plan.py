@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.description import (
     Named,
     Problem,
     Service,
+    conditions,
+    holds,
+    settled,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.external import External
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
@@ -189,6 +192,10 @@ class Host:
     """Units of packages that are here for their programs, such as HAProxy for Neutron's agents."""
     cell: str = ""
     """The cell of the host's compute service."""
+    external_bridge: str = ""
+    """Bridge that holds the interface of the external network, on hosts that have one."""
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    """Unit -> `variable: value` with which the cloud would have it on this host."""
 
     def services(self, wave: str, services: Mapping[str, Service]) -> list[str]:
         """Return the host's services of a wave, in order."""
@@ -292,6 +299,8 @@ class Plan:
     cloud: Cloud
     hosts: Mapping[str, Host]
     warnings: tuple[str, ...] = ()
+    services: Mapping[str, Service] = field(default_factory=dict)
+    """Their descriptions as this cloud has them, without conditions."""
 
 
 def account_name(base: str, generation: int) -> str:
@@ -321,7 +330,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     problems += inventory_checks.hosts(names, inventory.groups)
     known = {**VARIABLES, **sources.variables}
     resolved = _variables(inventory, names, known, sources.services, problems)
-    _one_value(inventory, names, resolved, problems)
+    _one_value(inventory, names, resolved, sources.services, problems)
     first, first_host = resolved[names[0]], names[0]
 
     def where(key: str, host: str = first_host) -> str:
@@ -395,7 +404,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     }
     if problems:
         raise PlanError(problems)
-    return Plan(cloud, hosts, tuple(warnings))
+    return Plan(cloud, hosts, tuple(warnings), services)
 
 
 def _where(layers: tuple[Layer, ...], key: str) -> str:
@@ -431,8 +440,9 @@ def _groups_warnings(inventory: Inventory, names: list[str], members: Mapping[st
 
 
 def _failover_warnings(services: Mapping[str, Service], members: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return which services lose something with the first of their hosts."""
-    return [
+    """Return which services lose something with the first of their hosts, or with half of them."""
+    even = inventory_checks.even_ovn_hosts(members) if "ovn" in services else ""
+    return [even] * bool(even) + [
         f"{one.name}: {component.name} keeps its data on {members[component.groups[0]][0]} alone, and the other hosts "
         "answer without it while that one is lost"
         for one in services.values()
@@ -442,12 +452,20 @@ def _failover_warnings(services: Mapping[str, Service], members: Mapping[str, tu
 
 
 def _one_value(
-    inventory: Inventory, names: list[str], resolved: Mapping[str, Mapping[str, Any]], problems: list[Problem]
+    inventory: Inventory,
+    names: list[str],
+    resolved: Mapping[str, Mapping[str, Any]],
+    services: Mapping[str, Service],
+    problems: list[Problem],
 ) -> None:
-    """Note variables of the cloud that are not the same for every host: only one value could be used."""
+    """Note variables of the cloud that are not the same for every host: only one value could be used.
+
+    Those that a description's conditions name are among them.
+    """
     first = names[0]
     found: dict[str, Problem] = {}
-    for key in inventory_checks.CLOUD_VARIABLES:
+    named = (key for one in services.values() for condition in conditions(one) for key in condition)
+    for key in dict.fromkeys((*inventory_checks.CLOUD_VARIABLES, *named)):
         wanted = resolved[first].get(key)
         for name in names[1:]:
             if resolved[name].get(key) is wanted or resolved[name].get(key) == wanted:
@@ -469,7 +487,9 @@ def _external_interfaces(
     """Note hosts whose external interface has another use: as a port of the bridge it loses its addresses."""
     if "external" not in networks:
         return
-    for host in members["network"]:
+    for host in dict.fromkeys((*members["network"], *members["compute"])):
+        if not _has_external_bridge([group for group in members if host in members[group]], resolved[host]):
+            continue
         own = resolved[host]["brume_interfaces"]
         outer = own.get("external", networks["external"].interface)
         shared = [
@@ -486,6 +506,11 @@ def _external_interfaces(
                     "give the external network an interface, or a VLAN's, of its own",
                 )
             )
+
+
+def _has_external_bridge(groups: Sequence[str], variables: Mapping[str, Any]) -> bool:
+    """Return whether floating IPs reach a host's instances by its own interface, or others' by it."""
+    return "network" in groups or ("compute" in groups and bool(variables.get("neutron_distributed_routers")))
 
 
 def _members(inventory: Inventory, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
@@ -822,9 +847,10 @@ def _services(
     infrastructure = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
     available = sorted(set(sources.services) - set(infrastructure))
     chosen = {
-        name: one
+        name: here
         for name, one in infrastructure.items()
         if not one.components or not _groups(one) <= set(external.groups())
+        if (here := settled(one, first)) is not None
     }
     for name in first["brume_services"]:
         if name in sources.unread:
@@ -838,7 +864,9 @@ def _services(
                 Problem(where("brume_services"), f"`{name}` is no service", "use one of " + ", ".join(available))
             )
             continue
-        chosen[name] = sources.services[name]
+        here = settled(sources.services[name], first)
+        if here is not None:
+            chosen[name] = here
     for one in chosen.values():
         for required in one.requires:
             if required == external_parts.IDENTITY and external.identity is not None:
@@ -1230,6 +1258,7 @@ def _host(
     ports: list[Port] = []
     packages.update(dict.fromkeys(variables.get("host_packages", ())))
     renamed = shared.sources.packages.get(variables["brume_operating_system"], {})
+    bridge_name = variables.get("openvswitch_external_bridge", "") if _has_external_bridge(groups, variables) else ""
     for one in shared.services:
         here = {
             component.name: component for component in one.components.values() if _runs(component, groups, shared.cloud)
@@ -1285,7 +1314,28 @@ def _host(
         ports=tuple(ports),
         cell=cell,
         idle=_idle(shared.services, packages, instances, renamed),
+        external_bridge=bridge_name,
+        excluded=_excluded(shared, groups, variables, {one.unit for one in instances}),
     )
+
+
+def _excluded(shared: _Shared, groups: list[str], variables: Mapping[str, Any], planned: set[str]) -> dict[str, str]:
+    """Return the units that a host would have if the cloud's variables were others, with what they would have to be."""
+    found: dict[str, str] = {}
+    for one in shared.sources.services.values():
+        for component in one.components.values():
+            for group in component.groups:
+                wanted = {**one.when, **component.when, **component.only_when.get(("group", group), {})}
+                if group not in groups or holds(wanted, variables):
+                    continue
+                text = ", ".join(f"{name}: {_word(value)}" for name, value in wanted.items())
+                found |= {unit: text for unit in _unit_names(one, component, shared.cloud.cells) if unit not in planned}
+    return found
+
+
+def _word(value: Any) -> str:
+    """Return a value as YAML writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _idle(
@@ -1335,21 +1385,28 @@ def _instances(
     service: Service, component: Component, variables: Mapping[str, Any], shared: _Shared, host: str
 ) -> list[Instance]:
     count = workers(variables["brume_workers"], service.name, component.name, component.processes)
+    names = _unit_names(service, component, shared.cloud.cells)
     if component.kind == "system":
-        return [Instance(service.name, component.name, "", component.unit, None, 1)]
-    cells = shared.cloud.cells if component.each else ("",)
-    base = f"{service.name}-{component.name}"
+        return [Instance(service.name, component.name, "", names[0], None, 1)]
     return [
         Instance(
             service.name,
             component.name,
             cell,
-            f"{base}-{cell}.service" if cell else f"{base}.service",
+            names[place],
             Listen(LOOPBACK, component.port + place + BACKEND_OFFSET) if component.port else None,
             count,
         )
-        for place, cell in enumerate(cells)
+        for place, cell in enumerate(shared.cloud.cells if component.each else ("",))
     ]
+
+
+def _unit_names(service: Service, component: Component, cells: tuple[str, ...]) -> list[str]:
+    """Return the units of a component, one per cell where it has cells."""
+    if component.kind == "system":
+        return [component.unit]
+    base = f"{service.name}-{component.name}"
+    return [f"{base}-{cell}.service" if cell else f"{base}.service" for cell in (cells if component.each else ("",))]
 
 
 def _ports(

@@ -104,7 +104,8 @@ class PlanAction(ActionBase):
         host = plan.hosts.get(task_vars["inventory_hostname"])
         if host is None:
             host = next(iter(plan.hosts.values()))  # localhost works for the cloud, in the name of its first host
-        return Slice(plan, host, project, Renderer(plan, project, secret), vault, revealed)
+        renderer = Renderer(plan, project, secret)
+        return Slice(plan, host, renderer.sources, renderer, vault, revealed)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the module with the arguments of the plan."""

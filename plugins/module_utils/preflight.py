@@ -114,6 +114,8 @@ class Requirements:
     wheelhouse: str = ""
     database_hosts: int = 0
     """How many hosts the database has; 0 on hosts that are none of them."""
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    """Unit -> the variable and value with which it would be here."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def judge(facts: Facts, needs: Requirements) -> list[Finding]:
         *_ports(facts, needs),
         *_kernel(facts, needs),
         *_data(facts, needs),
+        *_excluded(facts, needs),
         *_environments(facts, needs),
     ]
     return sorted(findings, key=lambda finding: finding.severity)
@@ -338,6 +341,19 @@ def _data(facts: Facts, needs: Requirements) -> Iterable[Finding]:
             f"are {needs.database_hosts}, an even number, so neither half has the majority when they lose each other",
             "add one to the group `database` or take one out",
         )
+
+
+def _excluded(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    """Yield what a choice made here that is another now: networks, routers and ports in use depend on it."""
+    for said in sorted(set(needs.excluded.values())):
+        units = sorted(unit for unit, one in needs.excluded.items() if one == said and unit in facts.recorded)
+        if units:
+            yield Finding(
+                "error",
+                ", ".join(units),
+                f"{'are' if units[1:] else 'is'} here by an earlier deployment with `{said}`, which has changed since",
+                f"set `{said}` again; a cloud is not moved by a run, see docs/networking-drivers.md",
+            )
 
 
 def _environments(facts: Facts, needs: Requirements) -> Iterable[Finding]:
@@ -643,4 +659,5 @@ def requirements(params: Mapping[str, Any]) -> Requirements:
         release=params["release"] or "",
         wheelhouse=params["wheelhouse"] or "",
         database_hosts=int(params["database_hosts"]),
+        excluded=dict(params["excluded"]),
     )

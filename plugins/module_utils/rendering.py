@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
-from ansible_collections.brume.cloud.plugins.module_utils import option_schema
+from ansible_collections.brume.cloud.plugins.module_utils import option_schema, ovn
 from ansible_collections.brume.cloud.plugins.module_utils.description import Component, File, Problem, Service
 from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     Cloud,
@@ -91,7 +91,8 @@ class Renderer:
 
     def __init__(self, plan: Plan, sources: Sources, secret: SecretValue) -> None:
         """Prepare what all hosts share."""
-        self.plan, self.sources, self.secret = plan, sources, secret
+        self.plan, self.secret = plan, secret
+        self.sources = dataclasses.replace(sources, services=plan.services)
         self.urls = {(one.service, one.interface): one.url for one in plan.cloud.endpoints}
         self.frontends = {one.name: one for one in plan.cloud.frontends}
         self.databases = {one.name: one for one in plan.cloud.databases}
@@ -120,6 +121,9 @@ class Renderer:
             "memcached_servers": [
                 f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]
             ],
+            "ovn_remote": lambda name: ovn.remotes(
+                (address for _name, address in cloud.members[ovn.GROUP]), ovn.DATABASES[name].port
+            ),
             # Made once: every host asks for groups that may be large.
             "group": {name: self._group(name) for name in cloud.members}.__getitem__,
             # A network that falls back to another one is the same network.
@@ -211,6 +215,7 @@ class Renderer:
             "interfaces": dict(host.interfaces),
             "variables": host.variables,
             "groups": host.groups,
+            "external_bridge": host.external_bridge,
             "env": environment,
             "state": f"/var/lib/{service.name}",
             "config": f"/etc/{service.name}",
@@ -328,7 +333,7 @@ class Renderer:
         if file.template:
             text = self._text(
                 self.sources.templates[f"{service.name}/{file.template}"],
-                self.names(host, service, entry.cell),
+                self.names(host, service, entry.cell) | {"path": entry.path},
                 entry.path,
             )
             return Rendered(entry, text)

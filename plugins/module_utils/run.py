@@ -133,8 +133,7 @@ def secret_problems(variables: Mapping[str, Any], found: plan.Plan | None) -> li
         problems += external.missing_secrets(found.cloud.external, found.cloud.databases, found.cloud.vhosts, said)
         problems += external.missing_administrator(found.cloud.external, said)
     if found is not None and variables.get("brume_secrets"):
-        services = [sources.load().services[name] for name in found.cloud.services]
-        names = inventory_checks.secret_names(services, found.cloud.cells, found.hosts)
+        names = inventory_checks.secret_names(found.services.values(), found.cloud.cells, found.hosts)
         names += [ADMIN_SECRET] if found.cloud.external.identity is not None else []
         problems += inventory_checks.explicit_secrets(variables["brume_secrets"], names)
     return problems

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.brume.cloud.plugins.module_utils.description import Problem, Service, read_service
+from ansible_collections.brume.cloud.plugins.module_utils.description import Problem, Service, conditions, read_service
 from ansible_collections.brume.cloud.plugins.module_utils.locks import LockError, lock_digest, parse_lock
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import load as load_schema
@@ -254,6 +254,7 @@ def load(root: Path = COLLECTION) -> Sources:
             templates[f"{role.name}/{path.name}"] = reader.text(path) or ""
     for one in services.values():
         problems += missing_parts(one, settings, templates)
+        problems += wrong_conditions(one, variables)
     return Sources(
         services,
         settings,
@@ -282,6 +283,20 @@ def missing_parts(service: Service, settings: Mapping[str, Any], templates: Mapp
             remedy = f"write templates/{file.template}"
             result.append(Problem(f"{where}.template", f"`{file.template}` is no template", remedy))
     return result
+
+
+def wrong_conditions(service: Service, variables: Mapping[str, Variable]) -> list[Problem]:
+    """Return the conditions of a description that no cloud could fulfill."""
+    result = []
+    for name, value in (pair for condition in conditions(service) for pair in condition.items()):
+        variable = variables.get(name)
+        if variable is None:
+            remedy = "name a variable of a role's argument specs"
+            result.append(Problem(f"{service.file}: when", f"`{name}` is no variable", remedy))
+        elif variable.choices and value not in variable.choices:
+            remedy = "use one of " + ", ".join(str(one) for one in variable.choices)
+            result.append(Problem(f"{service.file}: when.{name}", f"`{value}` is not among its choices", remedy))
+    return list(dict.fromkeys(result))
 
 
 def settings_key(service: str, tree: str) -> str:

@@ -26,6 +26,10 @@ options:
     description: Keys of C(other_config) in the table Open_vSwitch (ovs-vswitchd.conf.db(5)). Other keys stay.
     type: dict
     default: {}
+  external_ids:
+    description: Keys of C(external_ids) in the table Open_vSwitch; one without a value is removed. Other keys stay.
+    type: dict
+    default: {}
 attributes:
   check_mode: {support: full, description: A host without the switch counts as one whose database is empty.}
   diff_mode: {support: full, description: The named bridges and settings.}
@@ -98,13 +102,14 @@ def main() -> None:
                 },
             },
             "other_config": {"type": "dict", "default": {}},
+            "external_ids": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     host_lock.hold(module)
     vsctl = ["ovs-vsctl", f"--timeout={SECONDS}"]
     try:
-        want = openvswitch.wanted(module.params["bridges"], module.params["other_config"])
+        want = openvswitch.wanted(*(module.params[key] for key in ("bridges", "other_config", "external_ids")))
         start = not os.path.exists(SOCKET)
         if start and not module.check_mode:
             call("systemctl", "start", DATABASE)
@@ -120,9 +125,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for key in openvswitch.needs_restart(want, have) if running else ():
         module.warn(f"other_config {key} waits for a start of ovs-vswitchd, which interrupts traffic on this host")
-    names, keys = list(want.bridges), list(want.other_config)
-    before = openvswitch.text(have, names, keys)
-    shown = openvswitch.text(openvswitch.after(want, have), names, keys)
+    before = openvswitch.text(have, want)
+    shown = openvswitch.text(openvswitch.after(want, have), want)
     module.exit_json(
         changed=bool(found or start),
         # In the words of unit_rollout, which finds it running afterwards.

@@ -55,6 +55,12 @@ options:
     description: Folder or address that this host gets wheels from. It is opened once when it is an address.
     type: str
   database_hosts: {description: 'Number of database hosts, on one of them; 0 elsewhere.', type: int, default: 0}
+  excluded:
+    description:
+      - Units that the plan does not have because of a choice, with the variable and value with which
+        it would have them. One that an earlier deployment started is an error.
+    type: dict
+    default: {}
 attributes:
   check_mode: {support: full, description: It never changes anything.}
   diff_mode: {support: none, description: There is nothing to show.}
@@ -135,6 +141,7 @@ SPEC: dict[str, Any] = {
     "release": {"type": "str"},
     "wheelhouse": {"type": "str"},
     "database_hosts": {"type": "int", "default": 0},
+    "excluded": {"type": "dict", "default": {}},
 }
 
 

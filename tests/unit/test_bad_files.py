@@ -208,6 +208,8 @@ PROJECT: dict[str, Change] = {
     "unknown wave": replace(DESCRIPTION, "wave: core", "wave: second"),
     "unknown group": replace(DESCRIPTION, "group: compute", "group: computes"),
     "unknown kind of a component": replace(DESCRIPTION, "kind: daemon", "kind: process"),
+    "condition of an unknown variable": replace(DESCRIPTION, "kind: daemon", "kind: daemon, when: {two_color: red}"),
+    "item of a list without a condition": replace(DESCRIPTION, "group: compute", "group: [{item: compute}]"),
     "unknown probe": replace(DESCRIPTION, "command: [two-worker]", "command: [two-worker], health: {udp: 6001}"),
     "wrong type of a probe": replace(DESCRIPTION, "command: [two-worker]", "command: [two-worker], health: {queue: 1}"),
     "another name than the folder's": replace(DESCRIPTION, "name: two", "name: too"),

@@ -239,6 +239,31 @@ KINDS: dict[str, Kind] = {
     "ratio below 0": own(nova_cpu_allocation_ratio=-1.5),
     "ratio that is text": own(nova_ram_allocation_ratio="much"),
     "reserved memory below 0": own(nova_reserved_host_memory_mb=-512),
+    # drivers of the network
+    "unknown driver of the network": ({"neutron_driver": "linuxbridge"}, {}),
+    "driver of the network of one host": (
+        {"openvswitch_datapath_type": "system"},
+        {
+            "hosts": {
+                "one": {"brume_addresses": {"management": "192.0.2.11"}},
+                "two": {"brume_addresses": {"management": "192.0.2.12"}, "neutron_driver": "ovn"},
+            },
+            "groups": {"loadbalancer": ["one"]},
+        },
+    ),
+    "unknown tunnels of OVN": ({"neutron_driver": "ovn", "ovn_encap_type": "gre"}, {}),
+    "distributed routers without an external interface on a compute host": (
+        {"openvswitch_datapath_type": "system", "neutron_distributed_routers": True},
+        {
+            "hosts": {
+                "one": {"brume_addresses": {"management": "192.0.2.11"}},
+                "two": {"brume_addresses": {"management": "192.0.2.12"}, "brume_interfaces": {"external": "eth0"}},
+            },
+            "groups": {"compute": ["two"]}
+            | {name: ["one"] for name in GROUPS if name not in ("compute", "block", "object")},
+        },
+    ),
+    "distributed routers in words": ({"neutron_distributed_routers": "dvr"}, {}),
     # overrides
     "override of an unknown service": ({"brume_config": {"novva": {"nova.conf": {}}}}, {}),
     "override that is no mapping": override(["nova.conf"]),

@@ -6,12 +6,13 @@ import base64
 from typing import Any
 
 import pytest
-from ansible_collections.brume.cloud.plugins.action import galera_member, galera_start, rabbitmq_member
-from ansible_collections.brume.cloud.plugins.module_utils import galera, run, sources
+from ansible_collections.brume.cloud.plugins.action import galera_member, galera_start, ovn_member, rabbitmq_member
+from ansible_collections.brume.cloud.plugins.module_utils import galera, ovn, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import ActionBase
 
 from .inventories import AIO, committed, inventory
+from .test_network_drivers import OVN, ha
 
 CONTROLLERS = ("controller1", "controller2", "controller3")
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -53,7 +54,11 @@ def act(
         "brume_master_key": KEY,
         "ansible_play_hosts": list(said),
         "hostvars": {
-            name: {f"__{kind}_member": {"member": answer} for kind in ("mariadb", "rabbitmq") if answer is not None}
+            name: {
+                f"__{kind}_member": {key: answer}
+                for kind, key in (("mariadb", "member"), ("rabbitmq", "member"), ("ovn", "members"))
+                if answer is not None
+            }
             for name, answer in said.items()
         },
     }
@@ -126,3 +131,45 @@ def test_one_host_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     for action in (galera_member, galera_start, rabbitmq_member):
         done = act(monkeypatch, action, "aio", {"aio": None})
         assert (done["asked"], done["skipped"]) == ([], True)
+
+
+def databases(**changes: Any) -> dict[str, Any]:
+    """Return what a member says that holds nothing but for `changes` of the northbound database."""
+    nothing = vars(ovn.Member())
+    return {"OVN_Northbound": {**nothing, **changes}, "OVN_Southbound": nothing}
+
+
+def test_one_member_begins_and_the_others_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run._state, "plan", ha(**OVN))
+    said: dict[str, Any] = dict.fromkeys(CONTROLLERS, databases()) | {"network1": None}
+    asked = {host: act(monkeypatch, ovn_member, host, said, decide=True)["asked"] for host in said}
+    assert asked["network1"] == []
+    steps = {host: asked[host][0]["steps"] for host in CONTROLLERS}
+    for name, database_ in ovn.DATABASES.items():
+        first = ovn.location("10.123.10.11", database_.cluster_port)
+        assert [steps[host][name]["create"] for host in CONTROLLERS] == [True, False, False]
+        assert all(steps[host][name]["join"][0] == first for host in CONTROLLERS[1:])
+    assert asked["controller2"][0]["address"] == "10.123.10.12"
+    assert act(monkeypatch, ovn_member, "controller1", said)["asked"] == [{}], "the first look changes nothing"
+
+
+def test_no_database_of_ovn_starts_while_nobody_knows_whose_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run._state, "plan", ha(**OVN))
+    said = {name: databases(exists=True, cluster=name, server=f"{name}-id") for name in CONTROLLERS}
+    failed = act(monkeypatch, ovn_member, "controller1", said, decide=True)
+    assert failed["failed"]
+    assert "-e ovn_bootstrap=<that host>" in failed["msg"]
+    assert "controller3 to controller3" in failed["msg"]
+    assert not act(monkeypatch, ovn_member, "controller1", said, check=True, decide=True).get("failed")
+    chosen = act(monkeypatch, ovn_member, "controller3", said, decide=True, bootstrap="controller3")
+    assert chosen["asked"][0]["steps"]["OVN_Northbound"]["from_own"]
+
+
+def test_a_member_that_no_host_is_any_more_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run._state, "plan", ha(**OVN))
+    known = {"aaaa": "ssl:10.123.10.11:6643", "dddd": "ssl:10.123.10.14:6643"}
+    works = databases(
+        active=True, exists=True, cluster="c", server="aaaa", address=known["aaaa"], leader=True, servers=known
+    )
+    done = act(monkeypatch, ovn_member, "controller1", {"controller1": works}, decide=True)
+    assert done["warnings"][0].startswith("OVN_Northbound counts ssl:10.123.10.14:6643 as a member")

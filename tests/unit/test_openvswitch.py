@@ -26,14 +26,17 @@ def answer(ports: list[tuple[str, str]], members: object, datapath: str = "netde
     tables = [
         {"data": [["br-ex", datapath, members]], "headings": ["name", "datapath_type", "ports"]},
         {"data": [[["uuid", uuid], name] for uuid, name in ports], "headings": ["_uuid", "name"]},
-        {"data": [[["map", [["userspace-tso-enable", "true"]]]]], "headings": ["other_config"]},
+        {
+            "data": [[["map", [["hostname", "one"]]], ["map", [["userspace-tso-enable", "true"]]]]],
+            "headings": ["external_ids", "other_config"],
+        },
     ]
     return "".join(json.dumps(table) + "\n" for table in tables)
 
 
 def test_reads_a_set_of_many_and_a_set_of_one() -> None:
     many = parse(answer([("a", "eth1"), ("b", "br-ex")], ["set", [["uuid", "a"], ["uuid", "b"]]]))
-    assert many == Switch({"br-ex": Bridge("br-ex", "netdev", ("br-ex", "eth1"))}, TSO)
+    assert many == Switch({"br-ex": Bridge("br-ex", "netdev", ("br-ex", "eth1"))}, TSO, {"hostname": "one"})
     one = parse(answer([("b", "br-ex")], ["uuid", "b"]))
     assert one.bridges["br-ex"].ports == ("br-ex",)
 
@@ -66,10 +69,26 @@ def test_nothing_when_it_is_so_and_foreign_ports_stay() -> None:
 
 def test_what_a_diff_shows_is_what_follows() -> None:
     want = wanted([BR_EX], TSO)
-    assert text(after(want, Switch()), ["br-ex"], TSO) == (
+    assert text(after(want, Switch()), want) == (
         "other_config userspace-tso-enable: true\nbridge br-ex: datapath netdev, ports br-ex eth1\n"
     )
     assert changes(want, after(want, Switch())) == []
+
+
+def test_identifiers_are_set_and_those_without_a_value_removed() -> None:
+    have = Switch({}, {}, {"rundir": "/run", "ovn-bridge-mappings": "external:br-ex", "hostname": "other"})
+    want = wanted([], {}, {"hostname": "one", "ovn-bridge-mappings": "", "ovn-cms-options": ""})
+    found = changes(want, have)
+    assert [change.action for change in found] == [
+        "set external_ids hostname to one",
+        "remove external_ids ovn-bridge-mappings",
+    ]
+    assert " ".join(transaction(found)) == (
+        '-- set Open_vSwitch . external_ids:hostname="one" -- remove Open_vSwitch . external_ids ovn-bridge-mappings'
+    )
+    assert after(want, have).external_ids == {"rundir": "/run", "hostname": "one"}
+    assert text(have, want) == "external_ids hostname: other\nexternal_ids ovn-bridge-mappings: external:br-ex\n"
+    assert changes(want, after(want, have)) == []
 
 
 def test_a_port_of_another_bridge_is_never_taken_away() -> None:

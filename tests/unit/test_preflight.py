@@ -76,6 +76,8 @@ def held(address: str, **more: Any) -> Listener:
         ({"tun": False}, {"tun": False}, []),
         ({"kvm": "no"}, {"kvm": True}, [("error", "KVM")]),
         ({"kvm": "no"}, {}, []),
+        ({"recorded": frozenset({"a.service"})}, {"excluded": {"b.service": "driver: new"}}, []),
+        ({"recorded": frozenset({"a.service"})}, {"excluded": {"a.service": "driver: new"}}, [("error", "a.service")]),
         (
             {"machine": "i686", "disk_bytes": {"/opt": 4 * GIB}, "recorded": frozenset({"x.service"}), "tun": False},
             {},

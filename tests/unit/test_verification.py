@@ -28,6 +28,8 @@ TOKEN = "6a2d0a43-6d3c-4f0c-9f0b-f6f4c2a6f001"
 IDENTIFIERS = itertools.count()
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKey brume-verify"
 
+AGENTS = ("neutron-openvswitch-agent", "neutron-l3-agent", "neutron-dhcp-agent", "neutron-metadata-agent")
+
 
 class Time:
     """A clock on which only sleeping takes time."""
@@ -238,7 +240,7 @@ class FakeCloud:
             for name in ("nova-scheduler", "nova-conductor", "nova-compute")
         ]
         self.agents = [
-            SimpleNamespace(binary=name, host="one", is_alive=True) for name in cloud_checks.NETWORK_AGENTS
+            SimpleNamespace(binary=name, host="one", is_alive=True) for name in AGENTS
         ]
         self.hypervisors = [SimpleNamespace(service_details={"host": "one"}, state="up", hypervisor_type="QEMU")]
         kinds_ = self.kinds
@@ -386,7 +388,8 @@ def context(cloud: FakeCloud, tmp_path: Path) -> cloud_checks.Run:
             netaddr.IPNetwork("10.0.0.0/24"), "root", defaults()["verify_timeouts"],
         ),
         cloud_checks.Expected(
-            "RegionOne", {"image": "https://api:9292"}, ("one",), ("one",), netaddr.IPNetwork("203.0.113.0/24"),
+            "RegionOne", {"image": "https://api:9292"}, ("one",), tuple((name, "one") for name in AGENTS),
+            netaddr.IPNetwork("203.0.113.0/24"),
             netaddr.IPAddress("203.0.113.1"), (netaddr.IPAddress("203.0.113.2"), netaddr.IPAddress("203.0.113.99")),
         ),
         tmp_path,
