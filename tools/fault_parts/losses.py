@@ -317,8 +317,8 @@ class Losses(Bench):
         routers = [one for one in api.network.routers() if one.is_ha]
         if not routers:
             raise FaultError("there is no highly available router")
-        agents = api.network.get(f"/v2.0/routers/{routers[0].id}/l3-agents").json()["agents"]
-        active = [one["host"] for one in agents if one["ha_state"] == "active"]
+        agents = list(api.network.routers_hosting_l3_agents(routers[0]))
+        active = [one.host for one in agents if one.ha_state == "active"]
         if len(active) != 1:
             raise FaultError(f"the router is active on {active or 'no host'}")
         return self.lose(f"{active[0]} with the active router", lambda: self.kill_host(active[0]), self.power_on)
