@@ -384,7 +384,8 @@ def _kind(value: Any) -> str:
 
 def _types(kind: type | tuple[type, ...]) -> str:
     """Return the wanted types in words."""
-    names = {int: "a number", float: "a number", str: "a string", bool: "true or false", list: "a list", Mapping: "a mapping"}
+    number = {int: "a number", float: "a number"}
+    names = {**number, str: "a string", bool: "true or false", list: "a list", Mapping: "a mapping"}
     return " or ".join(dict.fromkeys(names[one] for one in (kind if isinstance(kind, tuple) else (kind,))))
 
 
