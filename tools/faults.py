@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted: list[tuple[str, int]] = []
     for kind in kinds:
         name, _, number = kind.partition(":")
-        if name not in known or (number and not 0 < int(number) <= known[name]):
+        if name not in known or (number and number not in map(str, range(1, known[name] + 1))):
             parser.error(f"unknown kind {kind}; use some of {', '.join(known)}")
         wanted += [(name, int(number) - 1)] if number else [(name, one) for one in range(known[name])]
     fate = "is used as it is" if options.keep else "is made anew, and what is on it is lost"

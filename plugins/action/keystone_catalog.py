@@ -9,8 +9,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.external import IDENTI
 from ansible_collections.brume.cloud.plugins.module_utils.keystone_bootstrap import RECORD as BOOTSTRAP_RECORD
 from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import endpoint_ca_file
-from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 RECORD = "/var/lib/brume/keystone-passwords.json"
 
@@ -26,31 +24,20 @@ class ActionModule(PlanAction):
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the catalog of the plan."""
-        auth = {
-            "auth_url": next(
-                one.url
-                for one in piece.plan.cloud.endpoints
-                if one.service == "keystone" and one.interface == "internal"
-            ),
-            "username": "admin",
-            "password": piece.secret(ADMIN_SECRET),
-            "project_name": "admin",
-            "user_domain_name": "Default",
-            "project_domain_name": "Default",
-            "ca_file": endpoint_ca_file(piece.plan.cloud),
-        }
-        former = piece.vault.former(ADMIN_SECRET)
-        if former is not None:
-            auth["former_password"] = former
         retire, withdraw = bool(args.pop("retire", False)), bool(args.pop("withdraw", False))
         if withdraw:
-            return {"auth": auth, "shared": True, "remember": RECORD, **_withdrawn(piece)}
+            return {"auth": piece.administrator(), "shared": True, "remember": RECORD, **_withdrawn(piece)}
         planned = args or _planned(piece)
         if retire:
             gone = [name for one in piece.plan.cloud.logins for name in one.former]
             planned["users"] = [{"name": name, "domain": "Default", "state": "absent"} for name in gone]
             planned["assignments"] = []
-        return {"auth": auth, "remember": RECORD, "shared": piece.plan.cloud.external.identity is not None, **planned}
+        return {
+            "auth": piece.administrator(),
+            "remember": RECORD,
+            "shared": piece.plan.cloud.external.identity is not None,
+            **planned,
+        }
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:
         """Run with Keystone's own Python, or where it is another cloud's with a service's: both have keystoneauth1."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import endpoint_ca_file
 from ansible_collections.brume.cloud.plugins.module_utils.rollout import RECORDS
-from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 
 class ActionModule(PlanAction):
@@ -20,18 +18,9 @@ class ActionModule(PlanAction):
         cloud = piece.plan.cloud
         if not cloud.flavors and not cloud.aggregates:
             return None
-        urls = {one.service: one.url for one in cloud.endpoints if one.interface == "internal"}
-        auth = {
-            "auth_url": urls["keystone"],
-            "username": "admin",
-            "password": piece.secret(ADMIN_SECRET),
-            "project_name": "admin",
-            "ca_file": endpoint_ca_file(cloud),
-        }
-        former = piece.vault.former(ADMIN_SECRET)
         return {
-            "auth": auth if former is None else {**auth, "former_password": former},
-            "compute_url": urls["nova"],
+            "auth": piece.administrator(),
+            "compute_url": piece.internal_url("nova"),
             "start_record": f"{RECORDS}/nova-api.service.json",
             "flavors": [dict(one) for one in cloud.flavors],
             "aggregates": [dict(one) for one in cloud.aggregates],

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import endpoint_ca_file
 from ansible_collections.brume.cloud.plugins.module_utils.scheduling import of_scheduling
-from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
 
 TAKEN = {"request", "hosts"}
 
@@ -42,21 +40,11 @@ class ActionModule(PlanAction):
         common = {"request": request, "configuration": of_scheduling(tree)}
         if args.get("hosts"):
             return {**common, "hosts": args["hosts"]}
-        cloud = piece.plan.cloud
-        urls = {one.service: one.url for one in cloud.endpoints if one.interface == "internal"}
-        auth = {
-            "auth_url": urls["keystone"],
-            "username": "admin",
-            "password": piece.secret(ADMIN_SECRET),
-            "project_name": "admin",
-            "ca_file": endpoint_ca_file(cloud),
-        }
-        former = piece.vault.former(ADMIN_SECRET)
         return {
             **common,
-            "auth": auth if former is None else {**auth, "former_password": former},
-            "compute_url": urls["nova"],
-            "placement_url": urls["placement"],
+            "auth": piece.administrator(),
+            "compute_url": piece.internal_url("nova"),
+            "placement_url": piece.internal_url("placement"),
         }
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.brume.cloud.plugins.module_utils import run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Host, Plan, PlanError
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
-from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, Vault
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer, endpoint_ca_file
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET, SecretError, Vault
 
 UNLOGGED = {"ansible_no_target_syslog": True}
 """Without it a module writes its arguments, and so every secret among them, to the host's journal.
@@ -42,6 +42,23 @@ class Slice:
     def secret(self, name: str) -> str:
         """Return a secret's value."""
         return self.renderer.secret(name)
+
+    def internal_url(self, service: str) -> str:
+        """Return the internal endpoint of a service."""
+        found = self.plan.cloud.endpoints
+        return next(one.url for one in found if one.service == service and one.interface == "internal")
+
+    def administrator(self) -> dict[str, str]:
+        """Return the login of the cloud's administrator, as api_session takes it."""
+        auth = {
+            "auth_url": self.internal_url("keystone"),
+            "username": "admin",
+            "password": self.secret(ADMIN_SECRET),
+            "project_name": "admin",
+            "ca_file": endpoint_ca_file(self.plan.cloud),
+        }
+        former = self.vault.former(ADMIN_SECRET)
+        return auth if former is None else {**auth, "former_password": former}
 
     def services(self, wave: str, only: str = "") -> list[str]:
         """Return the host's services of a wave (`all` but infrastructure when empty), or only the one named."""

@@ -276,27 +276,28 @@ class Losses(Bench):
         return self.lose(f"{host} (shut down)", lambda: self.shut_down(host), self.power_on, HOST_FAILURES)
 
     def _next_controller(self) -> str:
-        """Return another controller for each number; the first one has the shared address."""
-        if self.number == 0:
-            holder = self.holder()
-            self._order = [holder, *(one for one in self.controllers if one != holder)]
-        return self._order[self.number % len(self._order)]
+        """Return the host with the shared address for the first of a kind, another controller for each that follows."""
+        holder = self.holder()
+        others = [one for one in self.controllers if one != holder]
+        return [holder, *others][self.number % len(self.controllers)]
+
+    def _service_host(self, name: str) -> str:
+        """Return the controller where a service is missed most: with the address, with the clients, or any."""
+        if name in ("haproxy", "keepalived"):
+            return self.holder()
+        return self._writer() if name == "mariadb" else self.random.choice(self.controllers)
 
     def service_killed(self) -> str:
         """Kill one service's processes on one controller: database, broker, load balancer, keepalived, each API."""
         name = SERVICES[self.number]
-        host = self.holder() if name in ("haproxy", "keepalived") else self.random.choice(self.controllers)
-        if name == "mariadb":
-            host = self._writer()
+        host = self._service_host(name)
         command = f"systemctl kill --kill-whom=all --signal=KILL {name}.service"
         return self.lose(f"{name} on {host} (killed)", lambda: self.on(host, command))
 
     def service_stopped(self) -> str:
         """Stop one service on one controller, and start it again."""
         name = SERVICES[self.number]
-        host = self.holder() if name in ("haproxy", "keepalived") else self.random.choice(self.controllers)
-        if name == "mariadb":
-            host = self._writer()
+        host = self._service_host(name)
         sockets = f"{name}.socket" if name.endswith("-api") else ""
         return self.lose(
             f"{name} on {host} (stopped)",
