@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
+from urllib.parse import urlencode, urlsplit
 
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import retry
 
@@ -46,6 +47,7 @@ AUTH: dict[str, Any] = {
 """The option `auth` of modules that log in."""
 
 UNAUTHORIZED = 401
+NOT_FOUND = 404
 FIRST_ERROR = 400
 """From this HTTP status on an answer is an error."""
 
@@ -170,6 +172,18 @@ def requests_to(session: Session, address: str, headers: Mapping[str, str] | Non
         return retry(once, transient, session.attempts, session.pause)
 
     return request
+
+
+def pages(send: Request, path: str, plural: str, **filters: str) -> list[Record]:
+    """Return every record of a list; APIs end a page at their limit, and say so with a link."""
+    query, records = urlencode(filters), []
+    while True:
+        body = send("GET", f"{path}?{query}")
+        records += body[plural]
+        following = [one["href"] for one in body.get(f"{plural}_links") or () if one["rel"] == "next"]
+        if not following or not body[plural]:
+            return records
+        query = urlsplit(following[0]).query
 
 
 def log_in_or_before(auth: Mapping[str, Any], check_mode: bool, **more: Any) -> Session:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError, Record, Request
+from ansible_collections.brume.cloud.plugins.module_utils.api_session import NOT_FOUND, ApiError, Record, Request, pages
 from ansible_collections.brume.cloud.plugins.module_utils.catalog import list_all
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     Action,
@@ -39,7 +39,6 @@ FIXED: Mapping[str, str] = {
 
 ZONE = "availability_zone"
 
-NOT_FOUND = 404
 DELETE_FLAVOR, MAKE_FLAVOR = 1000, 2000
 CREATE, JOIN, LEAVE, UPDATE, ENTER, DELETE = 1000, 2000, 3000, 4000, 5000, 6000
 """Steps of aggregates. A host joins before it leaves where its zone stays, else Nova would see it change in between."""
@@ -118,17 +117,6 @@ def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
             answers.add(subject)
     return actual
 
-
-def pages(compute: Request, path: str, plural: str, **filters: str) -> list[Record]:
-    """Return every record of a list; Nova ends a page at its `max_limit`, and says so with a link."""
-    query, records = urlencode(filters), []
-    while True:
-        body = compute("GET", f"{path}?{query}")
-        records += body[plural]
-        following = [one["href"] for one in body.get(f"{plural}_links") or () if one["rel"] == "next"]
-        if not following or not body[plural]:
-            return records
-        query = urlsplit(following[0]).query
 
 
 def _access(compute: Request, number: str) -> set[str]:

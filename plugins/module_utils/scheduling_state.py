@@ -14,9 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError, Record, Request
+from ansible_collections.brume.cloud.plugins.module_utils.api_session import NOT_FOUND, ApiError, Record, Request, pages
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import side_by_side, values
-from ansible_collections.brume.cloud.plugins.module_utils.nova_scheduling import NOT_FOUND, pages
 from ansible_collections.brume.cloud.plugins.module_utils.scheduling import (
     DISK_GB,
     MEMORY_MB,
