@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_without
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
 
@@ -30,7 +31,7 @@ class ActionModule(PlanAction):
                     "path": one.path,
                     "current": one.current,
                     "python": "/usr/bin/python3",
-                    "lock": (piece.sources.root / f"roles/{one.service}/files/locks/{release}.txt").read_text("utf-8"),
+                    "lock": lock_without(piece.sources.locks[one.service][release], one.without),
                 }
                 for one in chosen
             ],

@@ -135,6 +135,8 @@ class Component:
     """What a new certificate needs where that is less than `on_change`."""
     ports: tuple[Any, ...] = ()
     packages: tuple[str, ...] = ()
+    python_packages: tuple[str, ...] = ()
+    """Packages of the lock that it alone needs: environments of hosts where it does not run are built without them."""
     timeout: int = 120
     exposure: Exposure | None = None
     only: str = ""
@@ -436,6 +438,10 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     ]:
         for missing in sorted(set(used) - set(components)):
             top.problem(where, f"names `{missing}`, which is no component", "use a key of `components`")
+    for entry in components.values():
+        for missing in sorted(set(entry.python_packages) - set(service.python_packages)):
+            where = f"components.{entry.name}.python_packages"
+            top.problem(where, f"names `{missing}`, which is not locked", "name it in `python.packages` too")
     try:
         graphlib.TopologicalSorter({name: entry.after for name, entry in components.items()}).prepare()
     except graphlib.CycleError as error:
@@ -555,6 +561,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         on_renewal=reader.choice("on_renewal", ("", "reload"), ""),
         ports=_ports(reader),
         packages=reader.texts("packages"),
+        python_packages=reader.texts("python_packages"),
         timeout=reader.number("timeout", 120, 1),
         exposure=_exposure(problems, file, name, reader.take("exposure", Mapping, None)),
         only=reader.choice("only", ONLY, ""),

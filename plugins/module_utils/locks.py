@@ -6,6 +6,7 @@ the Python Packaging User Guide. Only what a lock needs is accepted: it names no
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -37,10 +38,20 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@functools.cache
 def lock_digest(text: str) -> str:
     """Return the first 12 hexadecimal digits of the SHA-256 of a lock's lines, comments and margins left out."""
     lines = (_without_comment(line).strip() for line in text.splitlines())
     return hashlib.sha256("\n".join(line for line in lines if line).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+@functools.cache
+def lock_without(text: str, names: tuple[str, ...]) -> str:
+    """Return a lock's text without some packages, given by their normalized names."""
+    if not names:
+        return text
+    lines = _logical_lines(text)
+    return "".join(f"{line}\n" for _, line in lines if normalized(re.split(r"[^A-Za-z0-9._-]", line)[0]) not in names)
 
 
 def parse_lock(text: str, file: str) -> tuple[Requirement, ...]:

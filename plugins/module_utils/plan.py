@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.description import (
 )
 from ansible_collections.brume.cloud.plugins.module_utils.external import External
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
+from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest, lock_without, normalized
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema, check
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, Variable
@@ -146,6 +147,8 @@ class Environment:
     path: str
     current: str
     digest: str
+    without: tuple[str, ...] = ()
+    """Packages of the lock, by their normalized names, that nothing on the host needs."""
 
 
 @dataclass(frozen=True)
@@ -1273,11 +1276,11 @@ def _host(
             ports += _ports(component, found, addresses, shared.cloud)
             _user(users, component.user or (one.name if python else ""), one, component)
         if python:
-            digest = shared.sources.locks[one.name][shared.cloud.release]
             root = f"/opt/brume/{one.name}"
-            environments.append(
-                Environment(one.name, f"{root}/{shared.cloud.release}-{digest}", f"{root}/current", digest)
-            )
+            without = _unneeded(one, here)
+            digest = lock_digest(lock_without(shared.sources.locks[one.name][shared.cloud.release], without))
+            path = f"{root}/{shared.cloud.release}-{digest}"
+            environments.append(Environment(one.name, path, f"{root}/current", digest, without))
             directories += [
                 FileEntry(f"/etc/{one.name}", one.name, "", "", "root", one.name, "0750"),
                 FileEntry(f"/var/lib/{one.name}", one.name, "", "", one.name, one.name, "0755"),
@@ -1317,6 +1320,13 @@ def _host(
         external_bridge=bridge_name,
         excluded=_excluded(shared, groups, variables, {one.unit for one in instances}),
     )
+
+
+def _unneeded(service: Service, here: Collection[str]) -> tuple[str, ...]:
+    """Return the packages of a service's lock that only components need which are not among those `here`."""
+    owned = {name: set(one.python_packages) for name, one in service.components.items()}
+    needed = set().union(*(owned[name] for name in here))
+    return tuple(sorted(normalized(name) for name in set().union(*owned.values()) - needed))
 
 
 def _excluded(shared: _Shared, groups: list[str], variables: Mapping[str, Any], planned: set[str]) -> dict[str, str]:

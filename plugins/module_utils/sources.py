@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem, Service, conditions, read_service
-from ansible_collections.brume.cloud.plugins.module_utils.locks import LockError, lock_digest, parse_lock
+from ansible_collections.brume.cloud.plugins.module_utils.locks import LockError, parse_lock
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import load as load_schema
 
@@ -185,16 +185,16 @@ class _Reader:
         return result
 
     def locks(self, role: Path) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the digests of a role's locks by release, and why those that break the rules do."""
-        digests, mistakes = {}, {}
+        """Return the texts of a role's locks by release, and why those that break the rules do."""
+        texts, mistakes = {}, {}
         for path in sorted(role.glob("files/locks/*.txt")):
             lock = self.text(path)
-            digests[path.stem] = lock_digest(lock or "")
+            texts[path.stem] = lock or ""
             try:
                 parse_lock(lock or "", self.shown(path))
             except LockError as error:
                 mistakes[path.stem] = str(error) if lock is not None else ""
-        return digests, mistakes
+        return texts, mistakes
 
     def schemas(self, role: Path) -> dict[str, Schema | None]:
         """Return a role's option schemas by release."""
@@ -212,7 +212,7 @@ class _Reader:
 def load(root: Path = COLLECTION) -> Sources:
     """Read all roles below `root`/roles; mistakes are in `problems`, none is raised.
 
-    Keys: settings by `<service>/<tree>` (shared ones by `shared/<tree>`), locks by service and release (the digest),
+    Keys: settings by `<service>/<tree>` (shared ones by `shared/<tree>`), locks by service and release (the text),
     hooks by phase (`configure` -> services), templates by `<service>/<file>`, packages by operating system.
     """
     problems: list[Problem] = []

@@ -230,6 +230,7 @@ PROJECT: dict[str, Change] = {
     "components that wait for each other": replace(
         DESCRIPTION, "command: [two-worker]", "command: [two-worker], after: [worker]"
     ),
+    "package that is not locked": replace(DESCRIPTION, "kind: daemon", "kind: daemon, python_packages: [tow]"),
     "file of an unknown component": replace(DESCRIPTION, "components: [api, worker]", "components: [api, wroker]"),
     "file that is neither tree nor template": replace(DESCRIPTION, "settings: [two], ", ""),
     "mode without quotes": replace(DESCRIPTION, "format: text,", "format: text, mode: 0640,"),

@@ -9,7 +9,13 @@ from types import ModuleType
 
 import pytest
 import yaml
-from ansible_collections.brume.cloud.plugins.module_utils.locks import LockError, Requirement, lock_digest, parse_lock
+from ansible_collections.brume.cloud.plugins.module_utils.locks import (
+    LockError,
+    Requirement,
+    lock_digest,
+    lock_without,
+    parse_lock,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOCKS = sorted(ROOT.glob("roles/*/files/locks/*.txt"))
@@ -77,6 +83,17 @@ def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(LockError) as error:
         parse_lock(f"a==1\nb>=2 --hash=sha256:{ONE}\n", "x.txt")
     assert [line.split(":")[1] for line in str(error.value).splitlines()] == ["1", "2"]
+
+
+def test_a_lock_without_a_package_keeps_all_others() -> None:
+    text = "".join(
+        f"{name}==1.0 \\\n    --hash=sha256:{'a' * 64}  # needed by something\n"
+        for name in ("nova", "libvirt_python", "pyuwsgi")
+    )
+    kept = parse_lock(lock_without(text, ("libvirt-python",)), "lock")
+    assert kept == tuple(one for one in parse_lock(text, "lock") if one.name != "libvirt-python")
+    assert len(kept) == 2
+    assert lock_without(text, ()) == text
 
 
 def test_a_package_may_have_a_version_for_each_marker() -> None:

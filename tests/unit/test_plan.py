@@ -12,6 +12,7 @@ import netaddr
 import pytest
 import yaml
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import check
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, _all_ports, plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
@@ -123,9 +124,9 @@ def test_units_of_one_host() -> None:
 
 
 def _without_digests(text: str) -> str:
-    for digests in sources.load().locks.values():
-        for digest in digests.values():
-            text = text.replace(digest, "<digest>")
+    for texts in sources.load().locks.values():
+        for lock in texts.values():
+            text = text.replace(lock_digest(lock), "<digest>")
     return text
 
 
@@ -190,6 +191,23 @@ def test_each_cell_has_console_ports_of_its_own() -> None:
 def test_the_ports_of_all_cells_are_held_against_those_of_others() -> None:
     component = sources.load().services["nova"].components["novncproxy"]
     assert _all_ports(component, 3) == [6080, 6081, 6082, 16080, 16081, 16082]
+
+
+def test_an_environment_holds_what_its_host_needs() -> None:
+    """libvirt-python is built against libvirt's headers, which hosts that run no instances do not have."""
+    found = plan(committed("ha"), sources.load())
+    nova = {
+        name: one
+        for name, host in found.hosts.items()
+        for one in host.environments
+        if one.service == "nova" and name in ("controller1", "compute1")
+    }
+    assert nova["controller1"].without == ("libvirt-python",)
+    assert nova["compute1"].without == ()
+    lock = sources.load().locks["nova"]["2026.1"]
+    assert nova["compute1"].path.endswith(lock_digest(lock))
+    assert nova["controller1"].digest != nova["compute1"].digest
+    assert nova["controller1"].path.endswith(nova["controller1"].digest)
 
 
 def test_ratios_and_what_is_reserved_are_said_by_host_or_group() -> None:
