@@ -15,8 +15,10 @@ class ActionModule(PlanAction):
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return every vhost with its one account; RabbitMQ's own `guest` goes."""
         retire = bool(args.get("retire"))
+        members = piece.plan.cloud.members["messaging"]
         return {
             "spare_used": retire,
+            "nodes": [f"rabbit@{name}" for name, _address in members] if len(members) > 1 else [],
             "vhosts": [
                 {
                     "name": one.name,

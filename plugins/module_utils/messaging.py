@@ -48,6 +48,13 @@ RIGHTS = ("configure", "write", "read")
 _NAME = re.compile(r"(?!-)[\w./@:+-]+")
 """Names that are safe as arguments: Debian's rabbitmqctl hands them to a shell."""
 
+STREAMS = (
+    "#{running => rabbit_nodes:list_running(), streams => [#{vhost => V, name => element(4, N), members => M} || "
+    "V <- rabbit_vhost:list_names(), "
+    "[{name, N}, {type, rabbit_stream_queue}, {members, M}] <- rabbit_amqqueue:info_all(V, [name, type, members])]}."
+)
+"""Erlang that tells all streams in one call: rabbitmqctl lists one virtual host at a time, a second each."""
+
 DATA = "/var/lib/rabbitmq/mnesia"
 """Where a node keeps its data (Debian)."""
 
@@ -259,6 +266,43 @@ def export_definitions(run: Run) -> dict[str, Any]:
         raise MessagingError(f"rabbitmqctl export_definitions: not JSON: {error}") from error
 
 
+def replicas(
+    vhosts: Iterable[str], nodes: Sequence[str], cluster: Mapping[str, Any], add: Callable[[str, str, str], Any]
+) -> list[Action]:
+    """Return what gives every node in `nodes` that runs a replica of every stream of `vhosts`.
+
+    A broker adds members to quorum queues by itself, and never to streams (rabbitmq.com: Streams, Replication).
+    `cluster` is the answer to STREAMS. Raises ConvergenceError for names that are not safe as arguments.
+    """
+    wanted, running = set(vhosts), [one for one in nodes if one in cluster["running"]]
+    lacking = [
+        (one["vhost"], one["name"], node)
+        for one in cluster["streams"]
+        if one["vhost"] in wanted
+        for node in running
+        if node not in one["members"]
+    ]
+    unsafe = [name for _vhost, name, _node in lacking if not _NAME.fullmatch(name)]
+    if unsafe:
+        raise ConvergenceError(
+            f"streams {', '.join(dict.fromkeys(unsafe))}: the names are not safe as arguments; "
+            "give them their replicas by hand (rabbitmq-streams add_replica)"
+        )
+    return [
+        Action("stream replica", "create", f"of {one[1]} in {one[0]} on {one[2]}", {}, {"node": one[2]}, partial(add, *one))
+        for one in lacking
+    ]
+
+
+def read_cluster(run: Run) -> dict[str, Any]:
+    """Return the answer to STREAMS: `running` nodes, and `streams` with their `members`. Raises MessagingError."""
+    text = run(["--formatter", "json", "eval", STREAMS])
+    try:
+        return dict(json.loads(text)["value"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise MessagingError(f"rabbitmqctl eval: no answer that can be read: {text.strip()[:200]}") from error
+
+
 def users(run: Run) -> dict[str, set[str]]:
     """Return account -> addresses from which it is connected now. Raises MessagingError."""
     found: dict[str, set[str]] = {}
@@ -299,10 +343,10 @@ def import_definitions(definitions: Mapping[str, Any], run: Run, owner: str, dir
 
 
 def connect(command: str = "rabbitmqctl", timeout: int = 60) -> Run:
-    """Return what runs rabbitmqctl; `timeout` is in seconds for each command."""
+    """Return what runs rabbitmqctl, or another of the broker's commands; `timeout` is in seconds for each."""
 
     def run(arguments: Sequence[str]) -> str:
-        what = f"rabbitmqctl {arguments[0]}"
+        what = f"{os.path.basename(command)} {next(word for word in arguments if not word.startswith('-'))}"
         try:
             done = subprocess.run(
                 [command, "-q", *arguments],

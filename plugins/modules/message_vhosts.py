@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: message_vhosts
-short_description: Keep RabbitMQ's virtual hosts, accounts and permissions as described
+short_description: Keep RabbitMQ's virtual hosts, accounts, permissions and replicas of streams as described
 description:
   - Handles any number of virtual hosts and accounts with one export of the broker's definitions and, if anything
     differs, one import of what differs.
@@ -13,6 +13,9 @@ description:
   - Passwords are compared with the salted hash that the broker keeps. They are never arguments of a command; the import
     reads a file in O(directory) that only O(owner) can read.
   - Virtual hosts and accounts that are not named are left alone.
+  - >-
+    A broker that came back empty has lost its replicas. Quorum queues regain them by themselves, streams do not: with
+    O(nodes), streams of the named virtual hosts are given a replica on every one of them that runs.
   - "Sources: U(https://www.rabbitmq.com/docs/definitions), U(https://www.rabbitmq.com/docs/passwords) (RabbitMQ 4)."
 notes:
   - Runs as root on one host of the cluster whose broker is up.
@@ -65,6 +68,11 @@ options:
     description: Fail, and name who, where an account that is to go is logged in at this moment.
     type: bool
     default: false
+  nodes:
+    description: Names of the cluster's nodes, each of which is to have a replica of every stream; none for one alone.
+    type: list
+    elements: str
+    default: []
   owner: {description: User as whom C(rabbitmqctl) reads files., type: str, default: rabbitmq}
   directory: {description: "Folder in memory for the file to import.", type: path, default: /run}
   timeout: {description: Longest wait for one command in seconds., type: int, default: 60}
@@ -106,6 +114,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import host_lock, messaging
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
+    Action,
     ConvergenceError,
     apply_actions,
     describe,
@@ -142,10 +151,22 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     },
     "absent_accounts": {"type": "list", "elements": "str", "default": []},
     "spare_used": {"type": "bool", "default": False},
+    "nodes": {"type": "list", "elements": "str", "default": []},
     "owner": {"type": "str", "default": "rabbitmq"},
     "directory": {"type": "path", "default": "/run"},
     "timeout": {"type": "int", "default": 60},
 }
+
+
+def _replicas(given: dict[str, Any], run: messaging.Run) -> list[Action]:
+    """Return what gives streams the replicas that they lack. Raises ConvergenceError and MessagingError."""
+    streams = messaging.connect("rabbitmq-streams", given["timeout"])
+
+    def add(vhost: str, name: str, node: str) -> None:
+        streams(["add_replica", "--vhost", vhost, name, node])
+
+    vhosts = [one["name"] for one in given["vhosts"]]
+    return messaging.replicas(vhosts, given["nodes"], messaging.read_cluster(run), add)
 
 
 def main() -> None:
@@ -166,9 +187,12 @@ def main() -> None:
             if changes.definitions:
                 messaging.import_definitions(changes.definitions, run, given["owner"], given["directory"])
             apply_actions(changes.actions)
+        replicas = [] if fresh or not given["nodes"] else _replicas(given, run)
+        if not module.check_mode:
+            apply_actions(replicas)
     except (ConvergenceError, messaging.MessagingError) as error:
         module.fail_json(msg=describe(error), invocation={})
-    module.exit_json(**report(changes.actions), invocation={})
+    module.exit_json(**report([*changes.actions, *replicas]), invocation={})
 
 
 if __name__ == "__main__":

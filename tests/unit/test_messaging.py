@@ -166,6 +166,34 @@ def test_a_broker_that_was_never_started_is_predicted(tmp_path: Path) -> None:
     assert compare([own], messaging.FRESH)[0] == ["update account guest (password, tags)"]
 
 
+def cluster(running: str, **members: str) -> dict[str, Any]:
+    streams = [{"vhost": "nova", "name": name, "members": nodes.split()} for name, nodes in members.items()]
+    return {"running": running.split(), "streams": streams}
+
+
+def test_streams_regain_replicas_on_every_node_that_runs() -> None:
+    calls: list[tuple[str, str, str]] = []
+    found = cluster("a b d", compute_fanout="a", scheduler_fanout="a b c d")
+    found["streams"].append({"vhost": "others", "name": "x", "members": ["a"]})
+    actions = messaging.replicas(["nova"], ["a", "b", "c"], found, lambda *words: calls.append(words))
+    assert [str(one) for one in actions] == ["create stream replica of compute_fanout in nova on b"]
+    for one in actions:
+        one.apply()
+    assert calls == [("nova", "compute_fanout", "b")]
+
+
+def test_a_stream_whose_name_a_shell_would_read_is_left_to_a_person() -> None:
+    found = cluster("a b", **{"x; reboot": "a"})
+    with pytest.raises(ConvergenceError, match="x; reboot: the names are not safe"):
+        messaging.replicas(["nova"], ["a", "b"], found, lambda *_: None)
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"node": "a"}'])
+def test_an_answer_that_is_none_is_said(answer: str) -> None:
+    with pytest.raises(messaging.MessagingError, match="no answer that can be read"):
+        messaging.read_cluster(lambda _words: answer)
+
+
 def test_an_account_that_goes_must_not_be_in_use() -> None:
     said = [{"user": "nova", "peer_host": "192.0.2.12"}, {"user": "nova", "peer_host": "192.0.2.11"},
             {"user": "nova", "peer_host": "192.0.2.11"}, {"user": "nova_2", "peer_host": "2001:db8::5"}]  # fmt: skip
