@@ -51,9 +51,13 @@ _NAME = re.compile(r"(?!-)[\w./@:+-]+")
 STREAMS = (
     "#{running => rabbit_nodes:list_running(), streams => [#{vhost => V, name => element(4, N), members => M} || "
     "V <- rabbit_vhost:list_names(), "
-    "[{name, N}, {type, rabbit_stream_queue}, {members, M}] <- rabbit_amqqueue:info_all(V, [name, type, members])]}."
+    "[{name, N}, {type, T}, {members, M}] <- rabbit_amqqueue:info_all(V, [name, type, members]), "
+    "lists:member(T, [stream, rabbit_stream_queue])]}."
 )
-"""Erlang that tells all streams in one call: rabbitmqctl lists one virtual host at a time, a second each."""
+"""Erlang that tells all streams in one call: rabbitmqctl lists one virtual host at a time, a second each.
+
+The type is the second one up to RabbitMQ 3, the first one since.
+"""
 
 DATA = "/var/lib/rabbitmq/mnesia"
 """Where a node keeps its data (Debian)."""
@@ -289,8 +293,11 @@ def replicas(
             "give them their replicas by hand (rabbitmq-streams add_replica)"
         )
     return [
-        Action("stream replica", "create", f"of {one[1]} in {one[0]} on {one[2]}", {}, {"node": one[2]}, partial(add, *one))
-        for one in lacking
+        Action(
+            "stream replica", "create", f"of {name} in {vhost} on {node}", {}, {"node": node},
+            partial(add, vhost, name, node),
+        )
+        for vhost, name, node in lacking
     ]
 
 
