@@ -59,6 +59,11 @@ STREAMS = (
 The type is the second one up to RabbitMQ 3, the first one since.
 """
 
+ADD_REPLICAS = (
+    "[iolist_to_binary(io_lib:format(\"~0p\", [rabbit_stream_queue:add_replica(V, N, Node)])) || {V, N, Node}"
+)
+"""Erlang, without the list of replicas."""
+
 DATA = "/var/lib/rabbitmq/mnesia"
 """Where a node keeps its data (Debian)."""
 
@@ -270,13 +275,15 @@ def export_definitions(run: Run) -> dict[str, Any]:
         raise MessagingError(f"rabbitmqctl export_definitions: not JSON: {error}") from error
 
 
-def replicas(
-    vhosts: Iterable[str], nodes: Sequence[str], cluster: Mapping[str, Any], add: Callable[[str, str, str], Any]
-) -> list[Action]:
-    """Return what gives every node in `nodes` that runs a replica of every stream of `vhosts`.
+Replica = tuple[str, str, str]
+"""Virtual host, stream and node."""
+
+
+def lacking_replicas(vhosts: Iterable[str], nodes: Sequence[str], cluster: Mapping[str, Any]) -> list[Replica]:
+    """Return the replicas that are missing for every stream of `vhosts` to have one on each of `nodes` that runs.
 
     A broker adds members to quorum queues by itself, and never to streams (rabbitmq.com: Streams, Replication).
-    `cluster` is the answer to STREAMS. Raises ConvergenceError for names that are not safe as arguments.
+    `cluster` is the answer to STREAMS. Raises ConvergenceError for names that are not safe in Erlang or as arguments.
     """
     wanted, running = set(vhosts), [one for one in nodes if one in cluster["running"]]
     lacking = [
@@ -292,20 +299,42 @@ def replicas(
             f"streams {', '.join(dict.fromkeys(unsafe))}: the names are not safe as arguments; "
             "give them their replicas by hand (rabbitmq-streams add_replica)"
         )
+    return lacking
+
+
+def replica_actions(replicas: Iterable[Replica]) -> list[Action]:
+    """Return the replicas to be added, for a report."""
     return [
-        Action(
-            "stream replica", "create", f"of {name} in {vhost} on {node}", {}, {"node": node},
-            partial(add, vhost, name, node),
-        )
-        for vhost, name, node in lacking
+        Action("stream replica", "create", f"of {name} in {vhost} on {node}", {}, {"node": node})
+        for vhost, name, node in replicas
     ]
+
+
+def add_replicas(replicas: Sequence[Replica], run: Run) -> None:
+    """Add replicas, all in one call; Debian has no wrapper of rabbitmq-streams.
+
+    Raises ConvergenceError naming those that could not be added, and MessagingError.
+    """
+    wanted = ", ".join(f"{{<<\"{vhost}\">>, <<\"{name}\">>, '{node}'}}" for vhost, name, node in replicas)
+    answers = _evaluate(f"{ADD_REPLICAS} <- [{wanted}]].", run) if replicas else []
+    failed = [
+        f"{action}: {said}"
+        for action, said in zip(replica_actions(replicas), answers, strict=True)
+        if said != "ok"
+    ]
+    if failed:
+        raise ConvergenceError("\n".join(failed))
 
 
 def read_cluster(run: Run) -> dict[str, Any]:
     """Return the answer to STREAMS: `running` nodes, and `streams` with their `members`. Raises MessagingError."""
-    text = run(["--formatter", "json", "eval", STREAMS])
+    return dict(_evaluate(STREAMS, run))
+
+
+def _evaluate(expression: str, run: Run) -> Any:
+    text = run(["--formatter", "json", "eval", expression])
     try:
-        return dict(json.loads(text)["value"])
+        return json.loads(text)["value"]
     except (ValueError, KeyError, TypeError) as error:
         raise MessagingError(f"rabbitmqctl eval: no answer that can be read: {text.strip()[:200]}") from error
 
@@ -350,10 +379,10 @@ def import_definitions(definitions: Mapping[str, Any], run: Run, owner: str, dir
 
 
 def connect(command: str = "rabbitmqctl", timeout: int = 60) -> Run:
-    """Return what runs rabbitmqctl, or another of the broker's commands; `timeout` is in seconds for each."""
+    """Return what runs rabbitmqctl; `timeout` is in seconds for each command."""
 
     def run(arguments: Sequence[str]) -> str:
-        what = f"{os.path.basename(command)} {next(word for word in arguments if not word.startswith('-'))}"
+        what = f"rabbitmqctl {next(word for word in arguments if not word.startswith('-'))}"
         try:
             done = subprocess.run(
                 [command, "-q", *arguments],

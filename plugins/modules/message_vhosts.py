@@ -114,7 +114,6 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import host_lock, messaging
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
-    Action,
     ConvergenceError,
     apply_actions,
     describe,
@@ -158,17 +157,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _replicas(given: dict[str, Any], run: messaging.Run) -> list[Action]:
-    """Return what gives streams the replicas that they lack. Raises ConvergenceError and MessagingError."""
-    streams = messaging.connect("rabbitmq-streams", given["timeout"])
-
-    def add(vhost: str, name: str, node: str) -> None:
-        streams(["add_replica", "--vhost", vhost, name, node])
-
-    vhosts = [one["name"] for one in given["vhosts"]]
-    return messaging.replicas(vhosts, given["nodes"], messaging.read_cluster(run), add)
-
-
 def main() -> None:
     """Export, compare, import and delete unless in check mode, and exit without the arguments."""
     module = AnsibleModule(
@@ -187,12 +175,15 @@ def main() -> None:
             if changes.definitions:
                 messaging.import_definitions(changes.definitions, run, given["owner"], given["directory"])
             apply_actions(changes.actions)
-        replicas = [] if fresh or not given["nodes"] else _replicas(given, run)
+        lacking: list[messaging.Replica] = []
+        if given["nodes"] and not fresh:
+            names = [one["name"] for one in given["vhosts"]]
+            lacking = messaging.lacking_replicas(names, given["nodes"], messaging.read_cluster(run))
         if not module.check_mode:
-            apply_actions(replicas)
+            messaging.add_replicas(lacking, run)
     except (ConvergenceError, messaging.MessagingError) as error:
         module.fail_json(msg=describe(error), invocation={})
-    module.exit_json(**report([*changes.actions, *replicas]), invocation={})
+    module.exit_json(**report([*changes.actions, *messaging.replica_actions(lacking)]), invocation={})
 
 
 if __name__ == "__main__":

@@ -172,20 +172,35 @@ def cluster(running: str, **members: str) -> dict[str, Any]:
 
 
 def test_streams_regain_replicas_on_every_node_that_runs() -> None:
-    calls: list[tuple[str, str, str]] = []
     found = cluster("a b d", compute_fanout="a", scheduler_fanout="a b c d")
     found["streams"].append({"vhost": "others", "name": "x", "members": ["a"]})
-    actions = messaging.replicas(["nova"], ["a", "b", "c"], found, lambda *words: calls.append(words))
-    assert [str(one) for one in actions] == ["create stream replica of compute_fanout in nova on b"]
-    for one in actions:
-        one.apply()
-    assert calls == [("nova", "compute_fanout", "b")]
+    lacking = messaging.lacking_replicas(["nova"], ["a", "b", "c"], found)
+    assert lacking == [("nova", "compute_fanout", "b")]
+    assert [str(one) for one in messaging.replica_actions(lacking)] == [
+        "create stream replica of compute_fanout in nova on b"
+    ]
+
+
+def test_all_replicas_are_added_in_one_call_and_the_failed_ones_named() -> None:
+    calls: list[Sequence[str]] = []
+
+    def run(words: Sequence[str]) -> str:
+        calls.append(words)
+        return json.dumps({"value": ["ok", "{error,node_not_running}"]})
+
+    messaging.add_replicas([], run)
+    assert not calls
+    with pytest.raises(ConvergenceError) as caught:
+        messaging.add_replicas([("nova", "x_fanout", "rabbit@b"), ("nova", "y_fanout", "rabbit@b")], run)
+    assert str(caught.value) == "create stream replica of y_fanout in nova on rabbit@b: {error,node_not_running}"
+    assert len(calls) == 1
+    assert """{<<"nova">>, <<"x_fanout">>, 'rabbit@b'}, {<<"nova">>, <<"y_fanout">>, 'rabbit@b'}]].""" in calls[0][-1]
 
 
 def test_a_stream_whose_name_a_shell_would_read_is_left_to_a_person() -> None:
     found = cluster("a b", **{"x; reboot": "a"})
     with pytest.raises(ConvergenceError, match="x; reboot: the names are not safe"):
-        messaging.replicas(["nova"], ["a", "b"], found, lambda *_: None)
+        messaging.lacking_replicas(["nova"], ["a", "b"], found)
 
 
 @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"node": "a"}'])
