@@ -7,6 +7,7 @@ import math
 import pytest
 
 from tools.fault_parts.losses import verdict
+from tools.fault_parts.together import Together
 from tools.fault_parts.watch import Seen, longest_gap
 from tools.probe import Call
 
@@ -56,3 +57,16 @@ def test_addresses_may_be_silent_for_less_than_their_aim() -> None:
     assert verdict(seen(address=3.0, instance=0.1), 5, {"address": 3.0, "instance": 10.0}) == [
         "address did not answer for 3.0 s (aim 3)"
     ]
+
+
+def test_what_is_down_on_two_hosts_at_once_is_told_once() -> None:
+    watch = Together()
+    watch.report("one", ["nova-api.service"])
+    watch.report("two", ["glance-api.service"])
+    watch.report("one", [])
+    watch.report("two", ["nova-api.service"])
+    assert not watch.found
+    watch.report("one", ["nova-api.service", "haproxy.service"])
+    watch.report("one", ["nova-api.service"])
+    assert list(watch.found) == ["nova-api.service"]
+    assert watch.found["nova-api.service"].startswith("nova-api.service was down on one and two after ")

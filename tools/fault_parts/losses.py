@@ -6,7 +6,6 @@ again without help, and `site.yml` has to find nothing to change, at the latest 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shlex
@@ -98,17 +97,8 @@ class Losses(Bench):
     """A lab with several controllers, and what it loses."""
 
     def __init__(self, inventory: Path, seed: int) -> None:
-        """Find the groups."""
+        """Know no instance yet."""
         super().__init__(inventory, seed)
-        listed = subprocess.run(
-            [str(BIN / "ansible-inventory"), "-i", str(inventory), "--list"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        tree = json.loads(listed.stdout)
-        self.controllers: list[str] = tree["control"]["hosts"]
         self.state = ROOT / ".lab" / inventory.resolve().name
         self.instance = ""
 

@@ -9,6 +9,7 @@ files say now, and an instance has to boot and answer.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shlex
@@ -21,6 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
+from tools.fault_parts.together import together
 from tools.lab_parts.layout import Lab, read
 from tools.prediction import CASES, ENDPOINT_NAME, Cloud, Edit, PredictionError, edited, parse
 
@@ -68,13 +72,21 @@ class Bench:
     """A lab, and the runs on it."""
 
     def __init__(self, inventory: Path, seed: int) -> None:
-        """Read the lab's hosts."""
+        """Read the lab's hosts and groups."""
         self.inventory, self.random = inventory, random.Random(seed)  # noqa: S311  # moments, not secrets
         self.lab: Lab = read(inventory)
         self.cloud = Cloud(inventory)
         self.seconds = {"deploy": DEPLOY_SECONDS, "reconfigure": RECONFIGURE_SECONDS}
         self.edits: list[Edit] = []
         self.number = 0
+        listed = subprocess.run(
+            [str(BIN / "ansible-inventory"), "-i", str(inventory), "--list"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.controllers: list[str] = json.loads(listed.stdout)["control"]["hosts"]
 
     def lab_command(self, *words: str) -> None:
         """Run tools/lab.py. Raises FaultError."""
@@ -193,12 +205,18 @@ class Bench:
         self.verify()
         return f"finished in {took:.0f} s, nothing left to change, verified"
 
+    def internal_address(self) -> str:
+        """Return where the internal endpoints are."""
+        variables = yaml.safe_load((self.inventory / "group_vars/all.yml").read_text(encoding="utf-8"))
+        shared = variables["brume_networks"]["management"].get("vip")
+        return str(shared or next(host.address for host in self.lab.hosts if host.name == self.controllers[0]))
+
     def verify(self) -> None:
         """Boot an instance and log in on it. Raises FaultError."""
         log, hosts = self.cloud.folder / f"verify-{self.number}.log", self.cloud.folder / "hosts"
         # No name server knows the endpoints' name; with a mount of its own, verify.yml alone does.
         known = Path("/etc/hosts").read_text(encoding="utf-8")
-        hosts.write_text(f"{known}\n{self.lab.hosts[0].address} {ENDPOINT_NAME}\n", encoding="utf-8")
+        hosts.write_text(f"{known}\n{self.internal_address()} {ENDPOINT_NAME}\n", encoding="utf-8")
         alone = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts))
         with log.open("wb") as stream:
             done = subprocess.run(
@@ -221,23 +239,37 @@ class Bench:
         """Kill a deployment from nothing."""
         places = list(WHERE)
         place = places[self.number] if self.number < len(places) else ""
-        hit = ""
-        while not hit:
+        said = ""
+        while not said:
             self.fresh()
-            hit = self.kill("deploy", place)
-        return f"{hit}; {self.recover('deploy')}"
+            said = self.kill_and_recover("deploy", place)
+        return said
 
     def reconfigure(self) -> str:
         """Kill the roll-out of a change."""
         self.edits.append(list(CASES.values())[self.number % len(CASES)])
         if self.number >= len(CASES):  # every change once more, to another value
             self.edits.append(_again(self.number))
-        hit, tries = "", 0
-        while not hit:
+        said, tries = "", 0
+        while not said:
             if tries:  # that change is there by now
                 self.edits.append(_again(100 * tries + self.number))
-            hit, tries = self.kill("reconfigure", ""), tries + 1
-        return f"{hit}; {self.recover('reconfigure')}"
+            said, tries = self.kill_and_recover("reconfigure", ""), tries + 1
+        return said
+
+    def kill_and_recover(self, kind: str, place: str) -> str:
+        """Kill a run and let the next one finish it; nothing where the run had ended before. Raises FaultError.
+
+        Meanwhile no unit may be down on two controllers at once.
+        """
+        with together(self.inventory, self.controllers) as watch:
+            hit = self.kill(kind, place)
+            recovered = self.recover(kind) if hit else ""
+        if watch.found:
+            raise FaultError("; ".join(watch.found.values()))
+        if hit and not watch.reports:
+            raise FaultError("no controller said what is down on it")
+        return f"{hit}; {recovered}" if hit else ""
 
     def broken(self, name: str, edit: Edit, breaking: str, mending: str, said: Sequence[str]) -> str:
         """Break the hosts, see a run fail with its reason and next step, mend them, recover."""
