@@ -19,23 +19,11 @@ notes:
 attributes:
   check_mode: {description: "Is never anything else than a check.", support: full}
   diff_mode: {description: "Nothing changes.", support: none}
+extends_documentation_fragment: [brume.cloud.session]
 options:
   auth:
     description: Who logs in, and where; required unless O(hosts) are described.
-    type: dict
-    suboptions:
-      auth_url: {description: "Address of the Identity API; C(/v3) may be left out.", type: str, required: true}
-      username: {description: "Name of the user.", type: str, required: true}
-      password: {description: "Password of the user.", type: str, required: true}
-      user_domain_name: {description: "Domain of the user.", type: str, default: Default}
-      project_name: {description: "Project to log in to.", type: str}
-      project_domain_name: {description: "Domain of the project.", type: str, default: Default}
-      system_scope: {description: "Log in for the system instead of a project.", type: str, choices: [all]}
-      former_password:
-        description: In check mode, tried where O(auth.password) is not accepted, because nothing has set it yet.
-        type: str
-      ca_file: {description: "File of CA certificates (PEM); the system's unless given.", type: path}
-      timeout: {description: "Longest wait for an answer in seconds.", type: int, default: 60}
+    required: false
   compute_url: {description: "Address of the Compute API, with its version.", type: str}
   placement_url: {description: "Address of the Placement API.", type: str}
   configuration:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+FRAGMENTS = "ansible_collections.brume.cloud.plugins.doc_fragments"
 FOLDER = Path(__file__).resolve().parents[2] / "plugins/modules"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if "AnsibleModule(" in path.read_text(encoding="utf-8"))
 """The rest only documents an action that runs on the deploy host."""
@@ -51,6 +52,10 @@ def shape(options: dict[str, Any], inner: str) -> dict[str, Any]:
 def test_documentation_says_what_the_module_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, arguments = argument_spec(name, monkeypatch)
     documentation = yaml.safe_load(module.DOCUMENTATION)
+    for fragment in documentation.get("extends_documentation_fragment", ()):
+        shared = importlib.import_module(f"{FRAGMENTS}.{fragment.rpartition('.')[2]}").ModuleDocFragment.DOCUMENTATION
+        for option, said in yaml.safe_load(shared)["options"].items():
+            documentation["options"][option] = {**said, **documentation["options"].get(option, {})}
     assert documentation["module"] == name
     documented = shape(documentation["options"], "suboptions")
     assert documented == shape(arguments["argument_spec"], "options")
