@@ -60,7 +60,9 @@ def test_a_new_host_changes_no_other_hosts_files(name: str, group: str, more: di
     changed, kept = texts(after), texts(before)
     assert set(changed) - set(kept) == set(new)
     differing = {
-        f"{host}: {line.partition(' = ')[0]}" for host, lines in kept.items() for line in set(lines) ^ set(changed[host])
+        f"{host}: {line.partition(' = ')[0]}"
+        for host, lines in kept.items()
+        for line in set(lines) ^ set(changed[host])
     }
     assert differing == (set() if "neutron_driver" in more else DIFFERENCES[name, group])
     assert before.cloud.frontends == after.cloud.frontends

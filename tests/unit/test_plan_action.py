@@ -47,7 +47,8 @@ def test_where_a_task_is_delegated_the_module_runs_as_it_would_here(monkeypatch:
     action = service_databases.ActionModule.__new__(service_databases.ActionModule)
     monkeypatch.setattr(action, "slice", lambda _variables: None, raising=False)
     monkeypatch.setattr(action, "arguments", lambda _piece, _args: {}, raising=False)
-    monkeypatch.setattr(action, "task_variables", lambda _piece: {"ansible_python_interpreter": "/opt/x"}, raising=False)
+    interpreter = {"ansible_python_interpreter": "/opt/x"}
+    monkeypatch.setattr(action, "task_variables", lambda _piece: interpreter, raising=False)
     monkeypatch.setattr(action, "_task", type("Task", (), {"args": {}}), raising=False)
     known = {"other": {"ansible_host": "192.0.2.1", "ansible_python_interpreter": "/usr/bin/python3"}}
     action.run(None, {"inventory_hostname": "aio", "ansible_delegated_vars": known})
