@@ -148,6 +148,30 @@ def test_what_is_registered_of_the_hosts_in_play(folder: Path, limit: str, expec
 
 
 @pytest.mark.parametrize(
+    ("options", "held"),
+    [
+        (("--limit", "compute2"), True),
+        (("--limit", "compute2", "--tags", "always,register"), True),
+        (("--limit", "compute2", "--tags", "always,configure"), False),
+        (("--limit", "controller1,compute2"), False),
+        ((), False),
+    ],
+)
+def test_the_first_controller_is_held_where_something_is_registered(
+    folder: Path, options: tuple[str, ...], held: bool
+) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/preflight/tasks/main.yml").read_text())
+    task = next(one for one in tasks if one["name"] == "Hold the first controller too")
+    task["brume.cloud.run_lock"] = {"folder": str(folder.parent / "locks")}
+    play = {"name": "Hold", "hosts": "control:compute", "gather_facts": False, "tags": "always", "tasks": [task]}
+    (folder.parent / "hold.yml").write_text(yaml.safe_dump([play]))
+    done = playbook(folder, str(folder.parent / "hold.yml"), *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("ok: [compute2 -> controller1]" in done.stdout) is held, done.stdout
+    assert (folder.parent / "locks/run.lock").exists() is held
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "brume_region: here: there\n",
