@@ -1,4 +1,4 @@
-"""Maps the cells of the plan, or with `hosts: true` its compute hosts."""
+"""Maps the cells of the plan, or with `hosts` its compute hosts, on the first controller."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Pla
 
 
 class ActionModule(PlanAction):
-    """Takes `hosts` (a boolean): map compute hosts instead, which have to run."""
+    """Takes `hosts`, the hosts in play: map compute hosts instead, and wait for those in play, which have to run.
+
+    Where neither these nor the first controller are in play there is nothing to do.
+    """
 
     module = "nova_cells"
 
@@ -23,8 +26,10 @@ class ActionModule(PlanAction):
             "config_file": "/etc/nova/nova.conf",
             "hosts": {name: piece.plan.hosts[name].cell for name, _address in cloud.members["compute"]},
         }
-        if args.get("hosts"):
-            return {**common, "discover": True}
+        if "hosts" in args:
+            awaited = [name for name in common["hosts"] if name in args["hosts"]]
+            first, _address = cloud.members["control"][0]
+            return {**common, "discover": True, "wait_for": awaited} if awaited or first in args["hosts"] else None
         cells = {name: (f"nova_{name}", f"nova_{name}") for name in cloud.cells}
         return {
             **common,

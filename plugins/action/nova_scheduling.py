@@ -9,21 +9,30 @@ from ansible_collections.brume.cloud.plugins.module_utils.rollout import RECORDS
 
 
 class ActionModule(PlanAction):
-    """Takes nothing; without flavors and aggregates in the inventory there is nothing to do."""
+    """Takes `hosts`, the hosts in play; without flavors and aggregates in the inventory there is nothing to do.
+
+    In a run without the first controller, it is done for the compute hosts in play alone.
+    """
 
     module = "nova_scheduling"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return what the inventory declares, and the login of the cloud's administrator."""
         cloud = piece.plan.cloud
-        if not cloud.flavors and not cloud.aggregates:
+        first, _address = cloud.members["control"][0]
+        compute = [name for name, _address in cloud.members["compute"]]
+        here = [name for name in compute if name in args["hosts"]]
+        limited = first not in args["hosts"]
+        flavors = [] if limited else [dict(one) for one in cloud.flavors]
+        if not (flavors or cloud.aggregates) or (limited and not here):
             return None
         return {
             "auth": piece.administrator(),
             "compute_url": piece.internal_url("nova"),
             "start_record": f"{RECORDS}/nova-api.service.json",
-            "flavors": [dict(one) for one in cloud.flavors],
+            "flavors": flavors,
             "aggregates": [dict(one) for one in cloud.aggregates],
+            **({"limit": here} if limited else {"optional_hosts": [name for name in compute if name not in here]}),
         }
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:

@@ -41,7 +41,10 @@ class ActionModule(ActionBase):
                 "a second one at the same time is not noticed"
             )
             return result
-        python = str((task_vars or {}).get("ansible_python_interpreter") or "/usr/bin/python3")
+        variables = task_vars or {}
+        if self._task.delegate_to:
+            variables = variables["ansible_delegated_vars"][self._task.delegate_to]
+        python = str(variables.get("ansible_python_interpreter") or "/usr/bin/python3")
         end, dead = "", 0.0
         deadline = time.monotonic() + wait
         while True:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.brume.cloud.plugins.module_utils import run
+from ansible_collections.brume.cloud.plugins.module_utils.description import WAVES
 from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.progress import PhaseClock
 
@@ -18,6 +19,8 @@ type: aggregate
 short_description: Plan once, record the time per phase
 description:
   - Computes the plan in the controller process, so that all workers inherit it.
+  - Makes the groups C(brume_pending_<wave>), to which the first stage of a roll-out adds the hosts with something to
+    replace. They are empty at first; Ansible warns of groups in patterns that it does not know.
   - Where the environment variable BRUME_PHASES_FILE names a file, the wall-clock seconds of each play are appended to
     its JSON list. What a person sees of a run is the business of P(brume.cloud.progress#callback).
 requirements:
@@ -51,6 +54,8 @@ class CallbackModule(CallbackBase):
             manager = play.get_variable_manager()
             try:
                 run.prepare(manager._inventory, play.get_loader(), manager)
+                for wave in WAVES:
+                    manager._inventory.add_group(f"brume_pending_{wave}")
             except PlanError as error:
                 # Ansible would stop at the first of the files, at the first task that reads it.
                 self._display.error(str(error), wrap_text=False)

@@ -208,7 +208,7 @@ class CallbackModule(Default):
         looped = bool(result.task.loop) and "results" in found
         if found.get("changed"):
             items = [one for one in found["results"] if one.get("changed")] if looped else [found]
-            self._progress.changed(host, [line for one in items for line in self._sentences(result.task, one)])
+            self._progress.changed(host, [line for one in items for line in self._sentences(result, one)])
         self._detail("v2_runner_on_ok", result)
         if not looped:
             self._debugged(result)
@@ -238,7 +238,8 @@ class CallbackModule(Default):
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Keep which address did not answer."""
-        address, login = self._connection_of(result.host)
+        host = self._manager._inventory.get_host(result.task.delegate_to or result.host.get_name()) or result.host
+        address, login = self._connection_of(host)
         failure = progress.Failure(
             result.host.get_name(),
             self._play.get_name().strip(),
@@ -307,13 +308,15 @@ class CallbackModule(Default):
 
     # Reading results
 
-    def _sentences(self, task: Any, found: Mapping[str, Any]) -> list[str]:
-        """Return what a result says that it changed; the task's name where it says nothing."""
-        actions = found.get("actions")
+    def _sentences(self, result: Any, found: Mapping[str, Any]) -> list[str]:
+        """Return what a result says that it changed, and where if not on its host; the task's name by default."""
+        task, actions = result.task, found.get("actions")
+        here = task.loop or task.delegate_to in (None, result.host.get_name())  # of a loop, the labels tell
+        where = "" if here else f" (on {task.delegate_to})"
         if isinstance(actions, list) and actions and all(isinstance(one, str) for one in actions):
-            return actions
+            return [f"{one}{where}" for one in actions]
         label = self._label(found) if task.loop else ""
-        return [f"{_title(task)} ({label})" if label else _title(task)]
+        return [f"{_title(task)} ({label}){where}" if label else f"{_title(task)}{where}"]
 
     def _label(self, found: Mapping[str, Any]) -> str:
         """Return what an item is called; a mapping without a label of its own may hold anything, so it has no name."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,18 @@ def state():
         "hosts": {one.host: one.cell_mapping.name for one in hosts},
     }
 
+def unmapped():
+    found = {}
+    for cell in objects.CellMappingList.get_all(ctx):
+        if not cell.is_cell0():
+            with context.target_cell(ctx, cell) as cell_ctx:
+                for node in objects.ComputeNodeList.get_all_by_not_mapped(cell_ctx, 1):
+                    found[node.host] = cell.name
+    return found
+
 def do(order):
     if order["do"] == "read":
-        return state()
+        return {**state(), "unmapped": unmapped() if order["unmapped"] else {}}
     if order["do"] == "create":
         objects.CellMapping(ctx, uuid=order["uuid"] or uuidutils.generate_uuid(), **order["values"]).create()
     if order["do"] == "update":
@@ -113,6 +122,17 @@ def compare(wanted: Mapping[str, Mapping[str, str]], present: Sequence[Mapping[s
         if differing:
             changes.append(Change("update", found["uuid"], name, differing))
     return changes
+
+
+def to_map(
+    wanted: Mapping[str, str], awaited: Iterable[str], mapped: Mapping[str, str], reported: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the hosts that are to be mapped, host -> cell: all that have reported, and of `wanted` those `awaited`.
+
+    A host that is wanted, and neither there nor about to come, is left to the run that deploys it.
+    """
+    coming = {host: wanted[host] for host in awaited if host in wanted}
+    return {host: cell for host, cell in {**coming, **reported}.items() if host not in mapped}
 
 
 def astray(wanted: Mapping[str, str], present: Mapping[str, str]) -> str:

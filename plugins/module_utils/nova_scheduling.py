@@ -7,7 +7,7 @@ would refuse is refused here before anything changes, so that a dry run and a ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -43,8 +43,11 @@ DELETE_FLAVOR, MAKE_FLAVOR = 1000, 2000
 CREATE, JOIN, LEAVE, UPDATE, ENTER, DELETE = 1000, 2000, 3000, 4000, 5000, 6000
 """Steps of aggregates. A host joins before it leaves where its zone stays, else Nova would see it change in between."""
 
-Desired = Mapping[str, Sequence[Mapping[str, Any]]]
-"""The module's options `flavors` and `aggregates`."""
+Desired = Mapping[str, Any]
+"""The module's options `flavors`, `aggregates`, `optional_hosts` and `limit`."""
+
+AS_IT_IS: Mapping[str, Any] = {ZONE: None, "metadata": None}
+"""Options of an aggregate that is not to change but for its hosts."""
 
 
 @dataclass
@@ -60,6 +63,8 @@ class Actual:
     """None where they could not be asked."""
     used: set[str] = field(default_factory=set)
     """Names of the flavors, of those to be replaced, that instances use."""
+    known: set[str] = field(default_factory=set)
+    """Hosts with a compute service, where there are optional ones."""
     occupied: set[str] = field(default_factory=set)
     """Hosts, of those whose zone would change, that have instances."""
 
@@ -87,12 +92,15 @@ def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
         lists["list of flavors"] = lambda: pages(compute, "/flavors/detail", "flavors", is_public="None")
     if aggregates:
         lists["list of aggregates"] = lambda: compute("GET", "/os-aggregates")["aggregates"]
+        if any(set(item.get("hosts") or ()) & set(desired.get("optional_hosts") or ()) for item in aggregates):
+            lists["list of compute services"] = lambda: compute("GET", "/os-services?binary=nova-compute")["services"]
     if any(_present(item) and item.get("projects") for item in flavors):
         lists["list of projects"] = lambda: list_all(identity, "projects")
     found = values(side_by_side(lists))
     actual.flavors = {one["name"]: one for one in found.get("list of flavors", ())}
     actual.aggregates = {one["name"]: one for one in found.get("list of aggregates", ())}
     actual.projects = found.get("list of projects")
+    actual.known = {one["host"] for one in found.get("list of compute services", ())}
 
     questions: dict[str, tuple[set[str], str]] = {}
     more: dict[str, Callable[[], Any]] = {}
@@ -106,7 +114,7 @@ def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
             name = f"instances of flavor {item['name']}"
             questions[name] = (actual.used, item["name"])
             more[name] = partial(_any_server, compute, flavor=record["id"])
-    for host in sorted(_asked(aggregates, actual)):
+    for host in sorted(_asked(_within_reach(desired, actual), actual)):
         questions[f"instances of host {host}"] = (actual.occupied, host)
         more[f"instances of host {host}"] = partial(_any_server, compute, host=host)
     for name, answer in values(side_by_side(more)).items():
@@ -116,7 +124,6 @@ def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
             answers, subject = questions[name]
             answers.add(subject)
     return actual
-
 
 
 def _access(compute: Request, number: str) -> set[str]:
@@ -150,9 +157,10 @@ def compare(desired: Desired, actual: Actual, compute: Request) -> list[Action]:
         except ConvergenceError as error:
             problems.append(str(error))
     if not problems:
-        moves = _moves(aggregates, actual)
+        reached = _within_reach(desired, actual)
+        moves = _moves(reached, actual)
         problems += _refusals(moves, actual, lambda host: host in actual.occupied)
-        actions += _aggregates(aggregates, moves, actual, compute)
+        actions += _aggregates(reached, moves, actual, compute)
     if problems:
         raise ConvergenceError("\n".join(problems))
     return sorted(actions, key=lambda action: action.step)
@@ -368,6 +376,26 @@ def _zoned(actual: Actual) -> dict[str, Zoned]:
 def _zone_of(host: str, aggregates: Mapping[str, Zoned], but: str = "") -> str:
     """Return a host's zone by its aggregates, one of them left out if wanted; empty for Nova's default zone."""
     return next((one.zone for name, one in aggregates.items() if name != but and one.zone and host in one.hosts), "")
+
+
+def _within_reach(desired: Desired, actual: Actual) -> list[Mapping[str, Any]]:
+    """Return the aggregates as far as the run may change them.
+
+    With `limit`, they are those that one of these hosts joins or leaves, and nothing else of them changes. Otherwise
+    all, without the hosts of `optional_hosts` that Nova does not know.
+    """
+    limit = desired.get("limit")
+    missing = set(desired.get("optional_hosts") or ()) - actual.known
+    reached: list[Mapping[str, Any]] = []
+    for item in desired.get("aggregates") or ():
+        found = actual.aggregates.get(item["name"])
+        wanted, there = set(item.get("hosts") or ()), set(found["hosts"] if found else ())
+        if limit is None:
+            reached.append({**item, "hosts": sorted(wanted - (missing - there))})
+        elif _present(item) and (wanted ^ there) & set(limit):
+            hosts = sorted((wanted & set(limit)) | (there - set(limit)))
+            reached.append({**item, "hosts": hosts, **(AS_IT_IS if found else {})})
+    return reached
 
 
 def _moves(items: Iterable[Mapping[str, Any]], actual: Actual) -> list[Move]:

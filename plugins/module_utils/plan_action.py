@@ -29,7 +29,10 @@ def own_keystone(plan: Plan) -> None:
 
 @dataclass
 class Slice:
-    """What an action may read: one host's slice, the cloud's part, the project's data, and secrets by name."""
+    """What an action may read: one host's slice, the cloud's part, the project's data, and secrets by name.
+
+    The host is the one in play, also where the task is delegated to another one.
+    """
 
     plan: Plan
     host: Host
@@ -135,10 +138,13 @@ class PlanAction(ActionBase):
             return {**result, "failed": True, "msg": str(error)}
         if arguments is None:
             return {**result, "changed": False, "skipped": True, "skip_reason": "the plan has nothing here"}
+        own = {**UNLOGGED, **self.task_variables(piece)}
+        # Where the task is delegated, the interpreter is looked for among that host's variables alone.
+        delegated = {name: {**known, **own} for name, known in variables.get("ansible_delegated_vars", {}).items()}
         outcome: dict[str, Any] = self._execute_module(
             module_name=f"brume.cloud.{self.module}",
             module_args=arguments,
-            task_vars={**variables, **UNLOGGED, **self.task_variables(piece)},
+            task_vars={**variables, **own, **({"ansible_delegated_vars": delegated} if delegated else {})},
         )
         outcome.pop("invocation", None)
         return {**result, **outcome}

@@ -132,9 +132,6 @@ class Renderer:
                 for role, network in cloud.networks.items()
                 if role in ("management", "api") and network.vip is not None and network.name == role
             ],
-            "all_hosts": [
-                {"name": name, "address": str(host.addresses["management"])} for name, host in self.plan.hosts.items()
-            ],
             "networks": {
                 role: {
                     "cidr": str(network.cidr),

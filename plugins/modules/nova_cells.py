@@ -8,7 +8,8 @@ module: nova_cells
 short_description: Maps Nova's cells and compute hosts, in one process
 description:
   - Makes or updates the mapping of every given cell, cell0 included. No URL is ever an argument of a command.
-  - With O(discover), maps compute hosts that have reported to their cell, and waits for those that have not.
+  - With O(discover), maps all compute hosts that have reported to their cell, and waits for those in O(wait_for).
+  - A host that is in O(hosts) alone and has not reported is left to the run that deploys it.
   - Compute hosts that are mapped to another cell than the given one are refused before anything changes.
   - Mappings that are not named are left alone.
 options:
@@ -21,6 +22,12 @@ options:
     default: {}
   hosts: {description: Name of each compute host and of the cell that it belongs to., type: dict, default: {}}
   discover: {description: Whether to map the hosts that are not., type: bool, default: false}
+  wait_for:
+    description:
+      - With O(discover), those of O(hosts) that run by now, so that they are mapped before the module ends.
+    type: list
+    elements: str
+    default: []
   timeout: {description: Seconds to wait for compute hosts that have not reported., type: int, default: 120}
 attributes:
   check_mode: {support: full, description: 'Reports what a run would map; before there is a schema, everything.'}
@@ -35,8 +42,9 @@ EXAMPLES = r"""
     config_file: /etc/nova/nova.conf
     cells:
       cell1: {transport_url: "{{ cell1_transport_url }}", database_connection: "{{ cell1_connection }}"}
-    hosts: {compute1: cell1}
+    hosts: {compute1: cell1, compute2: cell1}
     discover: true
+    wait_for: [compute1]
 """
 
 RETURN = r"""
@@ -60,6 +68,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import (
     NovaProcess,
     astray,
     compare,
+    to_map,
 )
 
 SCHEMA_RECORD = f"{schema.RECORDS}/nova.json"
@@ -70,6 +79,7 @@ SPEC: dict[str, Any] = {
     "cells": {"type": "dict", "default": {}},
     "hosts": {"type": "dict", "default": {}},
     "discover": {"type": "bool", "default": False},
+    "wait_for": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 120},
 }
 
@@ -90,12 +100,6 @@ def report(changes: list[Change], unmapped: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def missing(params: dict[str, Any], present: dict[str, str]) -> dict[str, str]:
-    """Return the hosts that are to be mapped now, with their cells."""
-    wanted = params["hosts"] if params["discover"] else {}
-    return {host: cell for host, cell in wanted.items() if host not in present}
-
-
 def refuse_astray(wanted: dict[str, str], present: dict[str, str]) -> None:
     """Raise CellsError for hosts that are in another cell: restarted, they would be lost to Nova."""
     message = astray(wanted, present)
@@ -107,14 +111,14 @@ def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Map cells and hosts; return what was (or would be) changed. Raises CellsError."""
     nova = NovaProcess(params["environment"], params["user"], params["config_file"])
     try:
-        found = nova.order(do="read")
+        found = nova.order(do="read", unmapped=params["discover"])
         changes = compare(params["cells"], found["cells"])
-        refuse_astray(params["hosts"], found["hosts"])
-        unmapped = missing(params, found["hosts"])
+        refuse_astray(params["hosts"], {**found["unmapped"], **found["hosts"]})
+        unmapped = to_map(params["hosts"], params["wait_for"], found["hosts"], found["unmapped"])
         if not check_mode:
             for change in changes:
                 nova.order(do=change.verb, uuid=change.uuid, values=dict(change.values))
-            order = {"do": "discover", "hosts": sorted(params["hosts"]), "timeout": params["timeout"]}
+            order = {"do": "discover", "hosts": sorted(unmapped), "timeout": params["timeout"]}
             answer = nova.order(**order) if unmapped else {}
             refuse_astray(params["hosts"], answer.get("hosts") or {})
             if answer.get("missing"):
@@ -134,7 +138,8 @@ def main() -> None:
     params = module.params
     try:
         if module.check_mode and not os.path.exists(SCHEMA_RECORD):  # there is no schema yet, thus no mapping
-            module.exit_json(**report(compare(params["cells"], []), missing(params, {})), invocation={})
+            coming = to_map(params["hosts"], params["wait_for"], {}, {})
+            module.exit_json(**report(compare(params["cells"], []), coming), invocation={})
         module.exit_json(**converge(params, module.check_mode), invocation={})
     except CellsError as error:
         module.fail_json(msg=str(error), invocation={})

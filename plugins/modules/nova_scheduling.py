@@ -75,6 +75,17 @@ options:
         type: list
         elements: str
       state: *state
+  optional_hosts:
+    description: Compute hosts that may not have been deployed; one without a compute service joins no aggregate.
+    type: list
+    elements: str
+    default: []
+  limit:
+    description:
+      - Compute hosts to which the run is limited. They join and leave aggregates, and nothing else changes of these; a
+        missing aggregate is made when one of them belongs to it, without its other hosts. Without O(flavors).
+    type: list
+    elements: str
 author: Brume developers
 """
 
@@ -165,6 +176,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         },
         "required_if": [("state", "present", ("hosts",))],
     },
+    "optional_hosts": {"type": "list", "elements": "str", "default": []},
+    "limit": {"type": "list", "elements": "str"},
 }
 ONCE = {"attempts": 1}
 """How often an API is asked that probably is not there yet."""

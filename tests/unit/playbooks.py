@@ -16,7 +16,7 @@ def playbook(folder: Path, name: str, *options: str) -> subprocess.CompletedProc
         str(Path(sys.executable).with_name("ansible-playbook")),
         "-i",
         str(folder),
-        f"playbooks/{name}",
+        str(ROOT / "playbooks" / name),
         *options,
     ]
     # without what other tests of this process have set for Ansible

@@ -439,6 +439,43 @@ def test_a_started_host_has_a_new_incarnation(tmp_path: Path, monkeypatch: pytes
     )
 
 
+def test_a_host_more_is_started_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = replace(HOST, name="two", ports=(Port("management", "eth0", netaddr.IPAddress("192.0.2.12")),))
+    running: dict[str, int] = {}
+    prepared: list[str] = []
+
+    def prepare(_lab: str, host: Host, *_more: Any) -> None:
+        prepared.append(host.name)
+        containers.root_of("aio", host.name).mkdir(parents=True)
+
+    def podman(_lab: str, *words: str, **_more: Any) -> str:
+        if words[0] == "run":
+            running[next(word for word in words if word.startswith("--name=")).removeprefix("--name=")] = 1
+        return ""
+
+    monkeypatch.setattr(containers, "DATA", tmp_path)
+    monkeypatch.setattr(containers, "container_init", lambda root: running.get(root.parent.name))
+    monkeypatch.setattr(containers, "prepare_root", prepare)
+    monkeypatch.setattr(containers, "podman", podman)
+    monkeypatch.setattr(containers, "run_id", lambda _lab: "a1")
+    monkeypatch.setattr(containers, "run", lambda *_command: "")
+    stopped: list[str] = []
+    monkeypatch.setattr(containers, "stop_runtime", stopped.append)
+    for name in ("_start_runtime", "_start_networks", "_await_ssh"):
+        monkeypatch.setattr(containers, name, lambda *_given: None)
+
+    def start(*hosts: Host) -> list[str]:
+        archives = {host.name: tmp_path for host in hosts}
+        return containers.start(
+            Lab("aio", (MANAGEMENT, TUNNEL), hosts), archives, dict.fromkeys(archives, handed_down()), "key"
+        )
+
+    assert start(HOST) == ["one"]
+    assert start(HOST, two) == ["two"]
+    assert (prepared, stopped) == (["one", "two"], ["aio"]), "nothing that ran is touched"
+    assert start(HOST, two) == []
+
+
 def test_private_files_are_private(tmp_path: Path) -> None:
     lab.write_private(tmp_path / "key", "secret")
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600

@@ -24,7 +24,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 from ansible_collections.brume.cloud.plugins.modules import nova_scheduling as module
 
-from .inventories import AIO, inventory
+from .inventories import AIO, committed, inventory
 
 SIZES = {"vcpus": 1, "ram": 2048, "disk": 20}
 
@@ -71,6 +71,9 @@ class Nova:
             return {"flavor_access": [{"tenant_id": one} for one in self.access.get(parts[1], ())]}
         if parts == ["os-aggregates"]:
             return {"aggregates": json.loads(json.dumps(list(self.aggregates.values())))}
+        if parts == ["os-services"]:
+            assert query == {"binary": "nova-compute"}
+            return {"services": [{"host": host} for host in sorted(self.hosts)]}
         assert parts == ["servers"]
         ids = {one["name"]: one["id"] for one in self.flavors.values()}
         found = [
@@ -538,8 +541,9 @@ def test_the_action_hands_out_what_the_inventory_declares() -> None:
     found = plan(inventory(AIO | wanted), sources.load())
     vault = Vault(bytes(range(32)), {})
     piece = Slice(found, found.hosts["aio"], sources.load(), Renderer(found, sources.load(), vault.value), vault)
-    taken = action.ActionModule.__new__(action.ActionModule).arguments(piece, {})
+    taken = action.ActionModule.__new__(action.ActionModule).arguments(piece, {"hosts": ["aio"]})
     assert taken is not None
+    assert (taken["optional_hosts"], "limit" in taken) == ([], False)
     assert taken["flavors"] == [flavor(projects=["web"])]
     assert taken["aggregates"] == [{"name": "all", "hosts": ["aio"]}]
     assert taken["compute_url"] == "https://192.0.2.11:8774/v2.1"
@@ -550,4 +554,94 @@ def test_without_flavors_and_aggregates_nothing_is_asked() -> None:
     found = plan(inventory(AIO), sources.load())
     vault = Vault(bytes(range(32)), {})
     piece = Slice(found, found.hosts["aio"], sources.load(), Renderer(found, sources.load(), vault.value), vault)
-    assert action.ActionModule.__new__(action.ActionModule).arguments(piece, {}) is None
+    assert action.ActionModule.__new__(action.ActionModule).arguments(piece, {"hosts": ["aio"]}) is None
+
+
+@pytest.mark.parametrize(
+    ("in_play", "expected"),
+    [
+        (["controller1", "controller2"], (1, ["compute1", "compute2"], None)),
+        (["controller1", "compute2"], (1, ["compute1"], None)),
+        (["compute2"], (0, None, ["compute2"])),
+        (["controller2"], None),
+        (["network1"], None),
+    ],
+)
+def test_the_action_takes_what_the_hosts_in_play_are_concerned_with(
+    in_play: list[str], expected: tuple[int, list[str] | None, list[str] | None] | None
+) -> None:
+    base = committed("ha")
+    wanted = {"nova_flavors": [flavor()], "nova_aggregates": [{"name": "all", "hosts": ["compute"]}]}
+    variables = dict(next(iter(base.hosts.values()))[0].variables) | wanted
+    own = {host: dict(layers[-1].variables) for host, layers in base.hosts.items()}
+    groups = {name: list(hosts) for name, hosts in base.groups.items()}
+    found = plan(inventory(variables, hosts=own, groups=groups), sources.load())
+    vault = Vault(bytes(range(32)), {})
+    piece = Slice(found, found.hosts["compute2"], sources.load(), Renderer(found, sources.load(), vault.value), vault)
+    taken = action.ActionModule.__new__(action.ActionModule).arguments(piece, {"hosts": in_play})
+    if expected is None:
+        assert taken is None
+        return
+    assert taken is not None
+    assert (len(taken["flavors"]), taken.get("optional_hosts"), taken.get("limit")) == expected
+
+
+# --- hosts in play ----------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_was_never_deployed_joins_no_aggregate() -> None:
+    nova = Nova()
+    racks = [aggregate("rack1", "east", "compute1", "compute8"), aggregate("rack2", "", "compute2", "compute9")]
+    optional = ["compute2", "compute8", "compute9"]
+    assert converges(nova, aggregates=racks, optional_hosts=optional) == [
+        "create aggregate rack1",
+        "create aggregate rack2",
+        "create member compute2 of aggregate rack2",
+        "create member compute1 of aggregate rack1",
+    ]
+    nova.hosts |= {"compute8"}
+    assert converges(nova, aggregates=racks, optional_hosts=optional) == ["create member compute8 of aggregate rack1"]
+    nova.hosts -= {"compute1"}  # its service was deleted, which is no reason to leave
+    assert converges(nova, aggregates=racks, optional_hosts=["compute1", "compute9"]) == []
+
+
+def test_services_are_listed_only_where_hosts_are_optional() -> None:
+    nova = Nova()
+    compared(nova, aggregates=[aggregate("rack1", "", "compute1")], optional_hosts=["compute2"])
+    assert not [path for path in nova.asked if "os-services" in path]
+
+
+def test_a_limit_changes_the_membership_of_its_hosts_and_nothing_else() -> None:
+    nova = Nova()
+    old = [aggregate("rack1", "", "compute1", "compute2"), aggregate("rack2", "west", "compute3")]
+    converges(nova, aggregates=old)
+    racks = [
+        aggregate("rack1", "", "compute4", metadata={"ssd": True}),
+        aggregate("rack2", "north", "compute2", "compute4"),
+        aggregate("rack3", "", "compute3", "compute4", metadata={"new": "yes"}),
+        aggregate("rack4", "", "compute1"),
+    ]
+    assert converges(nova, aggregates=racks, limit=["compute4"]) == [
+        "create aggregate rack3",
+        "create member compute4 of aggregate rack1",
+        "create member compute4 of aggregate rack3",
+        "create member compute4 of aggregate rack2",
+    ]
+    found = {one["name"]: (one["availability_zone"], sorted(one["hosts"])) for one in nova.aggregates.values()}
+    assert found == {
+        "rack1": (None, ["compute1", "compute2", "compute4"]),
+        "rack2": ("west", ["compute3", "compute4"]),
+        "rack3": (None, ["compute4"]),
+    }
+    assert converges(nova, aggregates=racks, limit=["compute2"]) == [
+        "delete member compute2 of aggregate rack1",
+        "create member compute2 of aggregate rack2",
+    ]
+
+
+def test_an_aggregate_is_not_deleted_within_a_limit() -> None:
+    nova = Nova()
+    converges(nova, aggregates=[aggregate("rack1", "", "compute1")])
+    gone = [{"name": "rack1", "state": "absent"}]
+    assert converges(nova, aggregates=gone, limit=["compute1"]) == []
+    assert converges(nova, aggregates=gone) == ["delete member compute1 of aggregate rack1", "delete aggregate rack1"]

@@ -19,6 +19,7 @@ def test_modules_do_not_log_their_arguments(monkeypatch: pytest.MonkeyPatch) -> 
 
     class Task:
         args: dict[str, Any]
+        delegate_to = None
 
     def execute(_self: Any, **given: Any) -> dict[str, Any]:
         called.update(given)
@@ -36,3 +37,27 @@ def test_modules_do_not_log_their_arguments(monkeypatch: pytest.MonkeyPatch) -> 
     assert called["module_args"]["databases"][0]["accounts"][0]["password"]
     assert called["task_vars"]["ansible_no_target_syslog"] is True
     assert result == {"changed": False}
+
+
+def test_where_a_task_is_delegated_the_module_runs_as_it_would_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible looks for the interpreter among the variables of the host that the task is delegated to."""
+    called: dict[str, Any] = {}
+    monkeypatch.setattr(ActionBase, "run", lambda _self, _tmp, _variables: {})
+    monkeypatch.setattr(ActionBase, "_execute_module", lambda _self, **given: called.update(given) or {})
+    action = service_databases.ActionModule.__new__(service_databases.ActionModule)
+    monkeypatch.setattr(action, "slice", lambda _variables: None, raising=False)
+    monkeypatch.setattr(action, "arguments", lambda _piece, _args: {}, raising=False)
+    interpreter = {"ansible_python_interpreter": "/opt/x"}
+    monkeypatch.setattr(action, "task_variables", lambda _piece: interpreter, raising=False)
+    monkeypatch.setattr(action, "_task", type("Task", (), {"args": {}}), raising=False)
+    known = {"other": {"ansible_host": "192.0.2.1", "ansible_python_interpreter": "/usr/bin/python3"}}
+    action.run(None, {"inventory_hostname": "aio", "ansible_delegated_vars": known})
+    taken = called["task_vars"]
+    assert taken["ansible_delegated_vars"]["other"] == {
+        "ansible_host": "192.0.2.1",
+        "ansible_python_interpreter": "/opt/x",
+        "ansible_no_target_syslog": True,
+    }
+    assert known["other"]["ansible_python_interpreter"] == "/usr/bin/python3"
+    action.run(None, {"inventory_hostname": "aio"})
+    assert "ansible_delegated_vars" not in called["task_vars"]

@@ -329,6 +329,27 @@ FAILURE = """
 """
 
 
+DELEGATED = """
+- name: Register
+  hosts: one
+  gather_facts: false
+  tasks:
+    - name: Write
+      told: {actions: [map host one]}
+      delegate_to: three
+    - name: Say nothing
+      told: {}
+      changed_when: true
+      delegate_to: three
+    - name: Write here
+      told: {actions: [write a file]}
+      delegate_to: one
+    - name: Reach
+      ansible.builtin.raw: "true"
+      delegate_to: lost
+"""
+
+
 @pytest.fixture
 def play(tmp_path: Path) -> Callable[..., str]:
     """Return a function that runs a playbook on local hosts and returns its output."""
@@ -440,6 +461,14 @@ def test_a_failure_is_told_once_at_the_end(play: Callable[..., str]) -> None:
     assert "rescued\n" not in output
     assert "hunter22222" not in output
     assert "a journal" not in output
+
+
+def test_what_is_done_elsewhere_says_where(play: Callable[..., str]) -> None:
+    output = play(DELEGATED, lost=True)
+    assert "    one changed: map host one (on three)\n" in output
+    assert "    one changed: Say nothing (on three)\n" in output
+    assert "    one changed: write a file\n" in output
+    assert "next: `ssh -p 1 root@127.0.0.1` on this machine must end without a question" in output
 
 
 def test_verbose_is_the_default_callback(play: Callable[..., str]) -> None:

@@ -122,6 +122,30 @@ def asked(script: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize(("delegate", "python"), [(None, "/here/python"), ("other", "/there/python")])
+def test_the_keeper_runs_with_the_python_of_its_host(
+    delegate: str | None, python: str, own: run.Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action: Any = object.__new__(run_lock.ActionModule)
+    asked_with: list[str] = []
+
+    def ask(found: str, _wish: Mapping[str, Any], _stdin: int) -> dict[str, Any]:
+        asked_with.append(found)
+        return {"state": "ok"}
+
+    monkeypatch.setattr(run_lock.ActionBase, "run", lambda _self, _tmp, _variables: {})
+    monkeypatch.setattr(action, "_ask", ask, raising=False)
+    monkeypatch.setattr(
+        action, "validate_argument_spec", lambda _spec: (None, {"wait": 1.0, "folder": "/x"}), raising=False
+    )
+    task = type("Task", (), {"delegate_to": delegate, "check_mode": True})
+    monkeypatch.setattr(action, "_task", task, raising=False)
+    there = {"other": {"ansible_python_interpreter": "/there/python"}}
+    variables = {"ansible_python_interpreter": "/here/python", "ansible_delegated_vars": there}
+    assert action.run(None, variables) == {"changed": False}
+    assert asked_with == [python]
+
+
 class Display:
     """Forgets what it is told."""
 
