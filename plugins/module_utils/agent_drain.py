@@ -167,6 +167,7 @@ def compare(wish: Wish, actual: Actual, network: Request, sleep: Callable[[float
             plan.notes.append(f"{agent['agent_type']} of {agent['host']} stays enabled for what cannot leave it")
         else:
             plan.actions += _disabling(agent, network, plan.notes)
+    plan.actions.sort(key=lambda one: one.step)
     return plan
 
 

@@ -195,6 +195,12 @@ def fetch_services(wish: Wish, apis: Apis, elsewhere: Collection[str]) -> dict[s
     """Return Nova's compute services by host. Raises ConvergenceError for hosts that neither it nor `elsewhere` has."""
     found = apis.servers("GET", "/os-services?binary=nova-compute")["services"]
     services = {one["host"]: one for one in found}
+    lost = sorted(name for name in wish.hosts if name in services and "id" not in services[name])
+    if lost:
+        raise ConvergenceError(
+            f"drain_hosts: the cell of {', '.join(lost)} does not answer Nova\n"
+            "  next: see the cell's database and broker, `openstack compute service list`, and run again"
+        )
     unknown = sorted(set(wish.hosts) - services.keys() - set(elsewhere))
     if unknown:
         known = ", ".join(sorted(services.keys() | set(elsewhere))) or "none"
@@ -344,7 +350,8 @@ def _left_behind(name: str, service: Record, actual: Actual, under_way: Collecti
         record = actual.moved.get(migration["instance_uuid"])
         if record is None or record["id"] in under_way or migration["source_compute"] != name:
             continue
-        if migration["status"] not in OVER and migration["migration_type"] != "live-migration":
+        pending = record[STATE] == "resized" or (record[TASK] or "").startswith("resize_")  # read after the migration
+        if pending and migration["status"] not in OVER:
             kind = "resize" if migration["migration_type"] == "resize" else "migration"
             reason = f"is on {record[HOST]} by a {kind} that was not confirmed, and may come back"
             yield Stuck(record["id"], record["name"], name, reason, f"openstack server {kind} confirm {record['id']}")
@@ -437,7 +444,7 @@ def nothing_left(wish: Wish, actual: Actual) -> str:
     left = [
         name
         for name, one in actual.services.items()
-        if name not in wish.hosts and one["status"] == "enabled" and one["state"] == "up"
+        if name not in wish.hosts and one["status"] == "enabled" and one.get("state") == "up"
     ]
     if wish.enabled or left or not any(actual.services[name]["status"] == "enabled" for name in hosts):
         return ""
