@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
+from ansible_collections.brume.cloud.plugins.module_utils import run
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
@@ -13,26 +13,20 @@ WITHIN = 20.0
 """Seconds between two looks of the person who waits."""
 
 
-def drained_hosts(args: Mapping[str, Any], plan: Plan) -> list[str]:
-    """Return the hosts that the task names. Raises PlanError for what is no list of names, and for controllers."""
+def mistake(args: Mapping[str, Any], plan: Plan) -> str:
+    """Return what is wrong with the hosts that the task names; Nova and Neutron judge whether they know them."""
     hosts = args.get("hosts")
     if not isinstance(hosts, list) or not hosts or not all(isinstance(one, str) and one for one in hosts):
-        remedy = """write -e '{"drain_hosts": ["compute1"]}'"""
-        raise PlanError([Problem("drain_hosts", "is no list of hosts", remedy)])
-    others = {name for group in ("compute", "network") for name, _address in plan.cloud.members.get(group, ())}
-    controllers = {name for name, _address in plan.cloud.members.get("control", ())} - others
-    problems = [
-        Problem(
-            f"drain_hosts.{name}",
-            "is a controller, which has no instances, networks or routers",
-            "leave it out: roll-outs take its APIs from the load balancer by themselves",
-        )
-        for name in hosts
-        if name in controllers
-    ]
-    if problems:
-        raise PlanError(problems)
-    return list(dict.fromkeys(hosts))
+        return """drain_hosts: is no list of hosts\n  next: write -e '{"drain_hosts": ["compute1"]}'"""
+    others = {name for group in ("compute", "network") for name, _address in plan.cloud.members[group]}
+    controllers = {name for name, _address in plan.cloud.members["control"]} - others
+    wrong = [name for name in hosts if name in controllers]
+    if not wrong:
+        return ""
+    return (
+        f"drain_hosts: {', '.join(wrong)}: controllers have no instances, networks or routers\n"
+        "  next: leave them out; roll-outs take their APIs from the load balancer by themselves"
+    )
 
 
 class DrainAction(PlanAction):
@@ -45,7 +39,7 @@ class DrainAction(PlanAction):
         return {
             "auth": piece.administrator(),
             "network_url": piece.internal_url("neutron"),
-            "hosts": drained_hosts(args, piece.plan),
+            "hosts": args["hosts"],
             "state": args.get("state", "drained"),
             "accept_stuck": args.get("accept_stuck", False),
             "within": WITHIN,
@@ -54,6 +48,12 @@ class DrainAction(PlanAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return what the first call said of all changes, and how the last one ended."""
+        try:
+            wrong = mistake(self._task.args, run.current(task_vars or {}))
+        except PlanError as error:
+            wrong = str(error)
+        if wrong:
+            return {"failed": True, "msg": wrong}
         first: dict[str, Any] = super().run(tmp, task_vars)
         last = first
         while True:

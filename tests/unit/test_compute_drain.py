@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.brume.cloud.plugins.action import compute_drain as action
-from ansible_collections.brume.cloud.plugins.module_utils import compute_drain, sources
+from ansible_collections.brume.cloud.plugins.module_utils import compute_drain, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError
 from ansible_collections.brume.cloud.plugins.module_utils.compute_drain import MARK, Apis, Wish, Work, step
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError
-from ansible_collections.brume.cloud.plugins.module_utils.drain_action import drained_hosts
-from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError, plan
-from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
+from ansible_collections.brume.cloud.plugins.module_utils.drain_action import mistake
+from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 from ansible_collections.brume.cloud.plugins.modules import compute_drain as module
@@ -552,17 +552,15 @@ def test_the_action_hands_out_addresses_and_the_schedulers_options() -> None:
 
 def test_controllers_and_what_is_no_list_are_refused() -> None:
     found = plan(committed("ha"), sources.load())
-    assert drained_hosts({"hosts": ["compute1", "network1", "gone"]}, found) == ["compute1", "network1", "gone"]
-    with pytest.raises(PlanError, match=r"drain_hosts\.controller1 is a controller"):
-        drained_hosts({"hosts": ["controller1"]}, found)
+    assert mistake({"hosts": ["compute1", "network1", "gone"]}, found) == ""
+    assert "drain_hosts: controller1: controllers have no instances" in mistake({"hosts": ["controller1"]}, found)
     for wrong in (None, [], "compute1", [1]):
-        with pytest.raises(PlanError, match="is no list of hosts"):
-            drained_hosts({"hosts": wrong}, found)
+        assert "is no list of hosts" in mistake({"hosts": wrong}, found)
+    alone = plan(inventory(AIO), sources.load())
+    assert mistake({"hosts": ["aio"]}, alone) == "", "it runs instances too"
 
 
 def test_the_action_calls_until_it_is_done_and_shows_what_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction  # noqa: PLC0415
-
     answers = [
         {"changed": True, "actions": ["a"], "done": False, "lines": ["one"], "resume": {"x": 1}},
         {"changed": False, "done": False, "lines": ["two"], "resume": {"x": 2}},
@@ -570,12 +568,14 @@ def test_the_action_calls_until_it_is_done_and_shows_what_ended(monkeypatch: pyt
     ]
     given, shown = [], list[str]()
 
-    def run(self: Any, *_arguments: Any) -> dict[str, Any]:
+    def answer(self: Any, *_arguments: Any) -> dict[str, Any]:
         given.append(self.resume)
         return dict(answers[len(given) - 1])
 
-    monkeypatch.setattr(PlanAction, "run", run)
+    monkeypatch.setattr(PlanAction, "run", answer)
+    monkeypatch.setattr(run, "current", lambda _variables: plan(committed("ha"), sources.load()))
     one = action.ActionModule.__new__(action.ActionModule)
+    one._task = type("Task", (), {"args": {"hosts": ["compute1"]}})()
     one._display = type("Display", (), {"display": staticmethod(shown.append)})()
     assert one.run() == {"changed": True, "actions": ["a"], "done": True}
     assert (given, shown) == ([None, {"x": 1}, {"x": 2}], ["  one", "  two"])
@@ -584,3 +584,7 @@ def test_the_action_calls_until_it_is_done_and_shows_what_ended(monkeypatch: pyt
     one.resume = None
     assert one.run()["msg"] == "no"
     assert shown[-1] == "  last"
+    given.clear()
+    one._task.args = {"hosts": ["controller1"]}
+    assert one.run()["failed"]
+    assert given == []
