@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -12,7 +14,7 @@ import pytest
 from ansible_collections.brume.cloud.plugins.action import agent_drain as action
 from ansible_collections.brume.cloud.plugins.module_utils import agent_drain, sources
 from ansible_collections.brume.cloud.plugins.module_utils.agent_drain import DHCP, L3, MARK, OVN_GATEWAY, Wish, step
-from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError
+from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError, Session, requests_to
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError
 from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
@@ -290,3 +292,10 @@ def test_the_action_hands_out_neutrons_numbers() -> None:
     assert int(taken["dhcp_agents_per_network"]) == 2
     assert taken["network_url"].endswith(":9696")
     assert (taken["state"], taken["accept_stuck"]) == ("drained", False)
+
+
+def test_an_answer_that_is_null_is_an_empty_one() -> None:
+    answer = SimpleNamespace(status_code=201, content=b"null", json=lambda: None)
+    now = datetime.now(UTC)
+    send = requests_to(Session(lambda *_given, **_more: answer, now, now, 1, 0.0), "http://127.0.0.1:9696")
+    assert send("POST", "/v2.0/agents/one/dhcp-networks", {"network_id": "blue"}) == {}
