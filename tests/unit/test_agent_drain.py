@@ -175,6 +175,7 @@ def cloud() -> Neutron:
 
 
 def test_networks_and_routers_leave_and_check_mode_tells_it_before(neutron: Neutron) -> None:
+    neutron.add("solo", "dhcp-network1")
     dry = drain(neutron, "network1", check=True)
     assert neutron.calls == []
     real = drain(neutron, "network1")
