@@ -167,7 +167,7 @@ def requests_to(session: Session, address: str, headers: Mapping[str, str] | Non
                 raise
             if answer.status_code >= FIRST_ERROR:
                 raise ApiError(error_message(answer), answer.status_code)
-            return dict(answer.json()) if answer.content else {}
+            return dict(answer.json() or {}) if answer.content else {}  # Neutron answers `null` to some requests
 
         return retry(once, transient, session.attempts, session.pause)
 

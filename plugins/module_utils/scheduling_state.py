@@ -25,6 +25,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.scheduling import (
     Flavor,
     Group,
     Host,
+    Instance,
     Inventory,
     SchedulingError,
 )
@@ -32,6 +33,8 @@ from ansible_collections.brume.cloud.plugins.module_utils.scheduling import Requ
 
 COMPUTE_VERSION = "2.86"
 """Hypervisors tell their use until 2.87."""
+SERVER_VERSION = "2.100"
+"""Servers tell the zone they are pinned to (2.96) and their image's properties (2.98)."""
 PLACEMENT_VERSION = "1.39"
 
 BUSY = ("BUILD", "REBUILD", "RESIZE")
@@ -193,6 +196,46 @@ def _host(node: Record, aggregates: Sequence[Aggregate], busy: int, provider: Se
         host_ip=node["host_ip"],
         cpu_info=information if isinstance(information, str) else json.dumps(information),
     )
+
+
+def servers_on(servers: Request, host: str) -> list[Record]:
+    """Return the servers of all projects on a host, with what moving them takes (SERVER_VERSION). Raises ApiError."""
+    return pages(servers, "/servers/detail", "servers", all_tenants="true", host=host)
+
+
+def instance(record: Record, immovable: str = "", destinations: frozenset[str] | None = None) -> Instance:
+    """Return a server as it is scheduled; its group is known from the groups' members.
+
+    Of a server that boots from a volume Nova tells no image properties, so that none are judged.
+    """
+    size, image = record["flavor"], record.get("image") or {}
+    flavor = Flavor(
+        size["original_name"],
+        size["vcpus"],
+        size["ram"],
+        size["disk"],
+        size.get("ephemeral") or 0,
+        int(size.get("swap") or 0),
+        dict(size.get("extra_specs") or {}),
+    )
+    return Instance(
+        record["id"],
+        record["OS-EXT-SRV-ATTR:host"],
+        flavor,
+        record["name"],
+        availability_zone=record.get("pinned_availability_zone") or "",
+        project_id=record["tenant_id"],
+        image_properties=dict(image.get("properties") or {}),
+        boot_from_volume=not image,
+        immovable=immovable,
+        destinations=destinations,
+    )
+
+
+def staying(hosts: Iterable[Host], but: Iterable[str] = ()) -> list[Instance]:
+    """Return the instances of hosts that are only there: they count for groups, and their sizes are in the hosts'."""
+    nothing, left = Flavor("", 0, 0), frozenset(but)
+    return [Instance(uuid, host.name, nothing) for host in hosts for uuid in sorted(host.instances - left)]
 
 
 # --- described by a person --------------------------------------------------------------------------------------------
