@@ -24,6 +24,7 @@ class ActionModule(PlanAction):
             "start_record": f"{RECORDS}/nova-api.service.json",
             "flavors": [dict(one) for one in cloud.flavors],
             "aggregates": [dict(one) for one in cloud.aggregates],
+            "leaving": list(cloud.removed),
         }
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:

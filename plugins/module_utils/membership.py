@@ -56,7 +56,11 @@ def _database(hosts: Members, said: Mapping[str, Any]) -> Iterable[str]:
         if not one.active or one.cluster_status != PRIMARY:
             state = f"is in a component that is {one.cluster_status or 'none'}" if one.active else "does not run"
             yield f"database: the member on {name} {state}; next: `site.yml` brings it back, then run again"
-    yield from _minority("database", len(members), max((one.size for one in members.values()), default=0))
+    size = max((one.size for one in members.values()), default=0)
+    if hosts.unreachable and size > len(members) + len(hosts.leaving) - len(hosts.unreachable):
+        names = ", ".join(hosts.unreachable)
+        yield f"database: {size} members run, one where Ansible does not reach it ({names}); next: {POWER_OFF}"
+    yield from _minority("database", len(members), size)
 
 
 def _messaging(hosts: Members, said: Mapping[str, Any]) -> Iterable[str]:

@@ -7,7 +7,7 @@ would refuse is refused here before anything changes, so that a dry run and a ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -43,8 +43,8 @@ DELETE_FLAVOR, MAKE_FLAVOR = 1000, 2000
 CREATE, JOIN, LEAVE, UPDATE, ENTER, DELETE = 1000, 2000, 3000, 4000, 5000, 6000
 """Steps of aggregates. A host joins before it leaves where its zone stays, else Nova would see it change in between."""
 
-Desired = Mapping[str, Sequence[Mapping[str, Any]]]
-"""The module's options `flavors` and `aggregates`."""
+Desired = Mapping[str, Any]
+"""The module's options `flavors`, `aggregates` and `leaving`."""
 
 
 @dataclass
@@ -62,6 +62,8 @@ class Actual:
     """Names of the flavors, of those to be replaced, that instances use."""
     occupied: set[str] = field(default_factory=set)
     """Hosts, of those whose zone would change, that have instances."""
+    leaving: set[str] = field(default_factory=set)
+    """Hosts that stay in their aggregates, because their compute services take these along when they are deleted."""
 
 
 def _present(item: Mapping[str, Any]) -> bool:
@@ -80,7 +82,7 @@ def _texts(mapping: Mapping[str, Any] | None) -> dict[str, str] | None:
 
 def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
     """Read what `compare` needs, lists side by side. Raises ConvergenceError naming what could not be read."""
-    actual = Actual()
+    actual = Actual(leaving=set(desired.get("leaving") or ()))
     flavors, aggregates = desired.get("flavors") or (), desired.get("aggregates") or ()
     lists: dict[str, Callable[[], Any]] = {}
     if flavors:
@@ -399,7 +401,7 @@ def _unordered_moves(items: Iterable[Mapping[str, Any]], actual: Actual) -> Iter
             yield Move(CREATE, "create", name, zone=zone)
         elif found.zone != zone:
             yield Move(UPDATE, "zone", name, zone=zone)
-        for host in sorted(hosts - wanted):
+        for host in sorted(hosts - wanted - actual.leaving):
             yield Move(step(LEAVE, host), "leave", name, host)
         settled = found is None or found.zone == zone
         for host in sorted(wanted - hosts):

@@ -440,8 +440,8 @@ def _groups_warnings(inventory: Inventory, names: list[str], members: Mapping[st
     warnings = [inventory_checks.even_database_hosts(members)]
     if removed:
         warnings.append(
-            f"inventory: the group `{REMOVED}` has {', '.join(removed)}; run playbooks/remove.yml, then take them out of "
-            "the inventory"
+            f"inventory: the group `{REMOVED}` has {', '.join(removed)}; run playbooks/remove.yml, then take them out "
+            "of the inventory"
         )
     if unplanned:
         shown = ", ".join(unplanned[:5]) + (f" and {len(unplanned) - 5} more" if unplanned[5:] else "")

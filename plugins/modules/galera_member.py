@@ -34,8 +34,8 @@ EXAMPLES = r"""
 RETURN = r"""
 member:
   description:
-    - Whether it is active, its cluster_status, uuid, seqno (-1 where unknown), safe_to_bootstrap, has_data, and the size
-      of its component.
+    - Whether it is active, its cluster_status, uuid, seqno (-1 where unknown), safe_to_bootstrap, has_data, and the
+      size of its component.
   type: dict
   returned: success
 actions:

@@ -7,8 +7,9 @@ DOCUMENTATION = r"""
 module: host_units
 short_description: Tells which units a host runs for the cloud, or stops and disables them
 description:
-  - The host's own records say which units those are (C(/var/lib/brume/units), of M(brume.cloud.unit_rollout)), so a host that no plan has any more can be asked. Unit files and drop-ins of Brume's count too, because a unit that
-    never became well has no record.
+  - The host's own records say which units those are (C(/var/lib/brume/units), of M(brume.cloud.unit_rollout)), so a
+    host that no plan has any more can be asked. Unit files and drop-ins of Brume's count too, because a unit that never
+    became well has no record.
   - Data, configuration, packages and records stay. What is planned here again is started by the next deployment.
 options:
   state:

@@ -91,6 +91,11 @@ options:
         type: list
         elements: str
       state: *state
+  leaving:
+    description: Hosts that are removed from the cloud. They stay in their aggregates until their services are deleted.
+    type: list
+    elements: str
+    default: []
 author: Brume developers
 """
 
@@ -181,6 +186,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         },
         "required_if": [("state", "present", ("hosts",))],
     },
+    "leaving": {"type": "list", "elements": "str", "default": []},
 }
 ONCE = {"attempts": 1}
 """How often an API is asked that probably is not there yet."""
