@@ -138,6 +138,7 @@ def _data_of_first(piece: Slice, replaced: list[str]) -> list[str]:
         "next: `-e replace_accept_loss=true` goes on without; a copy can be put in place afterwards (docs/hosts.md)"
         for service in piece.plan.services.values()
         for component in service.components.values()
+        if component.failover
         for name, _address in members[component.groups[0]][:1]
-        if component.failover and name in replaced
+        if name in replaced
     ]
