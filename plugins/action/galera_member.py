@@ -13,5 +13,7 @@ class ActionModule(PlanAction):
     module = "galera_member"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
-        """Return them, where there are several members."""
-        return args if len(piece.plan.cloud.members["database"]) > 1 else None
+        """Return them, where there are several members, or were."""
+        cloud = piece.plan.cloud
+        members = [name for name, _address in cloud.members["database"]]
+        return args if piece.host.name in members and (members[1:] or cloud.removed) else None

@@ -6,11 +6,14 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.external import IDENTITY
-from ansible_collections.brume.cloud.plugins.module_utils.keystone_bootstrap import RECORD as BOOTSTRAP_RECORD
 from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+from ansible_collections.brume.cloud.plugins.module_utils.rollout import RECORDS
 
 RECORD = "/var/lib/brume/keystone-passwords.json"
+
+START_RECORD = f"{RECORDS}/{IDENTITY}-api.service.json"
+"""Every controller has it; what a bootstrap leaves is on the one alone that was the first at that time."""
 
 
 class ActionModule(PlanAction):
@@ -50,7 +53,7 @@ def _planned(piece: Slice) -> dict[str, Any]:
     cloud = piece.plan.cloud
     by_service = {one.service: one for one in cloud.endpoints}
     return {
-        **({} if cloud.external.identity else {"bootstrap_record": BOOTSTRAP_RECORD}),
+        **({} if cloud.external.identity else {"bootstrap_record": START_RECORD}),
         "regions": [{"id": cloud.region}],
         "projects": [{"name": "service", "domain": "Default", "description": "Users of the services"}],
         "roles": [{"name": name} for name in dict.fromkeys(role for one in cloud.logins for role in one.roles)],

@@ -33,6 +33,7 @@ class ActionModule(PlanAction):
             "flavors": flavors,
             "aggregates": [dict(one) for one in cloud.aggregates],
             **({"limit": here} if limited else {"optional_hosts": [name for name in compute if name not in here]}),
+            "leaving": list(cloud.removed),
         }
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:

@@ -12,15 +12,23 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Pla
 class ActionModule(PlanAction):
     """Takes `decide`: whether it is the second look, when every member has said what its `__ovn_member` holds.
 
-    `bootstrap` names the member to begin with where its operator knows better than the members.
+    `bootstrap` names the member to begin with where its operator knows better than the members. `leaving` lets the
+    cluster go on without the members that are on removed hosts; they have been stopped by then.
     """
 
     module = "ovn_member"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the module's arguments where the databases are, the second time only where something is to be done."""
-        if ovn.GROUP not in piece.host.groups:
+        if ovn.GROUP not in piece.host.groups or "ovn" not in piece.plan.services:
             return None
+        if args.get("leaving"):
+            steps = {
+                name: dataclasses.asdict(ovn.Step(kick=kick))
+                for name, (host, kick) in self.left(piece).items()
+                if host == piece.host.name
+            }
+            return {"address": str(piece.host.addresses["management"]), "steps": steps} if steps else None
         if not args.get("decide"):
             return {}
         steps = {
@@ -37,6 +45,22 @@ class ActionModule(PlanAction):
         for name, database in ovn.DATABASES.items():
             members = {host: ovn.Member(**said[name]) for host, said in self.said.items() if host in addresses}
             found[name] = ovn.decide(database, members, addresses, str(self._task.args.get("bootstrap") or ""))
+        return found
+
+    def left(self, piece: Slice) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Return by database the first member of the majority, and the identifiers of members on removed hosts."""
+        cloud = piece.plan.cloud
+        found = {}
+        for name, database in ovn.DATABASES.items():
+            members = {
+                host: ovn.Member(**self.said[host][name])
+                for host, _place in cloud.members[ovn.GROUP]
+                if host in self.said
+            }
+            kick = ovn.on_hosts(database, members, cloud.removed.values())
+            asked = next((host for host, one in members.items() if one.active and one.leader), "")
+            if kick and asked:
+                found[name] = (asked, kick)
         return found
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

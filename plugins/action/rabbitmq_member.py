@@ -1,4 +1,4 @@
-"""Finds members of a broker's cluster that came back empty, and lets one that runs forget them."""
+"""Finds members of a broker's cluster that came back empty or have left, and lets one that runs forget them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,37 @@ from typing import Any
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
 
+def node(host: str) -> str:
+    """Return what the other brokers call the one of a host."""
+    return f"rabbit@{host}"
+
+
 class ActionModule(PlanAction):
-    """Takes `forget`: whether it is the second look, when every member has said what its `__rabbitmq_member` holds."""
+    """Takes one of three words, all of them booleans.
+
+    `cluster` asks what the member counts as its cluster. The others are the second look, when every member has said
+    what its `__rabbitmq_member` holds: `forget` is about members that came back empty, `leaving` about removed hosts.
+    """
 
     module = "rabbitmq_member"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the module's arguments, where there are several members and something is to be done."""
-        names = [name for name, _address in piece.plan.cloud.members["messaging"]]
-        if len(names) == 1:
+        cloud = piece.plan.cloud
+        names = [name for name, _address in cloud.members["messaging"]]
+        if piece.host.name not in names or (len(names) == 1 and not cloud.removed):
             return None
-        data = f"/var/lib/rabbitmq/mnesia/rabbit@{piece.host.name}"
-        if not args.get("forget"):
+        data = f"/var/lib/rabbitmq/mnesia/{node(piece.host.name)}"
+        if args.get("cluster"):
+            return {"data": data, "cluster": True}
+        if not args.get("forget") and not args.get("leaving"):
             return {"data": data}
         running = [name for name in names if self.said.get(name, {}).get("active")]
         empty = [name for name in names if self.said.get(name) == {"active": False, "empty": True}]
-        if not empty or running[:1] != [piece.host.name]:
+        gone = list(cloud.removed) if args.get("leaving") else empty
+        if not gone or running[:1] != [piece.host.name]:
             return None
-        return {"data": data, "forget": [f"rabbit@{name}" for name in empty]}
+        return {"data": data, "leaving" if args.get("leaving") else "forget": [node(name) for name in gone]}
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Keep what the members have said."""

@@ -15,6 +15,9 @@ WAVES = ("infrastructure", "identity", "core")
 """Waves in the order in which their services start."""
 
 GROUPS = ("control", "network", "compute", "block", "object", "loadbalancer", "database", "messaging")
+REMOVED = "removed"
+"""Group of the hosts that `playbooks/remove.yml` takes out of the cloud; they are in no group of GROUPS."""
+
 KINDS = ("wsgi", "daemon", "system")
 ON_CHANGE = ("restart", "reload", "none")
 HEALTH = ("http", "tcp", "queue", "command")

@@ -28,6 +28,8 @@ class Member:
     safe_to_bootstrap: bool = False
     has_data: bool = False
     """Whether there are databases besides the server's own."""
+    size: int = 0
+    """Members that its component has; 0 where there is none."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,13 @@ from typing import Any
 
 import netaddr
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import duplicates
-from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS, Problem, Service, control_character
+from ansible_collections.brume.cloud.plugins.module_utils.description import (
+    GROUPS,
+    REMOVED,
+    Problem,
+    Service,
+    control_character,
+)
 
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 HOST_NAME_LENGTH = 64
@@ -205,6 +211,13 @@ def hosts(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[Pro
         if first in short:
             problem(f"the brokers {short[first]} and {name} are both `{first}` to each other", "rename one of them")
         short[first] = name
+    for name in groups.get(REMOVED, ()):
+        both = [group for group in GROUPS if name in groups.get(group, ())]
+        if both:
+            remedy = (
+                f"take it out of {'that' if not both[1:] else 'those'} to remove it, or out of `{REMOVED}` to keep it"
+            )
+            problem(f"{name} is in `{REMOVED}` and in `{'`, `'.join(both)}`", remedy)
     return [*problems, *exclusive_groups(names, groups)]
 
 

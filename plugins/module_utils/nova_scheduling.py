@@ -44,7 +44,7 @@ CREATE, JOIN, LEAVE, UPDATE, ENTER, DELETE = 1000, 2000, 3000, 4000, 5000, 6000
 """Steps of aggregates. A host joins before it leaves where its zone stays, else Nova would see it change in between."""
 
 Desired = Mapping[str, Any]
-"""The module's options `flavors`, `aggregates`, `optional_hosts` and `limit`."""
+"""The module's options `flavors`, `aggregates`, `optional_hosts`, `limit` and `leaving`."""
 
 AS_IT_IS: Mapping[str, Any] = {ZONE: None, "metadata": None}
 """Options of an aggregate that is not to change but for its hosts."""
@@ -67,6 +67,8 @@ class Actual:
     """Hosts with a compute service, where there are optional ones."""
     occupied: set[str] = field(default_factory=set)
     """Hosts, of those whose zone would change, that have instances."""
+    leaving: set[str] = field(default_factory=set)
+    """Hosts that stay in their aggregates, because their compute services take these along when they are deleted."""
 
 
 def _present(item: Mapping[str, Any]) -> bool:
@@ -85,7 +87,7 @@ def _texts(mapping: Mapping[str, Any] | None) -> dict[str, str] | None:
 
 def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
     """Read what `compare` needs, lists side by side. Raises ConvergenceError naming what could not be read."""
-    actual = Actual()
+    actual = Actual(leaving=set(desired.get("leaving") or ()))
     flavors, aggregates = desired.get("flavors") or (), desired.get("aggregates") or ()
     lists: dict[str, Callable[[], Any]] = {}
     if flavors:
@@ -427,7 +429,7 @@ def _unordered_moves(items: Iterable[Mapping[str, Any]], actual: Actual) -> Iter
             yield Move(CREATE, "create", name, zone=zone)
         elif found.zone != zone:
             yield Move(UPDATE, "zone", name, zone=zone)
-        for host in sorted(hosts - wanted):
+        for host in sorted(hosts - wanted - actual.leaving):
             yield Move(step(LEAVE, host), "leave", name, host)
         settled = found is None or found.zone == zone
         for host in sorted(wanted - hosts):

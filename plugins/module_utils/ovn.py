@@ -217,6 +217,13 @@ def _present(
     return Decision(steps, reason=f"the cluster is {cluster}", strangers=strangers)
 
 
+def on_hosts(database: Database, members: Mapping[str, Member], addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return the identifiers of the servers that members count at the addresses of some hosts."""
+    places = {location(address, database.cluster_port) for address in addresses if address}
+    known = {number: place for one in members.values() for number, place in one.servers.items()}
+    return tuple(sorted(number for number, place in known.items() if place in places))
+
+
 def _lost(members: Mapping[str, Member], known: Mapping[str, str], missing: Sequence[str]) -> str:
     """Return that members wait for a majority that cannot come back, where that is certain."""
     left = [name for name, one in members.items() if one.cluster and one.server[:4] in known]

@@ -16,6 +16,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import inventory_check
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
     PORT_MAXIMUM,
+    REMOVED,
     WAVES,
     Balance,
     Component,
@@ -293,6 +294,8 @@ class Cloud:
     flavors: tuple[Mapping[str, Any], ...] = ()
     """As M(brume.cloud.nova_scheduling) takes them; aggregates too, with the names of hosts in place of groups."""
     aggregates: tuple[Mapping[str, Any], ...] = ()
+    removed: Mapping[str, str] = field(default_factory=dict)
+    """Hosts that are to leave the cloud -> their addresses on the management network, as far as the inventory says."""
 
 
 @dataclass(frozen=True)
@@ -397,6 +400,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
         external=external,
         flavors=tuple(first.get("nova_flavors") or ()),
         aggregates=aggregates,
+        removed=_removed(inventory),
     )
     shared = _Shared(ordered, cloud, members, addresses, sources)
     hosts = {
@@ -434,12 +438,28 @@ def _beside_external(
 
 def _groups_warnings(inventory: Inventory, names: list[str], members: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return what is odd about groups, and allowed."""
-    unplanned = sorted(set(inventory.hosts) - set(names))
+    removed = _removed(inventory)
+    unplanned = sorted(set(inventory.hosts) - set(names) - set(removed))
     warnings = [inventory_checks.even_database_hosts(members)]
+    if removed:
+        warnings.append(
+            f"inventory: the group `{REMOVED}` has {', '.join(removed)}; run playbooks/remove.yml, then take them out "
+            "of the inventory"
+        )
     if unplanned:
         shown = ", ".join(unplanned[:5]) + (f" and {len(unplanned) - 5} more" if unplanned[5:] else "")
         warnings.append(f"inventory: in no group of Brume, so nothing is deployed there: {shown}")
     return [one for one in warnings if one]
+
+
+def _removed(inventory: Inventory) -> dict[str, str]:
+    """Return the hosts that are to leave, with the management address that each has said last."""
+    found = {}
+    for name in inventory.groups.get(REMOVED, ()):
+        said = [layer.variables.get("brume_addresses") for layer in reversed(inventory.hosts[name])]
+        addresses = next((one for one in said if isinstance(one, Mapping)), {})
+        found[name] = str(addresses.get("management") or "")
+    return found
 
 
 def _failover_warnings(services: Mapping[str, Service], members: Mapping[str, tuple[str, ...]]) -> list[str]:

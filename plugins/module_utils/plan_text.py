@@ -24,6 +24,7 @@ def summary(plan: Plan) -> list[str]:
     lines += ["", "Keystone users"]
     lines += [f"  {one.name:<14} roles {', '.join(one.roles)} in project service" for one in cloud.logins]
     lines += _external(cloud)
+    lines += ["", f"Leaving the cloud  {', '.join(cloud.removed)}"] if cloud.removed else []
     for host in plan.hosts.values():
         lines += ["", f"Host {host.name} ({', '.join(host.groups)})"]
         lines += [f"  addresses  {', '.join(f'{role} {address}' for role, address in host.addresses.items())}"]

@@ -33,7 +33,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 member:
-  description: Whether it is active, its cluster_status, uuid, seqno (-1 where unknown), safe_to_bootstrap, has_data.
+  description:
+    - Whether it is active, its cluster_status, uuid, seqno (-1 where unknown), safe_to_bootstrap, has_data, and the
+      size of its component.
   type: dict
   returned: success
 actions:
@@ -114,6 +116,7 @@ def read(data: str, check_mode: bool) -> galera.Member:
             uuid=found.get("wsrep_cluster_state_uuid") or galera.NOBODY,
             seqno=int(number) if number.isdecimal() else galera.UNKNOWN,
             has_data=has_data,
+            size=int(found.get("wsrep_cluster_size") or 0),
         )
     uuid, seqno, safe = galera.NOBODY, galera.UNKNOWN, False
     path = f"{data}/grastate.dat"

@@ -40,8 +40,8 @@ options:
     default: false
   bootstrap_record:
     description:
-      - File that M(brume.cloud.keystone_bootstrap) leaves. Where it is missing in check mode, there is no Keystone to
-        ask, and what would change is predicted from what a bootstrap makes.
+      - File that a bootstrap, or the first good start of Keystone after one, leaves on this host. Where it is missing
+        in check mode, there is no Keystone to ask, and what would change is predicted from what a bootstrap makes.
     type: path
   regions:
     description: Regions. Parents are made first.

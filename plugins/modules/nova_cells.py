@@ -60,7 +60,7 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import host_lock, schema
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock, rollout, schema
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
 from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import (
     CellsError,
@@ -72,6 +72,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import (
 )
 
 SCHEMA_RECORD = f"{schema.RECORDS}/nova.json"
+START_RECORD = f"{rollout.RECORDS}/nova-api.service.json"
+"""Every controller has it; the other is on the one alone that was the first when the schema was made."""
+
 SPEC: dict[str, Any] = {
     "environment": {"type": "path", "required": True},
     "config_file": {"type": "path", "required": True},
@@ -137,7 +140,8 @@ def main() -> None:
     host_lock.hold(module)
     params = module.params
     try:
-        if module.check_mode and not os.path.exists(SCHEMA_RECORD):  # there is no schema yet, thus no mapping
+        if module.check_mode and not any(map(os.path.exists, (SCHEMA_RECORD, START_RECORD))):
+            # There is no schema yet, thus no mapping.
             coming = to_map(params["hosts"], params["wait_for"], {}, {})
             module.exit_json(**report(compare(params["cells"], []), coming), invocation={})
         module.exit_json(**converge(params, module.check_mode), invocation={})

@@ -86,6 +86,11 @@ options:
         missing aggregate is made when one of them belongs to it, without its other hosts. Without O(flavors).
     type: list
     elements: str
+  leaving:
+    description: Hosts that are removed from the cloud. They stay in their aggregates until their services are deleted.
+    type: list
+    elements: str
+    default: []
 author: Brume developers
 """
 
@@ -178,6 +183,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     },
     "optional_hosts": {"type": "list", "elements": "str", "default": []},
     "limit": {"type": "list", "elements": "str"},
+    "leaving": {"type": "list", "elements": "str", "default": []},
 }
 ONCE = {"attempts": 1}
 """How often an API is asked that probably is not there yet."""

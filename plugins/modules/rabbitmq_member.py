@@ -9,9 +9,18 @@ short_description: Tells whether a broker runs and has data, and lets a cluster 
 description:
   - A member that comes back empty is refused by the others as long as they think that it is still one of them
     (rabbitmq.com, Clustering Guide, "Restarting Cluster Nodes"). Once they have forgotten it, it joins as a new one.
-  - Only a member that does not run is forgotten.
+  - Only a member that does not run is forgotten. Its queues' replicas go with it (rabbitmqctl(8), forget_cluster_node).
 options:
   forget: {description: Names of nodes that have come back empty., type: list, elements: str, default: []}
+  leaving:
+    description: Names of nodes that leave for good and have been stopped. In check mode they may run still.
+    type: list
+    elements: str
+    default: []
+  cluster:
+    description: Whether to tell what a broker that runs counts as its cluster.
+    type: bool
+    default: false
   data: {description: Folder of the node's data., type: path, required: true}
 attributes:
   check_mode: {support: full, description: Tells which members would be forgotten.}
@@ -24,11 +33,18 @@ EXAMPLES = r"""
   brume.cloud.rabbitmq_member:
     data: /var/lib/rabbitmq/mnesia/rabbit@controller1
     forget: [rabbit@controller2]
+
+- name: Let the others forget a member that has left
+  brume.cloud.rabbitmq_member:
+    data: /var/lib/rabbitmq/mnesia/rabbit@controller1
+    leaving: [rabbit@controller3]
 """
 
 RETURN = r"""
 member:
-  description: Whether it is C(active), and C(empty).
+  description:
+    - Whether it is C(active), and C(empty). With O(cluster), of a broker that runs, the names of the C(nodes) that its
+      cluster counts, and of those that are C(running).
   type: dict
   returned: success
 actions:
@@ -42,6 +58,8 @@ actions:
 import json
 import os
 import subprocess
+import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import host_lock
@@ -49,6 +67,8 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import tex
 
 UNIT = "rabbitmq-server.service"
 SECONDS = 60
+LEAVE_SECONDS = 30.0
+"""How long a node that was stopped may count as running: the others hear of it by their connections."""
 
 
 class MemberError(RuntimeError):
@@ -69,10 +89,27 @@ def rabbitmqctl(*words: str) -> str:
     return done.stdout
 
 
-def lost(wanted: list[str]) -> list[str]:
-    """Return those nodes that the cluster still counts as members and that do not run. Raises MemberError."""
+def cluster() -> dict[str, list[str]]:
+    """Return the names of the nodes that the cluster counts, and of those that run. Raises MemberError."""
     status = json.loads(rabbitmqctl("--formatter", "json", "cluster_status"))
-    return [name for name in wanted if name in status["disk_nodes"] and name not in status["running_nodes"]]
+    return {"nodes": sorted(status["disk_nodes"]), "running": sorted(status["running_nodes"])}
+
+
+def lost(wanted: list[str], found: dict[str, list[str]]) -> list[str]:
+    """Return those nodes that the cluster still counts as members and that do not run."""
+    return [name for name in wanted if name in found["nodes"] and name not in found["running"]]
+
+
+def left(leaving: list[str], found: dict[str, list[str]], check_mode: bool) -> list[str]:
+    """Return those nodes that have left and that the cluster still counts. Raises MemberError for one that goes on."""
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while not check_mode and set(leaving) & set(found["running"]):
+        if time.monotonic() > deadline:
+            names = ", ".join(sorted(set(leaving) & set(found["running"])))
+            raise MemberError(f"{names} is to leave and still runs\n  next: stop rabbitmq-server there, and run again")
+        time.sleep(1)
+        found = cluster()
+    return [name for name in leaving if name in found["nodes"]]
 
 
 def main() -> None:
@@ -80,16 +117,22 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "forget": {"type": "list", "elements": "str", "default": []},
+            "leaving": {"type": "list", "elements": "str", "default": []},
+            "cluster": {"type": "bool", "default": False},
             "data": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
     host_lock.hold(module)
-    data, forget = module.params["data"], module.params["forget"]
+    data, forget, leaving = (module.params[name] for name in ("data", "forget", "leaving"))
     active = subprocess.run(["systemctl", "is-active", "--quiet", UNIT], check=False).returncode == 0
+    member: dict[str, Any] = {"active": active, "empty": not (os.path.isdir(data) and os.listdir(data))}
     names: list[str] = []
     try:
-        names = lost(forget) if active and forget else []
+        if active and (forget or leaving or module.params["cluster"]):
+            found = cluster()
+            names = [*lost(forget, found), *left(leaving, found, module.check_mode)]
+            member |= found if module.params["cluster"] else {}
         if not module.check_mode:
             for name in names:
                 rabbitmqctl("forget_cluster_node", name)
@@ -99,7 +142,7 @@ def main() -> None:
         changed=bool(names),
         actions=[f"forget {name}" for name in names],
         diff=[text_diff("lost members", "".join(f"{name}\n" for name in names), "")] if names else [],
-        member={"active": active, "empty": not (os.path.isdir(data) and os.listdir(data))},
+        member=member,
         invocation={},
     )
 

@@ -263,6 +263,7 @@ KINDS: dict[str, Kind] = {
             | {name: ["one"] for name in GROUPS if name not in ("compute", "block", "object")},
         },
     ),
+    "host that is to be removed and has work": hosts("one", "two", removed=["two"], control=["one"], database=["one"]),
     "distributed routers in words": ({"neutron_distributed_routers": "dvr"}, {}),
     # overrides
     "override of an unknown service": ({"brume_config": {"novva": {"nova.conf": {}}}}, {}),
@@ -321,6 +322,13 @@ WARNINGS: dict[str, Kind] = {
         },
     ),
     "unknown option": override({"nova.conf": {"DEFAULT": {"debugg": True}}}),
+    "host that is to be removed": (
+        hosts("one")[0],
+        {
+            "hosts": {name: {"brume_addresses": {"management": f"192.0.2.1{name[-1]}"}} for name in ("one1", "old2")},
+            "groups": {**{name: ["one1"] for name in GROUPS}, "removed": ["old2"]},
+        },
+    ),
 }
 
 

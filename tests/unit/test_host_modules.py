@@ -536,6 +536,7 @@ class Nova:
 def test_nova_cells_before_there_is_a_schema(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module(f"{PACKAGE}.nova_cells")
     monkeypatch.setattr(module, "SCHEMA_RECORD", f"{tmp_path}/nova.json")
+    monkeypatch.setattr(module, "START_RECORD", f"{tmp_path}/nova-api.service.json")
     monkeypatch.setattr(module, "NovaProcess", Nova)
     urls = {"transport_url": "rabbit://u:hunter2@h", "database_connection": "mysql://u:hunter2@h"}
     common = {"environment": "/none", "config_file": "/none"}
@@ -551,6 +552,10 @@ def test_nova_cells_before_there_is_a_schema(call: Call, tmp_path: Path, monkeyp
         (tmp_path / "nova.json").unlink()
         Nova.orders.clear()
     assert before["actions"] == ["map compute host compute1 to cell1", "map compute host compute2 to cell2"]
+    (tmp_path / "nova-api.service.json").touch()
+    call("nova_cells", {**common, **hosts}, check=True)
+    assert Nova.orders == ["read"], "a controller that has become the first one can ask"
+    Nova.orders.clear()
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -581,7 +586,7 @@ echo "$*" >> {tmp_path}/log
 case "$*" in
     *pc.bootstrap*) echo Primary > {tmp_path}/status ;;
     *) printf 'wsrep_cluster_status\\t%s\\nwsrep_last_committed\\t8\\n' "$(cat {tmp_path}/status)"
-       printf 'wsrep_cluster_state_uuid\\t{history}\\n' ;;
+       printf 'wsrep_cluster_state_uuid\\t{history}\\nwsrep_cluster_size\\t3\\n' ;;
 esac
 """,
     )
@@ -594,6 +599,7 @@ echo "WSREP: Recovered position: {history}:7" > "$log"
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     arguments = {"data": str(data)}
     new = {"active": False, "cluster_status": "", "uuid": galera.NOBODY, "seqno": -1, "safe_to_bootstrap": False}
+    new["size"] = 0
     assert call("galera_member", arguments)["member"] == {**new, "has_data": True}
     (data / "grastate.dat").write_text(f"uuid: {history}\nseqno: -1\nsafe_to_bootstrap: 0\n")
     assert call("galera_member", arguments, check=True)["member"]["seqno"] == -1, "a dry run repairs nothing"
@@ -606,6 +612,7 @@ echo "WSREP: Recovered position: {history}:7" > "$log"
     (tmp_path / "status").write_text("non-Primary")
     found = call("galera_member", arguments)
     assert (found["changed"], found["member"]["cluster_status"], found["member"]["seqno"]) == (False, "non-Primary", 8)
+    assert found["member"]["size"] == 3
     promote = {**arguments, "state": "primary"}
     assert call("galera_member", promote, check=True)["changed"]
     assert (tmp_path / "status").read_text() == "non-Primary"
@@ -638,8 +645,81 @@ esac
     assert call("rabbitmq_member", {"data": f"{tmp_path}/mnesia"})["member"] == {"active": True, "empty": False}
     assert not (tmp_path / "log").exists(), "without a cause the broker is not asked"
     assert converges(call, "rabbitmq_member", arguments) == ["forget rabbit@b"]
+    told = call("rabbitmq_member", {"data": f"{tmp_path}/mnesia", "cluster": True})["member"]
+    assert (told["nodes"], told["running"]) == (["rabbit@a", "rabbit@c"], ["rabbit@a", "rabbit@c"])
     program(tmp_path / "bin/rabbitmqctl", "echo no such node >&2; exit 69")
     assert "no such node" in call("rabbitmq_member", arguments)["msg"]
+
+
+def test_rabbitmq_member_that_leaves(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is forgotten as soon as it does not run any more, and not before."""
+    module = importlib.import_module(f"{PACKAGE}.rabbitmq_member")
+    monkeypatch.setattr(module, "LEAVE_SECONDS", 0.0)
+    program(tmp_path / "bin/systemctl", "true")
+    both, one = ["rabbit@a", "rabbit@b"], ["rabbit@a"]
+    (tmp_path / "status").write_text(json.dumps({"disk_nodes": both, "running_nodes": both}))
+    left = json.dumps({"disk_nodes": one, "running_nodes": one})
+    program(
+        tmp_path / "bin/rabbitmqctl",
+        f"""case "$*" in *forget*) echo '{left}' > {tmp_path}/status ;; *) cat {tmp_path}/status ;; esac""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    arguments = {"data": f"{tmp_path}/mnesia", "leaving": ["rabbit@b", "rabbit@never"]}
+    assert call("rabbitmq_member", arguments, check=True)["actions"] == ["forget rabbit@b"], "a dry run stopped nothing"
+    assert "rabbit@b is to leave and still runs\n  next: " in call("rabbitmq_member", arguments)["msg"]
+    (tmp_path / "status").write_text(json.dumps({"disk_nodes": both, "running_nodes": one}))
+    assert converges(call, "rabbitmq_member", arguments) == ["forget rabbit@b"]
+
+
+def test_host_units(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Brume runs here stops, but for what every host has; data's own servers last."""
+    records, folder = tmp_path / "records", tmp_path / "system"
+    monkeypatch.setattr(rollout, "RECORDS", str(records))
+    monkeypatch.setattr(rollout, "UNIT_DIRECTORY", str(folder))
+    for name in ("mariadb.service", "nova-api.socket", "nova-api.service", "chrony.service", "gone.service"):
+        records.mkdir(exist_ok=True)
+        (records / f"{name}.json").write_text("{}")
+        (tmp_path / "on" / name).mkdir(parents=True)
+    for name, text in (("never-well.service", "# Written by Brume; ...\n"), ("foreign.service", "[Unit]\n")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+        (tmp_path / "on" / name).mkdir()
+    (tmp_path / "on/gone.service").rmdir()
+    (tmp_path / "on/keepalived.service").mkdir()
+    (folder / "keepalived.service.d").mkdir()
+    (folder / "keepalived.service.d/brume.conf").touch()
+    program(
+        tmp_path / "bin/systemctl",
+        f"""echo "$*" >> {tmp_path}/log
+verb=$1; shift
+for unit in "$@"; do
+    case "$unit" in --*) continue ;; esac
+    case "$verb" in
+        show) if test -d {tmp_path}/on/$unit; then echo ActiveState=active; echo UnitFileState=enabled
+              else echo ActiveState=inactive; echo UnitFileState=disabled; fi; echo ;;
+        disable) rmdir {tmp_path}/on/$unit ;;
+    esac
+done
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert "mariadb.service" in call("host_units", {})["recorded"]
+    stop = {"state": "stopped", "keep": ["chrony.service"], "last": ["mariadb.service"]}
+    assert converges(call, "host_units", {**stop, "units": ["keepalived.service"]}) == [
+        "stop and disable keepalived.service"
+    ]
+    (tmp_path / "log").unlink()
+    assert converges(call, "host_units", stop) == [
+        f"stop and disable {name}"
+        for name in ("mariadb.service", "nova-api.service", "nova-api.socket", "never-well.service")
+    ]
+    log = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    stops = [line for line in log if line.startswith("stop")]
+    assert stops == ["stop -- nova-api.service nova-api.socket never-well.service", "stop -- mariadb.service"]
+    assert sorted(path.name for path in (tmp_path / "on").iterdir()) == ["chrony.service", "foreign.service"]
+    (tmp_path / "on/mariadb.service").mkdir()
+    program(tmp_path / "bin/systemctl", "test $1 = show || { echo no such bus >&2; exit 1; }; echo ActiveState=active")
+    assert "systemctl stop: no such bus\n  next: " in call("host_units", stop)["msg"]
 
 
 def test_preflight(call: Call) -> None:

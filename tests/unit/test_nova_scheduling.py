@@ -317,6 +317,14 @@ def test_mistakes_of_flavors_are_named_at_once(nova: Nova) -> None:
     ]
 
 
+def test_a_host_that_is_removed_leaves_its_aggregates_with_its_service(nova: Nova) -> None:
+    converges(nova, aggregates=[aggregate("rack1", "east", "compute1", "compute2")])
+    nova.instances = [("m1.small", "compute2")]  # a dry run has not drained it
+    wanted = [aggregate("rack1", "east", "compute1")]
+    assert "host compute2 has instances" in refused(nova, aggregates=wanted)
+    assert converges(nova, aggregates=wanted, leaving=["compute2"]) == []
+
+
 def test_aggregates_are_made_with_zone_metadata_and_hosts(nova: Nova) -> None:
     wanted = [
         aggregate("rack1", "east", "compute1", "compute2", metadata={"ssd": True, "generation": 3}),

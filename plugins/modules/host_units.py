@@ -1,0 +1,137 @@
+#!/usr/bin/python
+"""The units that a host runs for the cloud: told, or stopped for good."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_units
+short_description: Tells which units a host runs for the cloud, or stops and disables them
+description:
+  - The host's own records say which units those are (C(/var/lib/brume/units), of M(brume.cloud.unit_rollout)), so a
+    host that no plan has any more can be asked. Unit files and drop-ins of Brume's count too, because a unit that never
+    became well has no record.
+  - Data, configuration, packages and records stay. What is planned here again is started by the next deployment.
+options:
+  state:
+    description: V(read) changes nothing. With V(stopped), units are stopped and do not start with the host.
+    type: str
+    choices: [read, stopped]
+    default: read
+  units:
+    description: Only these, as far as they are there. All unless given.
+    type: list
+    elements: str
+  last: {description: Units that are stopped after all others., type: list, elements: str, default: []}
+  keep: {description: Units that are left alone., type: list, elements: str, default: []}
+attributes:
+  check_mode: {support: full, description: Tells which units would be stopped and disabled.}
+  diff_mode: {support: full, description: One line for each unit.}
+author: [Brume contributors]
+"""
+
+EXAMPLES = r"""
+- name: Stop everything, the database after those who use it
+  brume.cloud.host_units:
+    state: stopped
+    last: [mariadb.service, rabbitmq-server.service]
+    keep: [chrony.service]
+"""
+
+RETURN = r"""
+recorded:
+  description: Units that have run well here.
+  type: list
+  elements: str
+  returned: success
+actions:
+  description: One sentence for each change, the same in check mode and in a run.
+  type: list
+  elements: str
+  returned: success
+  sample: [stop and disable nova-compute.service]
+"""
+
+import glob
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock, rollout
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
+
+DROPIN = "brume.conf"
+ENABLED = ("enabled", "enabled-runtime")
+SUFFIXES = (".service", ".socket", ".timer", ".path", ".target", ".mount")
+
+
+def recorded() -> list[str]:
+    """Return the units that have a record of a good start."""
+    return sorted(os.path.basename(path).removesuffix(".json") for path in glob.glob(f"{rollout.RECORDS}/*.json"))
+
+
+def written() -> list[str]:
+    """Return the units that have a file or drop-in of Brume's. Raises OSError."""
+    folder = rollout.UNIT_DIRECTORY
+    found = [os.path.basename(os.path.dirname(path)).removesuffix(".d") for path in glob.glob(f"{folder}/*.d/{DROPIN}")]
+    for path in glob.glob(f"{folder}/*"):
+        if path.endswith(SUFFIXES) and os.path.isfile(path) and not os.path.islink(path):
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                if "Brume" in stream.readline():
+                    found.append(os.path.basename(path))
+    return found
+
+
+def stop(states: dict[str, rollout.State], last: list[str], systemd: rollout.Systemd) -> None:
+    """Stop units and disable those that start with the host. Raises OSError with what systemd said."""
+    for late in (False, True):
+        some = [name for name in states if (name in last) == late]
+        enabled = [name for name in some if states[name].file_state in ENABLED]
+        for verb, names in (("stop", some), ("disable", enabled)):
+            done = systemd.run(verb, "--", *names) if names else None
+            if done is not None and done.returncode:
+                raise OSError(f"systemctl {verb}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+
+
+def main() -> None:
+    """Read, and stop if asked."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["read", "stopped"], "default": "read"},
+            "units": {"type": "list", "elements": "str"},
+            "last": {"type": "list", "elements": "str", "default": []},
+            "keep": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    host_lock.hold(module)
+    params, systemd = module.params, rollout.Systemd()
+    going: dict[str, rollout.State] = {}
+    try:
+        wanted = params["units"]
+        if params["state"] == "stopped":
+            names = [name for name in dict.fromkeys([*recorded(), *written()]) if name not in params["keep"]]
+            names = [name for name in names if wanted is None or name in wanted]
+            going = {name: state for name, state in systemd.states(names).items() if goes_on(state)}
+            if not module.check_mode:
+                stop(going, params["last"], systemd)
+    except OSError as error:
+        module.fail_json(msg=f"{error}\n  next: `systemctl status` on this host says more", invocation={})
+    before = "".join(f"{name}: {state.active}, {state.file_state or 'no file'}\n" for name, state in going.items())
+    result: dict[str, Any] = {
+        "changed": bool(going),
+        "actions": [f"stop and disable {name}" for name in going],
+        "diff": [text_diff("units", before, "")] if going else [],
+        "recorded": recorded(),
+        "invocation": {},
+    }
+    module.exit_json(**result)
+
+
+def goes_on(state: rollout.State) -> bool:
+    """Return whether a unit runs, is about to, or starts with the host."""
+    active = state.active in ("active", "reloading", "activating", "deactivating")
+    return active or state.file_state in ENABLED
+
+
+if __name__ == "__main__":
+    main()
