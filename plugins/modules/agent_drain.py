@@ -22,24 +22,8 @@ notes:
 attributes:
   check_mode: {description: "Reports each network, router and agent.", support: full}
   diff_mode: {description: "One diff for each of them.", support: full}
+extends_documentation_fragment: [brume.cloud.session]
 options:
-  auth:
-    description: Who logs in, and where. With O(auth.system_scope) for the system, else for a project.
-    type: dict
-    required: true
-    suboptions:
-      auth_url: {description: "Address of the Identity API; C(/v3) may be left out.", type: str, required: true}
-      username: {description: "Name of the user.", type: str, required: true}
-      password: {description: "Password of the user.", type: str, required: true}
-      user_domain_name: {description: "Domain of the user.", type: str, default: Default}
-      project_name: {description: "Project to log in to.", type: str}
-      project_domain_name: {description: "Domain of the project.", type: str, default: Default}
-      system_scope: {description: "Log in for the system instead of a project.", type: str, choices: [all]}
-      former_password:
-        description: In check mode, tried where O(auth.password) is not accepted, because nothing has set it yet.
-        type: str
-      ca_file: {description: "File of CA certificates (PEM); the system's unless given.", type: path}
-      timeout: {description: "Longest wait for an answer in seconds.", type: int, default: 60}
   network_url: {description: "Address of the Network API, without its version.", type: str, required: true}
   hosts:
     description: Hosts by the names that Neutron has for them; those without such agents are left alone.
