@@ -20,8 +20,8 @@ MIGRATION_AUTHORITY, MIGRATION_CERTIFICATE = "/etc/pki/qemu/ca-cert.pem", "/etc/
 QEMU_GROUP = "libvirt-qemu"
 
 LINKS = {
-    # Where libvirtd looks for what it shows as a server, as a client, and when `virt-admin server-update-tls` is called,
-    # which asks no configuration file (virNetTLSContextLocateCredentials).
+    # Where libvirtd looks for what it shows as a server and as a client. A reload (`virt-admin server-update-tls`)
+    # looks nowhere else (virNetTLSContextReloadForServer).
     "/etc/pki/CA/cacert.pem": CA_FILE,
     "/etc/pki/libvirt/servercert.pem": CERTIFICATE,
     "/etc/pki/libvirt/clientcert.pem": CERTIFICATE,
@@ -55,7 +55,9 @@ class ActionModule(PlanAction):
         """Return the files; the authorities' keys stay on the deploy host."""
         host, retire = piece.host, bool(args.get("retire"))
         is_compute = "compute" in host.groups
-        present = self._read(CERTIFICATE, CA_FILE, *((MIGRATION_CERTIFICATE, MIGRATION_AUTHORITY) if is_compute else ()))
+        present = self._read(
+            CERTIFICATE, CA_FILE, *((MIGRATION_CERTIFICATE, MIGRATION_AUTHORITY) if is_compute else ())
+        )
         # By the unit libvirtd knows the other compute hosts (roles/libvirt/templates/libvirtd.conf.j2).
         own = self._pair(piece, "ca", host.name, present[:2], retire=retire, unit="compute" if is_compute else "")
         files = [
@@ -94,9 +96,7 @@ class ActionModule(PlanAction):
         }
 
     @staticmethod
-    def _pair(
-        piece: Slice, authority: str, key_name: str, present: list[str], *, retire: bool, unit: str = ""
-    ) -> Pair:
+    def _pair(piece: Slice, authority: str, key_name: str, present: list[str], *, retire: bool, unit: str = "") -> Pair:
         """Return what an authority comes to; `present` are the host's certificate and the authorities it trusts now."""
         vault, host, now = piece.vault, piece.host, datetime.datetime.now(datetime.UTC)
         certificate, trusted = present

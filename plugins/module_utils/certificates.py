@@ -165,9 +165,7 @@ def _text(key: ec.EllipticCurvePrivateKey) -> str:
     ).decode()
 
 
-def issue(
-    ca: Authority, key_pem: str, host: str, names: Iterable[str], now: datetime.datetime, unit: str = ""
-) -> str:
+def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: datetime.datetime, unit: str = "") -> str:
     """Return a new certificate for a host, as PEM text, valid from an hour before the day of `now` for LIFETIME.
 
     Its subject is the host's name and, before it, the organizational unit where one is given.
@@ -189,7 +187,7 @@ def issue(
         .not_valid_before(day - datetime.timedelta(hours=1))
         .not_valid_after(day + LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        # Not critical: libvirt and QEMU refuse it otherwise, since they want key encipherment (virNetTLSCertCheckKeyUsage,
+        # Not critical: else libvirt and QEMU refuse it, since they want key encipherment (virNetTLSCertCheckKeyUsage,
         # qcrypto_tls_creds_check_cert_key_usage), which a key of an elliptic curve must not have (RFC 8813, section 3).
         .add_extension(_usage(sign=False), critical=False)
         .add_extension(

@@ -302,9 +302,7 @@ def service_of(socket: str, states: Mapping[str, State]) -> str:
 def with_sockets(steps: Sequence[Step], states: Mapping[str, State]) -> list[Step]:
     """Return the steps with those services started anew whose socket is, because they hold the old one."""
     renewed = {
-        service_of(step.unit.name, states): step.unit.name
-        for step in steps
-        if step.verb and is_socket(step.unit.name)
+        service_of(step.unit.name, states): step.unit.name for step in steps if step.verb and is_socket(step.unit.name)
     }
     return [
         replace(step, verb="restart", reason=f"{renewed[step.unit.name]} starts anew")

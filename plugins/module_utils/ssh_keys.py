@@ -1,6 +1,6 @@
 """SSH keys that follow from a secret: Ed25519 (RFC 8709), in the texts that OpenSSH reads.
 
-The text of a private key is a pure function of the secret, so that a second run finds the file that the first one wrote.
+The text of a private key is a pure function of the secret, so that a second run finds the file that the first wrote.
 (`cryptography` puts random numbers into it, and PKCS #8, which has none, is read from OpenSSH 9.6 on only.)
 """
 

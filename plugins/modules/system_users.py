@@ -23,7 +23,10 @@ options:
       name: {description: Name., type: str, required: true}
       home: {description: 'Home, which is not made.', type: str, required: true}
       groups: {description: Groups that it is a member of., type: list, elements: str, default: []}
-      shell: {description: 'Login shell. Without one, new users get nologin(8) and others keep theirs.', type: str, default: ''}
+      shell:
+        description: Login shell. Without one, new users get nologin(8) and others keep theirs.
+        type: str
+        default: ''
       create: {description: V(false) where a package makes the user., type: bool, default: true}
 attributes:
   check_mode: {support: full, description: Reports what a run would make.}

@@ -240,8 +240,8 @@ def prepare(steps: list[rollout.Step], states: dict[str, rollout.State], systemd
         checked(systemd, "enable", "--no-reload", "--", *enable)
     if written or gone or enable or disable or needed:
         checked(systemd, "daemon-reload")
-    # systemd refuses to start a socket whose service runs; the service starts anew behind it. It is stopped last, so that
-    # what a connection starts meanwhile through another socket is the service as it is to be.
+    # systemd refuses to start a socket whose service runs; the service starts anew behind it. It is stopped last: what
+    # another socket of its starts meanwhile is the service as it is to be.
     sockets = [step.unit.name for step in steps if step.verb and rollout.is_socket(step.unit.name)]
     behind = dict.fromkeys(rollout.service_of(name, states) for name in sockets)
     running = [name for name in behind if states.get(name, rollout.State()).is_active]

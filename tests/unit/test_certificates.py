@@ -138,7 +138,5 @@ def test_the_former_authority_is_trusted_while_certificates_change(
 ) -> None:
     new, old = certificates.authority(KEY, 2), certificates.authority(KEY)
     texts = {"current": new.pem, "former": old.pem, "both": new.pem + old.pem}
-    found = certificates.bundle(
-        new, old if former else None, texts.get(present, ""), renewing=renewing, retire=retire
-    )
+    found = certificates.bundle(new, old if former else None, texts.get(present, ""), renewing=renewing, retire=retire)
     assert found == texts["both" if both else "current"]

@@ -88,9 +88,7 @@ def test_configuration_files(call: Call, tmp_path: Path) -> None:
     assert len(converges(call, "configuration_files", arguments)) == 4
 
 
-def test_configuration_files_that_the_host_trusts(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_configuration_files_that_the_host_trusts(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path / "bin/update-ca-certificates", f"echo ran >> {tmp_path}/log; cat {tmp_path}/ca > {tmp_path}/all")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setattr(trust_store, "BUNDLE", f"{tmp_path}/all")
@@ -242,9 +240,7 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
     assert call("unit_rollout", back, check=True)["actions"] == []
     (systemd / "f").write_text(content)
     (systemd / "f").write_text("two")
-    assert converges(call, "unit_rollout", arguments) == [
-        f"restart a.service ({systemd}/f changed)"
-    ]
+    assert converges(call, "unit_rollout", arguments) == [f"restart a.service ({systemd}/f changed)"]
     gone = {"units": [{"name": "a.service", "state": "absent"}]}
     assert converges(call, "unit_rollout", gone) == ["remove a.service"]
     assert not (systemd / "units/a.service").exists()

@@ -95,7 +95,7 @@ def test_values_are_those_of_the_vault(secrets: dict[str, Secret]) -> None:
     text = ssh_keys.private(value.decode())
     assert f"\n{line.decode()}\n" in text
     assert number in base64.b64decode("".join(text.splitlines()[1:-1]))
-    assert len(forms(number)["base64, offset 2"].strip(b"=")) < len(line), "the line holds all of the number"
+    assert forms(number)["base64, offset 2"] in line, "the line holds all of the number"
     assert VAULT.value("glance/keystone") not in repr(secrets)
 
 
@@ -215,14 +215,12 @@ def test_the_journal_is_searched_entry_by_entry(tmp_path: Path, monkeypatch: pyt
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     found, numbers = secret_search.search_journal(Patterns({"it": [VALUE.encode()]}))
-    assert [(one["secret"], one["place"]) for one in found] == [
-        ("it", "the journal at @1790000000 (nova-api.service)")
-    ]
+    assert [(one["secret"], one["place"]) for one in found] == [("it", "the journal at @1790000000 (nova-api.service)")]
     assert numbers["journal bytes"] > 100
     assert not secret_search.search_journal(Patterns({"it": [b"what is not there"]}))[0]
 
 
-PROGRAM = '''
+PROGRAM = """
 import sys
 
 def told(value):
@@ -230,7 +228,7 @@ def told(value):
 
 def fails(value):
     raise ValueError("it cannot")
-'''
+"""
 
 
 @pytest.fixture(name="module")

@@ -10,7 +10,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import ssh_keys
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-SECRET = "2345678923456789abcdefghijkmnopq"  # noqa: S105  # of a test
+SECRET = "2345678923456789abcdefghijkmnopq"
 
 
 def test_the_same_text_for_the_same_secret() -> None:

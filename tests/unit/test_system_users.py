@@ -12,9 +12,21 @@ import pytest
 from ansible_collections.brume.cloud.plugins.module_utils import system_users
 from ansible_collections.brume.cloud.plugins.module_utils.system_users import Present
 
-NOVA: dict[str, Any] = {"name": "nova", "home": "/var/lib/nova", "groups": ["libvirt", "brume-tls"], "create": True, "shell": "/bin/sh"}
+NOVA: dict[str, Any] = {
+    "name": "nova",
+    "home": "/var/lib/nova",
+    "groups": ["libvirt", "brume-tls"],
+    "create": True,
+    "shell": "/bin/sh",
+}
 GLANCE: dict[str, Any] = {"name": "glance", "home": "/var/lib/glance", "groups": [], "create": True, "shell": ""}
-HAPROXY: dict[str, Any] = {"name": "haproxy", "home": "/var/lib/haproxy", "groups": ["brume-tls"], "create": False, "shell": ""}
+HAPROXY: dict[str, Any] = {
+    "name": "haproxy",
+    "home": "/var/lib/haproxy",
+    "groups": ["brume-tls"],
+    "create": False,
+    "shell": "",
+}
 
 
 def test_the_file() -> None:
