@@ -3,61 +3,114 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import certificates, trust_store
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Host
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, ENDPOINTS_CA_FILE, TLS_GROUP
 
 SEPARATOR = "-----brume-----"
-CERTIFICATE = "/etc/brume/tls/host.crt"
+CERTIFICATE, KEY = "/etc/brume/tls/host.crt", "/etc/brume/tls/host.key"
+
+MIGRATION_AUTHORITY, MIGRATION_CERTIFICATE = "/etc/pki/qemu/ca-cert.pem", "/etc/pki/qemu/server-cert.pem"
+"""QEMU's own folder and names (docs of QEMU, TLS setup): the only ones that AppArmor lets its processes read."""
+
+QEMU_GROUP = "libvirt-qemu"
+
+LINKS = {
+    # Where libvirtd looks for what it shows as a server and as a client. A reload (`virt-admin server-update-tls`)
+    # looks nowhere else (virNetTLSContextReloadForServer).
+    "/etc/pki/CA/cacert.pem": CA_FILE,
+    "/etc/pki/libvirt/servercert.pem": CERTIFICATE,
+    "/etc/pki/libvirt/clientcert.pem": CERTIFICATE,
+    "/etc/pki/libvirt/private/serverkey.pem": KEY,
+    "/etc/pki/libvirt/private/clientkey.pem": KEY,
+    # The same process is the client of one migration and the server of another one.
+    "/etc/pki/qemu/client-cert.pem": "server-cert.pem",
+    "/etc/pki/qemu/client-key.pem": "server-key.pem",
+}
+"""Links of compute hosts, and what they point to."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What one authority comes to on a host: the certificates to trust, and the host's own certificate and key."""
+
+    authorities: str
+    certificate: str
+    key: str
 
 
 class ActionModule(PlanAction):
-    """Takes `retire`: trust the current authority only, once no certificate of the former one is left.
+    """Takes `retire`: trust the current authorities only, once no certificate of the former ones is left.
 
-    The present certificate is kept while it serves (see certificates.fault).
+    The present certificates are kept while they serve (see certificates.fault).
     """
 
     module = "configuration_files"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the files; the authority's key stays on the deploy host."""
-        vault, host, now = piece.vault, piece.host, datetime.datetime.now(datetime.UTC)
-        number = vault.generation("ca")
-        ca = certificates.authority(vault.master_key, number)
-        key = certificates.host_key(vault.master_key, host.name, vault.generation(f"host/{host.name}"))
-        names = self._names(piece)
-        present, trusted = self._read(CERTIFICATE, CA_FILE)
-        former = certificates.former_authority(vault.master_key, number, present)
-        renewing = former is not None and certificates.is_issued_by(present, former)
-        if certificates.fault(present, ca, key, names, now):
-            certificate = certificates.issue(ca, key, host.name, names, now)
-        else:
-            certificate = present.strip() + "\n"
-        authorities = certificates.bundle(ca, former, trusted, renewing=renewing, retire=bool(args.get("retire")))
+        """Return the files; the authorities' keys stay on the deploy host."""
+        host, retire = piece.host, bool(args.get("retire"))
+        is_compute = "compute" in host.groups
+        present = self._read(
+            CERTIFICATE, CA_FILE, *((MIGRATION_CERTIFICATE, MIGRATION_AUTHORITY) if is_compute else ())
+        )
+        # By the unit libvirtd knows the other compute hosts (roles/libvirt/templates/libvirtd.conf.j2).
+        own = self._pair(piece, "ca", host.name, present[:2], retire=retire, unit="compute" if is_compute else "")
         files = [
-            (CA_FILE, authorities, "root", "0644"),
-            (trust_store.LOCAL, authorities, "root", "0644"),
-            (CERTIFICATE, certificate, TLS_GROUP, "0640"),
-            ("/etc/brume/tls/host.key", key, TLS_GROUP, "0640"),
-            ("/etc/brume/tls/host.pem", certificate + key, "root", "0600"),
+            (CA_FILE, own.authorities, "root", "0644"),
+            (trust_store.LOCAL, own.authorities, "root", "0644"),
+            (CERTIFICATE, own.certificate, TLS_GROUP, "0640"),
+            (KEY, own.key, TLS_GROUP, "0640"),
+            ("/etc/brume/tls/host.pem", own.certificate + own.key, "root", "0600"),
         ]
+        directories = [("/etc/brume", "root", "0755"), ("/etc/brume/tls", TLS_GROUP, "0750")]
+        redactions = {own.key: f"<secret host/{host.name}>\n"}
         identity = piece.plan.cloud.external.identity
         if identity is not None:
-            files.append((ENDPOINTS_CA_FILE, authorities + identity.ca, "root", "0644"))
+            files.append((ENDPOINTS_CA_FILE, own.authorities + identity.ca, "root", "0644"))
+        if is_compute:
+            qemu = self._pair(piece, "ca/qemu", f"{host.name}/qemu", present[2:], retire=retire)
+            files += [
+                (MIGRATION_AUTHORITY, qemu.authorities, "root", "0644"),
+                (MIGRATION_CERTIFICATE, qemu.certificate, "root", "0644"),
+                ("/etc/pki/qemu/server-key.pem", qemu.key, QEMU_GROUP, "0640"),
+            ]
+            directories += [("/etc/pki", "root", "0755"), ("/etc/pki/qemu", "root", "0755")]
+            directories += [("/etc/pki/libvirt/private", "root", "0700")]
+            redactions[qemu.key] = f"<secret host/{host.name}/qemu>\n"
         return {
             "files": [
                 {"path": path, "content": text, "owner": "root", "group": group, "mode": mode}
                 for path, text, group, mode in files
             ],
             "directories": [
-                {"path": "/etc/brume", "owner": "root", "group": "root", "mode": "0755"},
-                {"path": "/etc/brume/tls", "owner": "root", "group": TLS_GROUP, "mode": "0750"},
+                {"path": path, "owner": "root", "group": group, "mode": mode} for path, group, mode in directories
             ],
+            "links": [{"path": path, "target": target} for path, target in LINKS.items()] if is_compute else [],
             "trusted": trust_store.LOCAL,
-            "redactions": {key: f"<secret host/{host.name}>\n"},
+            "redactions": redactions,
         }
+
+    @staticmethod
+    def _pair(piece: Slice, authority: str, key_name: str, present: list[str], *, retire: bool, unit: str = "") -> Pair:
+        """Return what an authority comes to; `present` are the host's certificate and the authorities it trusts now."""
+        vault, host, now = piece.vault, piece.host, datetime.datetime.now(datetime.UTC)
+        certificate, trusted = present
+        number = vault.generation(authority)
+        ca = certificates.authority(vault.master_key, number, authority)
+        key = certificates.host_key(vault.master_key, key_name, vault.generation(f"host/{key_name}"))
+        names = _names(piece, host)
+        former = certificates.former_authority(vault.master_key, number, certificate, authority)
+        renewing = former is not None and certificates.is_issued_by(certificate, former)
+        if certificates.fault(certificate, ca, key, host.name, names, now, unit):
+            certificate = certificates.issue(ca, key, host.name, names, now, unit)
+        else:
+            certificate = certificate.strip() + "\n"
+        return Pair(certificates.bundle(ca, former, trusted, renewing=renewing, retire=retire), certificate, key)
 
     def _read(self, *paths: str) -> list[str]:
         """Return the texts of files on the host, empty for those that are not there, with one call."""
@@ -66,14 +119,15 @@ class ActionModule(PlanAction):
         text = "\n".join(self._low_level_execute_command(words)["stdout"].split("\r\n"))
         return text.split(f"{SEPARATOR}\n")[: len(paths)]
 
-    @staticmethod
-    def _names(piece: Slice) -> list[str]:
-        cloud, host = piece.plan.cloud, piece.host
-        names = [host.name, "localhost", "127.0.0.1", *(str(address) for address in host.addresses.values())]
-        if "database" in host.groups:
-            names.append(cloud.internal_host)  # the load balancer hands connections on as they are
-        if "loadbalancer" in host.groups:
-            names += [cloud.internal_host, cloud.public_host]
-            names += [str(one.vip) for one in cloud.networks.values() if one.vip is not None]
-            names += [one.fqdn for one in cloud.networks.values() if one.fqdn]
-        return names
+
+def _names(piece: Slice, host: Host) -> list[str]:
+    """Return the names and addresses by which a host's certificates are looked at."""
+    cloud = piece.plan.cloud
+    names = [host.name, "localhost", "127.0.0.1", *(str(address) for address in host.addresses.values())]
+    if "database" in host.groups:
+        names.append(cloud.internal_host)  # the load balancer hands connections on as they are
+    if "loadbalancer" in host.groups:
+        names += [cloud.internal_host, cloud.public_host]
+        names += [str(one.vip) for one in cloud.networks.values() if one.vip is not None]
+        names += [one.fqdn for one in cloud.networks.values() if one.fqdn]
+    return names

@@ -19,7 +19,13 @@ class ActionModule(PlanAction):
             "header": HEADER,
             "groups": [TLS_GROUP],
             "users": [
-                {"name": user.name, "home": user.home, "groups": list(user.groups), "create": user.create}
+                {
+                    "name": user.name,
+                    "home": user.home,
+                    "groups": list(user.groups),
+                    "create": user.create,
+                    "shell": user.shell,
+                }
                 for user in piece.host.users
             ],
         }

@@ -1,6 +1,6 @@
-"""The cloud's own certificate authority, and the certificates of its hosts.
+"""The cloud's own certificate authorities, and the certificates of its hosts.
 
-The authority's key and every host's key are derived from the master key, and the authority's certificate is a pure
+An authority's key and every host's key are derived from the master key, and an authority's certificate is a pure
 function of its key: a second deploy host needs the master key and nothing else.
 """
 
@@ -30,6 +30,13 @@ LIFETIME = datetime.timedelta(days=397)
 
 RENEW_BEFORE = datetime.timedelta(days=30)
 
+AUTHORITIES = {"ca": "Brume CA", "ca/qemu": "Brume QEMU CA"}
+"""Authorities, by the name of their secret, and what their certificates are called.
+
+The second one is for migrations between QEMU processes. Such a process runs what tenants bring, so that it holds no
+certificate that databases, brokers or libvirtd trust.
+"""
+
 
 @dataclass(frozen=True)
 class Authority:
@@ -50,17 +57,17 @@ def _key(master_key: bytes, name: str, generation: int) -> ec.EllipticCurvePriva
     return ec.derive_private_key(number % (_P256_ORDER - 1) + 1, ec.SECP256R1())
 
 
-def authority(master_key: bytes, generation: int = 1) -> Authority:
-    """Return the authority of a generation; the same certificate, byte for byte, at every call."""
-    key = _key(master_key, "ca", generation)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Brume CA {generation}")])
+def authority(master_key: bytes, generation: int = 1, name: str = "ca") -> Authority:
+    """Return an authority of a generation, see AUTHORITIES; the same certificate, byte for byte, at every call."""
+    key = _key(master_key, name, generation)
+    subject = _subject(f"{AUTHORITIES[name]} {generation}")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
-        .serial_number(int.from_bytes(derive(master_key, "ca/serial", generation, 15), "big") + 1)
+        .serial_number(int.from_bytes(derive(master_key, f"{name}/serial", generation, 15), "big") + 1)
         .not_valid_before(AUTHORITY_FROM)
         .not_valid_after(AUTHORITY_UNTIL)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -71,9 +78,9 @@ def authority(master_key: bytes, generation: int = 1) -> Authority:
     return Authority(certificate, key)
 
 
-def former_authority(master_key: bytes, generation: int, present: str) -> Authority | None:
+def former_authority(master_key: bytes, generation: int, present: str, name: str = "ca") -> Authority | None:
     """Return the authority before the current generation, or the earlier one that made the `present` certificate."""
-    earlier = [authority(master_key, number) for number in range(generation - 1, 0, -1)]
+    earlier = [authority(master_key, number, name) for number in range(generation - 1, 0, -1)]
     return next((one for one in earlier if is_issued_by(present, one)), earlier[0] if earlier else None)
 
 
@@ -136,14 +143,20 @@ def names_of(names: Iterable[str]) -> list[x509.GeneralName]:
     return result
 
 
+def _subject(name: str, unit: str = "") -> x509.Name:
+    """Return a subject; the unit comes first, as `libvirtd.conf` of the role libvirt expects it."""
+    units = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []
+    return x509.Name([*units, x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
 def host_key(master_key: bytes, host: str, generation: int = 1) -> str:
-    """Return a host's private key as PEM text (PKCS #8, not encrypted)."""
+    """Return a host's private key as PEM text (PKCS #8, not encrypted); `<host>/qemu` is its key for migrations."""
     return _text(_key(master_key, f"host/{host}", generation))
 
 
-def authority_key(master_key: bytes, generation: int = 1) -> str:
-    """Return the authority's private key as PEM text, for the search that shows that it is nowhere."""
-    return _text(_key(master_key, "ca", generation))
+def authority_key(master_key: bytes, generation: int = 1, name: str = "ca") -> str:
+    """Return an authority's private key as PEM text, for the search that shows that it is nowhere."""
+    return _text(_key(master_key, name, generation))
 
 
 def _text(key: ec.EllipticCurvePrivateKey) -> str:
@@ -152,19 +165,21 @@ def _text(key: ec.EllipticCurvePrivateKey) -> str:
     ).decode()
 
 
-def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: datetime.datetime) -> str:
+def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: datetime.datetime, unit: str = "") -> str:
     """Return a new certificate for a host, as PEM text, valid from an hour before the day of `now` for LIFETIME.
 
+    Its subject is the host's name and, before it, the organizational unit where one is given.
     It is a pure function of its arguments and the day, so that a dry run shows the certificate that the run will make.
     """
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
     held = names_of(names)
-    unique = f"{day:%Y-%m-%d} {host} {held} {key_pem}".encode() + ca.pem.encode()
+    subject = _subject(host, unit)
+    unique = f"{day:%Y-%m-%d} {subject.rfc4514_string()} {held} {key_pem}".encode() + ca.pem.encode()
     key = serialization.load_pem_private_key(key_pem.encode(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # host_key made it
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
+        .subject_name(subject)
         .issuer_name(ca.certificate.subject)
         .public_key(key.public_key())
         # 159 bits at most, and never zero (RFC 5280, section 4.1.2.2)
@@ -172,7 +187,9 @@ def issue(ca: Authority, key_pem: str, host: str, names: Iterable[str], now: dat
         .not_valid_before(day - datetime.timedelta(hours=1))
         .not_valid_after(day + LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign=False), critical=True)
+        # Not critical: else libvirt and QEMU refuse it, since they want key encipherment (virNetTLSCertCheckKeyUsage,
+        # qcrypto_tls_creds_check_cert_key_usage), which a key of an elliptic curve must not have (RFC 8813, section 3).
+        .add_extension(_usage(sign=False), critical=False)
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
@@ -200,8 +217,13 @@ def clock_fault(now: datetime.datetime) -> str:
     return f"says {now:%Y-%m-%d}, and the authority makes certificates from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
 
 
-def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: datetime.datetime) -> str:
-    """Return why a host needs a new certificate, or an empty string when the present one will do."""
+def fault(
+    pem: str, ca: Authority, key_pem: str, host: str, names: Iterable[str], now: datetime.datetime, unit: str = ""
+) -> str:
+    """Return why a host needs a new certificate, or an empty string when the present one will do.
+
+    Takes what `issue` takes, and the present certificate.
+    """
     if not pem.strip():
         return "there is none"
     try:
@@ -213,6 +235,8 @@ def fault(pem: str, ca: Authority, key_pem: str, names: Iterable[str], now: date
         return "it belongs to another key"
     if not is_issued_by(pem, ca):
         return "another authority signed it"
+    if present.subject != _subject(host, unit):
+        return "its subject has changed"
     held = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return _time_fault(present, now) or ("" if list(held) == names_of(names) else "the host's names have changed")
 

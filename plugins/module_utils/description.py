@@ -30,6 +30,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _STORED_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|socket|target|timer|mount|path)")
 _MODE = re.compile(r"0[0-7]{3}")
+_PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _MODE_REMEDY = 'write four octal digits in quotes, such as "0640"'
 
 
@@ -133,6 +134,8 @@ class Component:
     sandbox: str = "full"
     user: str = ""
     unix_groups: tuple[str, ...] = ()
+    shell: str = ""
+    """Login shell that its user needs; without one the user has none (nologin(8))."""
     on_change: str = "restart"
     on_renewal: str = ""
     """What a new certificate needs where that is less than `on_change`."""
@@ -560,6 +563,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         sandbox=reader.choice("sandbox", ("full", "privileged"), "full"),
         user=reader.text("user"),
         unix_groups=unix_groups,
+        shell=reader.matching("shell", _PATH, "", "write the whole path of a program, such as /bin/sh"),
         on_change=reader.choice("on_change", ON_CHANGE, "restart"),
         on_renewal=reader.choice("on_renewal", ("", "reload"), ""),
         ports=_ports(reader),
@@ -576,7 +580,8 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
     if kind == "wsgi" and (not result.app or not result.port):
         reader.problem("", "is of kind wsgi without `app` or `port`", "give both")
     if kind == "daemon" and not result.command:
-        reader.problem("command", "is missing", "give the program's name in the environment's bin as a list")
+        remedy = "give the program's name in the environment's bin, or its whole path, as a list"
+        reader.problem("command", "is missing", remedy)
     if result.data and not result.data.startswith("/"):
         reader.problem("data", f"`{result.data}` is no absolute path", "write the whole path")
     reader.done()

@@ -173,6 +173,7 @@ class User:
     groups: tuple[str, ...]
     home: str
     create: bool
+    shell: str = ""
 
 
 @dataclass(frozen=True)
@@ -1408,7 +1409,8 @@ def _user(users: dict[str, User], name: str, service: Service, component: Compon
         return
     known = users.get(name)
     groups = dict.fromkeys((*(known.groups if known else ()), *service.groups, *component.unix_groups))
-    users[name] = User(name, tuple(groups), f"/var/lib/{name}", component.kind != "system")
+    shell = component.shell or (known.shell if known else "")
+    users[name] = User(name, tuple(groups), f"/var/lib/{name}", component.kind != "system", shell)
 
 
 def _instances(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
-from ansible_collections.brume.cloud.plugins.module_utils import option_schema, ovn
+from ansible_collections.brume.cloud.plugins.module_utils import option_schema, ovn, ssh_keys
 from ansible_collections.brume.cloud.plugins.module_utils.description import Component, File, Problem, Service
 from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     Cloud,
@@ -110,6 +110,8 @@ class Renderer:
             "endpoint_ca_file": endpoint_ca_file(cloud),
             "messaging_ca_file": cloud.external.messaging.ca_file if cloud.external.messaging else CA_FILE,
             "secret": self.secret,
+            "ssh_private_key": lambda name: ssh_keys.private(self.secret(name)),
+            "ssh_public_key": lambda name: ssh_keys.public(self.secret(name)),
             "bridge": bridge,
             "endpoint_host_internal": bridge(cloud.internal_host),
             "endpoint_host_public": bridge(cloud.public_host),

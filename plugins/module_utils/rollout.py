@@ -93,6 +93,8 @@ class State:
     restarts: int = 0
     needs_reload: bool = False
     result: str = ""
+    triggers: str = ""
+    """Of a socket: the service that it starts."""
 
     @property
     def is_active(self) -> bool:
@@ -266,13 +268,18 @@ def decide(
 def of_stage(steps: Sequence[Step], states: Mapping[str, State], stage: str, *, simulated: bool) -> list[Step]:
     """Return the steps of a stage: `start` for what does not run, `change` for the rest, empty for both.
 
-    What comes first is settled by the start, whether it runs or not. After a start nothing is left that does not run,
-    but for what has failed meanwhile; a dry run has started nothing and would tell of it twice.
+    What comes first is settled by the start, whether it runs or not. A socket that does not run belongs to its service,
+    which has to stop for it. After a start nothing is left that does not run, but for what has failed meanwhile; a dry
+    run has started nothing and would tell of it twice.
     """
+
+    def runs(name: str) -> bool:
+        return states[name].is_active or (is_socket(name) and states.get(service_of(name, states), State()).is_active)
+
     if stage == "start":
-        return [step for step in steps if step.unit.first or not states[step.unit.name].is_active]
+        return [step for step in steps if step.unit.first or not runs(step.unit.name)]
     if stage == "change" and simulated:
-        return [step for step in steps if not step.unit.first and states[step.unit.name].is_active]
+        return [step for step in steps if not step.unit.first and runs(step.unit.name)]
     return list(steps)
 
 
@@ -287,14 +294,16 @@ def is_socket(name: str) -> bool:
     return name.endswith(".socket")
 
 
-def service_of(socket: str) -> str:
-    """Return the service that a socket belongs to (systemd.socket(5): the same name)."""
-    return f"{socket.removesuffix('.socket')}.service"
+def service_of(socket: str, states: Mapping[str, State]) -> str:
+    """Return the service that a socket belongs to: what systemd says, else the one of the same name."""
+    return states.get(socket, State()).triggers or f"{socket.removesuffix('.socket')}.service"
 
 
-def with_sockets(steps: Sequence[Step]) -> list[Step]:
+def with_sockets(steps: Sequence[Step], states: Mapping[str, State]) -> list[Step]:
     """Return the steps with those services started anew whose socket is, because they hold the old one."""
-    renewed = {service_of(step.unit.name): step.unit.name for step in steps if step.verb and is_socket(step.unit.name)}
+    renewed = {
+        service_of(step.unit.name, states): step.unit.name for step in steps if step.verb and is_socket(step.unit.name)
+    }
     return [
         replace(step, verb="restart", reason=f"{renewed[step.unit.name]} starts anew")
         if step.unit.name in renewed and step.verb in ("", "reload") and not step.unit.absent
@@ -319,6 +328,7 @@ def parse_show(text: str, names: Sequence[str]) -> dict[str, State]:
             restarts=int(block.get("NRestarts") or 0),
             needs_reload=block.get("NeedDaemonReload") == "yes",
             result=block.get("Result", ""),
+            triggers=block.get("Triggers", ""),
         )
     return states
 
@@ -452,7 +462,7 @@ class Systemd:
         """Return the state of every unit, with one process whatever their number."""
         if not names:
             return {}
-        properties = "LoadState,ActiveState,SubState,UnitFileState,NRestarts,NeedDaemonReload,Result"
+        properties = "LoadState,ActiveState,SubState,UnitFileState,NRestarts,NeedDaemonReload,Result,Triggers"
         shown = self.run("show", f"--property={properties}", "--", *names)
         if shown.returncode:
             raise OSError(f"systemctl show: {(shown.stderr or shown.stdout).strip()}")

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import certificates, fernet
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, fernet, ssh_keys
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import TLS_GROUP, Renderer
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET, Vault, repository_key
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,12 +48,18 @@ def all_of(plan: Plan, sources: Sources, vault: Vault, primary: int) -> dict[str
         *vault.explicit,
     ):
         readers.setdefault(name, set())
-    secrets = [Secret(name, (vault.value(name).encode(),), frozenset(found)) for name, found in readers.items()]
+    secrets = [Secret(name, _values(name, vault.value(name)), frozenset(found)) for name, found in readers.items()]
     secrets.append(Secret(MASTER_KEY, (vault.master_key, base64.b64encode(vault.master_key))))
-    secrets.append(Secret("ca", _private(certificates.authority_key(vault.master_key, vault.generation("ca")))))
-    for host in plan.hosts:
-        key = certificates.host_key(vault.master_key, host, vault.generation(f"host/{host}"))
-        secrets.append(Secret(f"host/{host}", _private(key), frozenset({"root", "brume-tls"})))
+    for name in certificates.AUTHORITIES:
+        key = certificates.authority_key(vault.master_key, vault.generation(name), name)
+        secrets.append(Secret(name, _private(key)))
+    for host in plan.hosts.values():
+        groups = {host.name: TLS_GROUP}
+        if "compute" in host.groups:
+            groups[f"{host.name}/qemu"] = "libvirt-qemu"
+        for name, group in groups.items():
+            key = certificates.host_key(vault.master_key, name, vault.generation(f"host/{name}"))
+            secrets.append(Secret(f"host/{name}", _private(key), frozenset({"root", group})))
     for repository in fernet.REPOSITORIES:
         keys = [repository_key(vault.master_key, repository, index).encode() for index in range(1, primary + 2)]
         secrets.append(Secret(f"keystone/{repository}-keys", tuple(keys), frozenset({"root", "keystone"})))
@@ -78,6 +84,13 @@ def _rendered(plan: Plan, sources: Sources) -> dict[str, set[str]]:
                 found = readers.setdefault(name, set())
                 found.update(("root", entry.owner, entry.group), ("mysql",) * name.startswith(IN_DATABASE))
     return readers
+
+
+def _values(name: str, value: str) -> tuple[bytes, ...]:
+    """Return what gives a secret away: its value, and the SSH key that is made of it, as a number and in its file."""
+    if not name.partition("/")[2].startswith("ssh_"):
+        return (value.encode(),)
+    return value.encode(), ssh_keys.seed(value), ssh_keys.private(value).splitlines()[4].encode()
 
 
 def _private(pem: str) -> tuple[bytes, ...]:

@@ -46,7 +46,9 @@ def unit_text(service: Service, component: Component, environment: str, files: l
     if component.kind == "wsgi":
         command = f"{environment}/bin/uwsgi --ini {uwsgi_path(service, component)}"
     else:
-        words = [f"{environment}/bin/{component.command[0]}", *component.command[1:]]
+        program = component.command[0]
+        # one that begins with a slash is the operating system's
+        words = [program if program.startswith("/") else f"{environment}/bin/{program}", *component.command[1:]]
         for file in files:
             words += ["--config-file", file]
         command = " ".join(words)

@@ -9,6 +9,7 @@ short_description: Makes the planned system users, groups and memberships
 description:
   - Writes C(/etc/sysusers.d/brume.conf) and, if anything in it is missing on the host, runs C(systemd-sysusers).
   - What is missing is read from the host's own tables, so that a dry run names the same users as the run.
+  - The login shell of a user that is there already is set by usermod(8), since C(systemd-sysusers) leaves it alone.
   - Nothing is ever removed; sysusers.d(5) has no word for it.
 options:
   header: {description: First line of the file., type: str, required: true}
@@ -22,6 +23,10 @@ options:
       name: {description: Name., type: str, required: true}
       home: {description: 'Home, which is not made.', type: str, required: true}
       groups: {description: Groups that it is a member of., type: list, elements: str, default: []}
+      shell:
+        description: Login shell. Without one, new users get nologin(8) and others keep theirs.
+        type: str
+        default: ''
       create: {description: V(false) where a package makes the user., type: bool, default: true}
 attributes:
   check_mode: {support: full, description: Reports what a run would make.}
@@ -62,10 +67,16 @@ SPEC: dict[str, Any] = {
             "name": {"type": "str", "required": True},
             "home": {"type": "str", "required": True},
             "groups": {"type": "list", "elements": "str", "default": []},
+            "shell": {"type": "str", "default": ""},
             "create": {"type": "bool", "default": True},
         },
     },
 }
+
+
+def run(*argv: str) -> None:
+    """Run a program. Raises subprocess.CalledProcessError with what it said when it fails."""
+    subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
 def main() -> None:
@@ -77,20 +88,17 @@ def main() -> None:
     file = {"path": system_users.PATH, "content": text, "mode": "0644"}
     try:
         changes = file_state.compare(file_state.parse([file], [], []), file_state.read)
-        missing = system_users.changes(groups, users, system_users.present())
+        present = system_users.present()
+        missing = system_users.changes(groups, users, present)
         if not module.check_mode:
             for change in changes:
                 file_state.apply(change)
             if missing:
-                subprocess.run(
-                    ["systemd-sysusers", system_users.PATH],
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                    stdin=subprocess.DEVNULL,
-                )
+                run("systemd-sysusers", system_users.PATH)
+            for name, shell in system_users.shells(users, present).items():
+                run("usermod", "--shell", shell, name)
     except subprocess.CalledProcessError as error:
-        said = f"systemd-sysusers: {error.stderr.strip()}; correct the cause and run again"
+        said = f"{error.cmd[0]}: {error.stderr.strip()}; correct the cause and run again"
         module.fail_json(msg=said, invocation={})
     except (file_state.FileError, OSError) as error:
         module.fail_json(msg=str(error), invocation={})

@@ -230,11 +230,6 @@ def prepare(steps: list[rollout.Step], states: dict[str, rollout.State], systemd
         for path in step.write:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             atomic_write(path, step.unit.texts[path] or "", mode=0o644, uid=0, gid=0)
-    # systemd refuses to start a socket whose service runs; the service starts anew behind it.
-    behind = [rollout.service_of(step.unit.name) for step in steps if step.verb and rollout.is_socket(step.unit.name)]
-    running = [name for name in behind if states.get(name, rollout.State()).is_active]
-    if running:
-        checked(systemd, "stop", "--", *running)
     disable = [step.unit.name for step in steps if step.disable]
     if disable:
         checked(systemd, "disable", "--no-reload", "--", *disable)
@@ -245,6 +240,13 @@ def prepare(steps: list[rollout.Step], states: dict[str, rollout.State], systemd
         checked(systemd, "enable", "--no-reload", "--", *enable)
     if written or gone or enable or disable or needed:
         checked(systemd, "daemon-reload")
+    # systemd refuses to start a socket whose service runs; the service starts anew behind it. It is stopped last: what
+    # another socket of its starts meanwhile is the service as it is to be.
+    sockets = [step.unit.name for step in steps if step.verb and rollout.is_socket(step.unit.name)]
+    behind = dict.fromkeys(rollout.service_of(name, states) for name in sockets)
+    running = [name for name in behind if states.get(name, rollout.State()).is_active]
+    if running:
+        checked(systemd, "stop", "--", *running)
     failed = [step.unit.name for step in steps if step.verb and states[step.unit.name].active == "failed"]
     if failed:
         checked(systemd, "reset-failed", "--", *failed)
@@ -301,7 +303,7 @@ def main() -> None:
                 simulated=module.check_mode,
             )
             steps.append(step)
-        every = rollout.with_sockets(steps)
+        every = rollout.with_sockets(steps, states)
         steps = rollout.of_stage(every, states, module.params["stage"], simulated=module.check_mode)
         if not module.check_mode:
             if any(step.actions for step in steps):

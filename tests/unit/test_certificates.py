@@ -42,13 +42,15 @@ def test_openssl_accepts_authority_certificate_and_key(tmp_path: Path) -> None:
         ("expired", "it has ended on 2027-12-26"),
         ("of tomorrow", "it is valid from 2026-11-23 on only"),
         ("names", "the host's names have changed"),
+        ("unit", "its subject has changed"),
+        ("host", "its subject has changed"),
     ],
 )
 def test_why_a_certificate_is_replaced(change: str, expected: str) -> None:
     ca = certificates.authority(KEY)
     key = certificates.host_key(KEY, "aio")
     pem = certificates.issue(ca, key, "aio", NAMES, NOW)
-    now, names = NOW, NAMES
+    now, names, host, unit = NOW, NAMES, "aio", ""
     if change == "missing":
         pem = ""
     elif change == "garbage":
@@ -65,7 +67,11 @@ def test_why_a_certificate_is_replaced(change: str, expected: str) -> None:
         now = NOW - datetime.timedelta(days=1)
     elif change == "names":
         names = [*NAMES, "192.0.2.12"]
-    assert certificates.fault(pem, ca, key, names, now) == expected
+    elif change == "unit":
+        unit = "compute"
+    elif change == "host":
+        host = "another"
+    assert certificates.fault(pem, ca, key, host, names, now, unit) == expected
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,5 @@ def test_the_former_authority_is_trusted_while_certificates_change(
 ) -> None:
     new, old = certificates.authority(KEY, 2), certificates.authority(KEY)
     texts = {"current": new.pem, "former": old.pem, "both": new.pem + old.pem}
-    found = certificates.bundle(
-        new, old if former else None, texts.get(present, ""), renewing=renewing, retire=retire
-    )
+    found = certificates.bundle(new, old if former else None, texts.get(present, ""), renewing=renewing, retire=retire)
     assert found == texts["both" if both else "current"]

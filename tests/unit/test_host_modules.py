@@ -88,9 +88,7 @@ def test_configuration_files(call: Call, tmp_path: Path) -> None:
     assert len(converges(call, "configuration_files", arguments)) == 4
 
 
-def test_configuration_files_that_the_host_trusts(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_configuration_files_that_the_host_trusts(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path / "bin/update-ca-certificates", f"echo ran >> {tmp_path}/log; cat {tmp_path}/ca > {tmp_path}/all")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setattr(trust_store, "BUNDLE", f"{tmp_path}/all")
@@ -135,7 +133,9 @@ def test_system_users(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         groups: dict[str, set[str]] = {words[1]: set() for words in lines if words[0] == "g"}
         for _m, user, group in (words for words in lines if words[0] == "m"):
             groups.setdefault(group, set()).add(user)
-        return system_users.Present({words[1] for words in lines if words[0] == "u"}, groups)
+        users = {words[1]: "/usr/sbin/nologin" for words in lines if words[0] == "u"}
+        users |= {name.name: name.read_text().strip() for name in tmp_path.glob("shells/*") if name.name in users}
+        return system_users.Present(users, groups)
 
     monkeypatch.setattr(system_users, "present", present)
     arguments = {"header": "# x", "groups": ["brume-tls"], "users": [{"name": "nova", "home": "/x", "groups": ["kvm"]}]}
@@ -149,6 +149,19 @@ def test_system_users(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert converges(call, "system_users", arguments) == missing, "what failed is made up for"
     (tmp_path / "made").write_text("g brume-tls -\nu nova - nova /x\n")
     assert converges(call, "system_users", arguments) == ["add user nova to group kvm"]
+
+    (tmp_path / "shells").mkdir()
+    program(tmp_path / "bin/usermod", f'[ "$1 $2" = "--shell /bin/sh" ] && echo $2 > {tmp_path}/shells/$3')
+    users = [{**arguments["users"][0], "shell": "/bin/sh"}]
+    assert converges(call, "system_users", {**arguments, "users": users}) == [
+        f"change file {tmp_path}/d/brume.conf",
+        "set the shell of user nova to /bin/sh",
+    ]
+    (tmp_path / "shells/nova").unlink()
+    program(tmp_path / "bin/usermod", "echo no such shell >&2; exit 1")
+    assert call("system_users", {**arguments, "users": users})["msg"] == (
+        "usermod: no such shell; correct the cause and run again"
+    )
 
 
 def test_configuration_files_on_a_host_without_users(call: Call, tmp_path: Path) -> None:
@@ -172,14 +185,16 @@ case "$1" in
             [ -f $state.active.$unit ] && active=active
             [ -f $state.enabled.$unit ] && file=enabled
             printf 'LoadState=%s\\nActiveState=%s\\nSubState=x\\n' $load $active
-            printf 'UnitFileState=%s\\nNRestarts=0\\n\\n' "$file"
+            printf 'UnitFileState=%s\\nNRestarts=0\\n' "$file"
+            printf 'Triggers=%s\\n\\n' "$(cat {root}/units/$unit.triggers 2>/dev/null)"
         done ;;
     enable) shift 3; for unit; do touch $state.enabled.$unit; done ;;
     disable) shift 4; for unit; do rm -f $state.enabled.$unit $state.active.$unit; done ;;
     start|restart|reload)
         case "$3" in bad*) echo "Job for $3 failed." >&2; exit 1 ;; esac
         socket=${{3%.socket}}
-        if [ $socket != $3 ] && [ -f $state.active.$socket.service ]; then echo "$3: its service runs" >&2; exit 1; fi
+        service=$(cat {root}/units/$3.triggers 2>/dev/null || echo $socket.service)
+        if [ $socket != $3 ] && [ -f $state.active.$service ]; then echo "$3: its service runs" >&2; exit 1; fi
         touch $state.active.$3 ;;
     stop) shift 2; for unit; do rm -f $state.active.$unit; done ;;
 esac
@@ -225,9 +240,7 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
     assert call("unit_rollout", back, check=True)["actions"] == []
     (systemd / "f").write_text(content)
     (systemd / "f").write_text("two")
-    assert converges(call, "unit_rollout", arguments) == [
-        f"restart a.service ({systemd}/f changed)"
-    ]
+    assert converges(call, "unit_rollout", arguments) == [f"restart a.service ({systemd}/f changed)"]
     gone = {"units": [{"name": "a.service", "state": "absent"}]}
     assert converges(call, "unit_rollout", gone) == ["remove a.service"]
     assert not (systemd / "units/a.service").exists()
@@ -249,9 +262,9 @@ def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path)
     ]
     log = [line for line in (systemd / "state.log").read_text().splitlines() if not line.startswith("show")]
     assert log[-5:] == [
-        "stop -- a.service",
         "enable --no-reload -- a.socket",
         "daemon-reload",
+        "stop -- a.service",
         "start -- a.socket",
         "restart -- a.service",
     ]
@@ -259,6 +272,26 @@ def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path)
     assert converges(call, "unit_rollout", both) == [
         "restart a.service (a.socket starts anew)",
         "start a.socket (does not run)",
+    ]
+
+
+def test_unit_rollout_of_a_further_socket_of_a_service_that_runs(call: Call, systemd: Path) -> None:
+    (systemd / "units").mkdir()
+    for name in ("a.service", "a-tls.socket"):
+        (systemd / "units" / name).touch()
+    (systemd / "units/a-tls.socket.triggers").write_text("a.service")
+    call("unit_rollout", {"units": [{"name": "a.service"}]})
+    both = {"units": [{"name": "a.service", "after": ["a-tls.socket"]}, {"name": "a-tls.socket"}]}
+    start, change = {**both, "stage": "start"}, {**both, "stage": "change"}
+    for check in (True, False):
+        started = call("unit_rollout", start, check=check)
+        assert not started["actions"] and started["pending"], "the service has to stop for it, so it waits for its turn"
+    predicted = call("unit_rollout", change, check=True)["actions"]
+    assert converges(call, "unit_rollout", change) == predicted
+    assert predicted == [
+        "restart a.service (a-tls.socket starts anew)",
+        "enable a-tls.socket",
+        "start a-tls.socket (does not run)",
     ]
 
 

@@ -113,7 +113,11 @@ def test_every_file_of_one_host(host: str) -> None:
     lines = []
     for one in renderer(found).files(found.hosts[host], list(found.cloud.services)):
         lines.append(f"#### {one.entry.path} {one.entry.owner}:{one.entry.group} {one.entry.mode}\n{one.text}")
-    golden("aio-files.txt", "\n".join(lines))
+    # Of a key for tests even: who searches the repository for keys shall find none.
+    text = re.sub(
+        r"(BEGIN OPENSSH PRIVATE KEY-----\n).*?\n(-----END)", r"\1<key>\n\2", "\n".join(lines), flags=re.DOTALL
+    )
+    golden("aio-files.txt", text)
 
 
 def test_units_of_one_host() -> None:

@@ -174,11 +174,18 @@ def test_files_that_differ_from_the_record_are_named() -> None:
         ("", Step(Unit("a.service")), ""),
     ],
 )
-def test_a_service_starts_anew_with_its_socket(socket_verb: rollout.Verb, service: Step, expected: str) -> None:
-    steps = rollout.with_sockets([service, Step(Unit("a.socket"), socket_verb), Step(Unit("c.service"), "restart")])
+@pytest.mark.parametrize("socket_name", ["a.socket", "other.socket"])
+def test_a_service_starts_anew_with_its_socket(
+    socket_name: str, socket_verb: rollout.Verb, service: Step, expected: str
+) -> None:
+    states = {"other.socket": State(triggers="a.service")} if socket_name == "other.socket" else {}
+    steps = rollout.with_sockets(
+        [service, Step(Unit(socket_name), socket_verb), Step(Unit("c.service"), "restart")], states
+    )
+    expected = expected.replace("a.socket", socket_name)
     assert steps[0].actions == ([expected] if expected else [])
     assert [step.verb for step in steps[1:]] == [socket_verb, "restart"]
-    assert rollout.service_of("a.socket") == "a.service"
+    assert rollout.service_of(socket_name, states) == "a.service"
     assert [rollout.is_socket(name) for name in ("a.socket", "a.service")] == [True, False]
 
 

@@ -21,6 +21,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     secret_exposure,
     secret_search,
     sources,
+    ssh_keys,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
@@ -74,8 +75,10 @@ def test_readers_are_the_users_of_the_files_with_the_secret(secrets: dict[str, S
     assert secrets["nova/database/nova_cell1"].readers == {"root", "nova", "mysql"}
     assert secrets["rabbitmq/cookie"].readers == {"root", "rabbitmq"}
     assert secrets["host/aio"].readers == {"root", "brume-tls"}
+    assert secrets["host/aio/qemu"].readers == {"root", "libvirt-qemu"}
+    assert secrets["nova/ssh_user"].readers == secrets["nova/ssh_host"].readers == {"root", "nova"}
     on_no_host = {name for name, one in secrets.items() if not one.readers}
-    assert on_no_host == {"keystone/admin", "operator/own", secret_exposure.MASTER_KEY, "ca"}
+    assert on_no_host == {"keystone/admin", "operator/own", secret_exposure.MASTER_KEY, "ca", "ca/qemu"}
 
 
 def test_values_are_those_of_the_vault(secrets: dict[str, Secret]) -> None:
@@ -87,6 +90,12 @@ def test_values_are_those_of_the_vault(secrets: dict[str, Secret]) -> None:
     pem = certificates.host_key(VAULT.master_key, "aio")
     assert line.decode() in pem
     assert number in base64.b64decode("".join(pem.splitlines()[1:-1]))
+    value, number, line = secrets["nova/ssh_user"].values
+    assert value == VAULT.value("nova/ssh_user").encode()
+    text = ssh_keys.private(value.decode())
+    assert f"\n{line.decode()}\n" in text
+    assert number in base64.b64decode("".join(text.splitlines()[1:-1]))
+    assert forms(number)["base64, offset 2"] in line, "the line holds all of the number"
     assert VAULT.value("glance/keystone") not in repr(secrets)
 
 
@@ -206,14 +215,12 @@ def test_the_journal_is_searched_entry_by_entry(tmp_path: Path, monkeypatch: pyt
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     found, numbers = secret_search.search_journal(Patterns({"it": [VALUE.encode()]}))
-    assert [(one["secret"], one["place"]) for one in found] == [
-        ("it", "the journal at @1790000000 (nova-api.service)")
-    ]
+    assert [(one["secret"], one["place"]) for one in found] == [("it", "the journal at @1790000000 (nova-api.service)")]
     assert numbers["journal bytes"] > 100
     assert not secret_search.search_journal(Patterns({"it": [b"what is not there"]}))[0]
 
 
-PROGRAM = '''
+PROGRAM = """
 import sys
 
 def told(value):
@@ -221,7 +228,7 @@ def told(value):
 
 def fails(value):
     raise ValueError("it cannot")
-'''
+"""
 
 
 @pytest.fixture(name="module")

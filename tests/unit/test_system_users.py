@@ -12,17 +12,31 @@ import pytest
 from ansible_collections.brume.cloud.plugins.module_utils import system_users
 from ansible_collections.brume.cloud.plugins.module_utils.system_users import Present
 
-NOVA: dict[str, Any] = {"name": "nova", "home": "/var/lib/nova", "groups": ["libvirt", "brume-tls"], "create": True}
-HAPROXY: dict[str, Any] = {"name": "haproxy", "home": "/var/lib/haproxy", "groups": ["brume-tls"], "create": False}
+NOVA: dict[str, Any] = {
+    "name": "nova",
+    "home": "/var/lib/nova",
+    "groups": ["libvirt", "brume-tls"],
+    "create": True,
+    "shell": "/bin/sh",
+}
+GLANCE: dict[str, Any] = {"name": "glance", "home": "/var/lib/glance", "groups": [], "create": True, "shell": ""}
+HAPROXY: dict[str, Any] = {
+    "name": "haproxy",
+    "home": "/var/lib/haproxy",
+    "groups": ["brume-tls"],
+    "create": False,
+    "shell": "",
+}
 
 
 def test_the_file() -> None:
-    assert system_users.text("# header", ["brume-tls"], [NOVA, HAPROXY]) == (
+    assert system_users.text("# header", ["brume-tls"], [NOVA, GLANCE, HAPROXY]) == (
         "# header\n"
         "g brume-tls -\n"
-        'u nova - "nova" /var/lib/nova\n'
+        'u nova - "nova" /var/lib/nova /bin/sh\n'
         "m nova libvirt\n"
         "m nova brume-tls\n"
+        'u glance - "glance" /var/lib/glance\n'
         "m haproxy brume-tls\n"
     )
 
@@ -31,7 +45,7 @@ def test_the_file() -> None:
     ("users", "groups", "missing"),
     [
         (
-            set(),
+            {},
             {},
             [
                 "create group brume-tls",
@@ -42,14 +56,19 @@ def test_the_file() -> None:
             ],
         ),
         (
-            {"nova"},
+            {"nova": "/bin/sh"},
             {"brume-tls": {"nova"}, "libvirt": set()},
             ["add user nova to group libvirt", "add user haproxy to group brume-tls"],
         ),
-        ({"nova", "haproxy"}, {"brume-tls": {"nova", "haproxy"}, "libvirt": {"nova"}}, []),
+        ({"nova": "/bin/sh", "haproxy": "/bin/false"}, {"brume-tls": {"nova", "haproxy"}, "libvirt": {"nova"}}, []),
+        (
+            {"nova": "/usr/sbin/nologin", "haproxy": ""},
+            {"brume-tls": {"nova", "haproxy"}, "libvirt": {"nova"}},
+            ["set the shell of user nova to /bin/sh"],
+        ),
     ],
 )
-def test_what_is_missing(users: set[str], groups: Mapping[str, set[str]], missing: list[str]) -> None:
+def test_what_is_missing(users: Mapping[str, str], groups: Mapping[str, set[str]], missing: list[str]) -> None:
     assert system_users.changes(["brume-tls"], [NOVA, HAPROXY], Present(users, groups)) == missing
 
 
