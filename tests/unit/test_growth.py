@@ -23,6 +23,7 @@ NEW = {"compute": "compute3", "network": "network3"}
 DIFFERENCES: dict[tuple[str, str], set[str]] = {
     ("ha", "compute"): set(),
     ("ha", "network"): set(),
+    ("three_node", "compute"): set(),
     # With a second network host routers and DHCP become redundant, which Neutron's server decides.
     ("three_node", "network"): {
         "controller1: /etc/neutron/neutron.conf: dhcp_agents_per_network",
