@@ -498,16 +498,14 @@ def test_openssl_takes_the_file_and_clients_verify_it(tmp_path: Path, kind: str)
     """By the name at the given authorities alone, through the chain in the file."""
     now = datetime.datetime.now(datetime.UTC)
     span = {"begin": now - DAY, "end": now + 365 * DAY}
-    given = {
-        CERTIFICATE: made("server", "Middle", (VIP, NAME), key=kind, **span) + made("Middle", is_authority=True, **span),
-        AUTHORITIES: made("Root", is_authority=True, **span),
-    }
+    middle, root = (made(name, is_authority=True, **span) for name in ("Middle", "Root"))
+    given = {CERTIFICATE: made("server", "Middle", (VIP, NAME), key=kind, **span) + middle, AUTHORITIES: root}
     texts = {one["path"]: one for one in written(ha(given), "controller1", {KEY_SECRET: key(kind)})["files"]}
     (tmp_path / "public.pem").write_text(texts[PEM_FILE]["content"])
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(tmp_path / "public.pem")
     client = ssl.create_default_context(cadata=given[AUTHORITIES])
-    client.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)  # which wants identifiers of keys, and openssl does not
+    client.verify_flags &= ~ssl.VERIFY_X509_STRICT  # it wants identifiers of keys, which `made` leaves out
     sides = [(ssl.MemoryBIO(), ssl.MemoryBIO()) for _side in range(2)]
     ends = [
         client.wrap_bio(*sides[0], server_hostname=VIP),
