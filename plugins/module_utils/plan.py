@@ -1094,7 +1094,7 @@ def _endpoint_hosts(
     if not balancers or not {"management", "api"} <= set(networks):
         return "", ""
     internal, public = (
-        str(networks[role].vip or addresses[balancers[0]].get(role, "")) for role in ("management", "api")
+        str(networks[role].vip or addresses[balancers[0]].get(role) or "") for role in ("management", "api")
     )
     return internal, networks["api"].fqdn or public
 
