@@ -439,7 +439,8 @@ def test_a_renewal_is_taken_up_by_a_reload() -> None:
     # Where HAProxy only takes TLS off before the APIs of its host.
     hosts = {name: {"brume_addresses": {"management": f"192.0.2.1{name[-1]}"}} for name in ("one1", "two2")}
     groups = {"loadbalancer": ["one1"]}
-    apart = plan(inventory(AIO | SHARED | GIVEN, hosts=hosts, groups=groups), sources.load())
+    said = AIO | SHARED | GIVEN | {"openvswitch_datapath_type": "system"}
+    apart = plan(inventory(said, hosts=hosts, groups=groups), sources.load())
     shown = {host: PEM_FILE in units(apart, host)["haproxy.service"]["files"] for host in hosts}
     assert shown == {"one1": True, "two2": False}
 
