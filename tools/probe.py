@@ -3,8 +3,8 @@
 
 Usage: probe.py INVENTORY [--report FILE] -- COMMAND...
 The calls go through the public address as a user's do: a token, and lists of images, servers and networks, in turn. The
-user is the probe's own, made before and deleted after. Each connection is new and verified with the authorities in
-`.lab/<inventory>/ca.crt` as they are at that moment.
+user is the probe's own, made before and deleted after. Each connection is new and verified with the authorities that
+`.lab/<inventory>/clouds.yaml` names, as they are at that moment, or the system's where it names none.
 """
 
 from __future__ import annotations
@@ -65,9 +65,15 @@ def summary(calls: Sequence[Call]) -> list[str]:
     return [*lines, f"  and {len(failures) - SHOWN} more"] if len(failures) > SHOWN else lines
 
 
+def settings(state: Path) -> dict[str, Any]:
+    """Return what clouds.yaml says of the cloud."""
+    found: dict[str, Any] = yaml.safe_load((state / "clouds.yaml").read_text(encoding="utf-8"))["clouds"]["lab"]
+    return found
+
+
 def connect(state: Path) -> tuple[str, Any]:
     """Log in as the administrator of clouds.yaml; return where, and the Identity API."""
-    cloud = yaml.safe_load((state / "clouds.yaml").read_text(encoding="utf-8"))["clouds"]["lab"]
+    cloud = settings(state)
     connection: Any = openstack.connect(load_yaml_config=False, load_envvars=False, **cloud)
     return cloud["auth"]["auth_url"], connection.identity
 
@@ -86,7 +92,7 @@ class Probe:
     def __init__(self, state: Path) -> None:
         """Make the user. Raises openstack.exceptions.SDKException."""
         self.state = state
-        self.authority = state / "ca.crt"
+        self.authority = settings(state).get("cacert")
         self.auth_url, self.identity = connect(state)
         self.password = secrets.token_urlsafe(24)
         remove(self.identity)
@@ -106,7 +112,7 @@ class Probe:
     def request(self, method: str, url: str, headers: dict[str, str], body: str | None = None) -> Any:
         """Return the answer's headers and JSON. Raises OSError, HTTPException, or ValueError for a status above 399."""
         parts = urlsplit(url)
-        context = ssl.create_default_context(cafile=str(self.authority))
+        context = ssl.create_default_context(cafile=self.authority)
         connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=TIMEOUT, context=context)
         try:
             path = f"{parts.path}{f'?{parts.query}' if parts.query else ''}"

@@ -34,6 +34,8 @@ class ActionModule(PlanAction):
             one.url for one in piece.plan.cloud.endpoints if (one.service, one.interface) == ("keystone", "public")
         )
         balancer = piece.plan.cloud.external.loadbalancer
+        public = piece.plan.cloud.public_certificate
+        ca_file = balancer.ca_file if balancer else str(authority.absolute())
         clouds = {
             "clouds": {
                 str(self._task.args.get("cloud", "brume")): {
@@ -48,7 +50,8 @@ class ActionModule(PlanAction):
                     "region_name": str(piece.plan.cloud.region),
                     "identity_api_version": 3,
                     "interface": "public",
-                    "cacert": balancer.ca_file if balancer else str(authority.absolute()),
+                    # Without it clients use what they trust by themselves.
+                    **({} if public and not public.ca else {"cacert": ca_file}),
                 }
             }
         }
@@ -62,7 +65,7 @@ class ActionModule(PlanAction):
             retire=bool(self._task.args.get("retire")),
         )
         identity = piece.plan.cloud.external.identity
-        authorities += identity.ca if identity else ""
+        authorities += (identity.ca if identity else "") + (public.ca if public else "")
         changed = []
         for target, text in (
             (authority, authorities),

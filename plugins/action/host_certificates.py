@@ -1,4 +1,4 @@
-"""Gives a host the authority's certificate and its own certificate and key."""
+"""Gives a host the authority's certificate, its own certificate and key, and load balancers the operator's."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import certificates, trust_store
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, public_certificate, trust_store
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Host
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, ENDPOINTS_CA_FILE, TLS_GROUP
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import (
+    CA_FILE,
+    ENDPOINTS_CA_FILE,
+    HOST_PEM,
+    TLS_GROUP,
+)
 
 SEPARATOR = "-----brume-----"
 CERTIFICATE, KEY = "/etc/brume/tls/host.crt", "/etc/brume/tls/host.key"
@@ -65,7 +70,7 @@ class ActionModule(PlanAction):
             (trust_store.LOCAL, own.authorities, "root", "0644"),
             (CERTIFICATE, own.certificate, TLS_GROUP, "0640"),
             (KEY, own.key, TLS_GROUP, "0640"),
-            ("/etc/brume/tls/host.pem", own.certificate + own.key, "root", "0600"),
+            (HOST_PEM, own.certificate + own.key, "root", "0600"),
         ]
         directories = [("/etc/brume", "root", "0755"), ("/etc/brume/tls", TLS_GROUP, "0750")]
         redactions = {own.key: f"<secret host/{host.name}>\n"}
@@ -84,8 +89,11 @@ class ActionModule(PlanAction):
             redactions[qemu.key] = f"<secret host/{host.name}/qemu>\n"
         return {
             "files": [
-                {"path": path, "content": text, "owner": "root", "group": group, "mode": mode}
-                for path, text, group, mode in files
+                *(
+                    {"path": path, "content": text, "owner": "root", "group": group, "mode": mode}
+                    for path, text, group, mode in files
+                ),
+                *self._public(piece),
             ],
             "directories": [
                 {"path": path, "owner": "root", "group": group, "mode": mode} for path, group, mode in directories
@@ -111,6 +119,20 @@ class ActionModule(PlanAction):
         else:
             certificate = certificate.strip() + "\n"
         return Pair(certificates.bundle(ca, former, trusted, renewing=renewing, retire=retire), certificate, key)
+
+    @staticmethod
+    def _public(piece: Slice) -> list[dict[str, str]]:
+        """Return the files of the operator's certificate; its key is redacted as any private key, with no name."""
+        given, texts = piece.plan.cloud.public_certificate, {}
+        if given is not None and "loadbalancer" in piece.host.groups:
+            texts[public_certificate.PEM_FILE] = given.chain + public_certificate.key_text(piece.vault.explicit)
+            if given.name:
+                # The filters keep the host's certificate, which has the name too, for those who ask for none.
+                texts[public_certificate.LIST_FILE] = f"{HOST_PEM} !*\n{public_certificate.PEM_FILE} {given.name}\n"
+        return [
+            {"path": path, **({"content": texts[path], "mode": "0600"} if path in texts else {"state": "absent"})}
+            for path in (public_certificate.PEM_FILE, public_certificate.LIST_FILE)
+        ]
 
     def _read(self, *paths: str) -> list[str]:
         """Return the texts of files on the host, empty for those that are not there, with one call."""

@@ -11,10 +11,18 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.brume.cloud.plugins.module_utils import certificates, diagram, plan_text, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils import (
+    certificates,
+    diagram,
+    plan_text,
+    public_certificate,
+    run,
+    sources,
+)
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import PRIVATE, place
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError
+from ansible_collections.brume.cloud.plugins.module_utils.public_certificate import PublicCertificate
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
 
@@ -67,6 +75,16 @@ class ActionModule(ActionBase):
         file = place(task_vars.get(problem.where.split(".")[0]), "")
         return replace(problem, where=f"{file}: {problem.where}") if file else problem
 
+    def _public_certificate(self, plan: Plan | None, task_vars: dict[str, Any]) -> PublicCertificate | None:
+        """Return the operator's certificate; of an inventory that cannot be planned, what can be read of it."""
+        if plan is not None:
+            return plan.cloud.public_certificate
+        try:
+            said = {name: self._templar.template(task_vars.get(name)) for name in public_certificate.VARIABLES}
+        except AnsibleError:
+            return None  # the plan's error says so
+        return public_certificate.read(said)[0]
+
     def _checked(self, task_vars: dict[str, Any]) -> Plan:
         """Return the plan after checking all that needs no host; raises PlanError with every mistake."""
         plan, problems = None, []
@@ -82,18 +100,23 @@ class ActionModule(ActionBase):
                 message = f"cannot be read ({' '.join(str(error).split())})"
                 remedy = "correct the lookup, or give Ansible the vault's password"
                 problems.append(self._placed(Problem(name, message, remedy), task_vars))
+        now = datetime.datetime.now(datetime.UTC)
+        given = self._public_certificate(plan, task_vars)
+        ended, ending = public_certificate.time_problems(given, now) if given is not None else ([], [])
+        problems += [self._placed(one, task_vars) for one in ended]
         found = [one for one in run.secret_problems(variables, plan) if one.where.split(".")[0] in variables]
+        found += public_certificate.key_problems(given, variables.get("brume_secrets"))
         found = [self._placed(one, task_vars) for one in found]
         if self._task.args.get("master_key") == "optional" and not task_vars.get("brume_master_key"):
             for one in found:
                 self._display.warning(f"{one} (needed from site.yml on)")
             found = []
         problems += found
-        wrong = certificates.clock_fault(datetime.datetime.now(datetime.UTC))
+        wrong = certificates.clock_fault(now)
         if wrong:
             problems.append(Problem("the clock of this machine", wrong, "set the clock"))
         if plan is None or problems:
             raise PlanError(problems)
-        for warning in plan.warnings:
+        for warning in [*plan.warnings, *ending]:
             self._display.warning(warning)
         return plan

@@ -11,14 +11,17 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import derive
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Order of the group of P-256 (FIPS 186-4, D.1.2.3); a private key is a number from 1 to it, exclusive."""
@@ -95,26 +98,49 @@ def bundle(current: Authority, former: Authority | None, present: str, *, renewi
     return current.pem + former.pem
 
 
+def certificates_in(text: Any) -> list[x509.Certificate]:
+    """Return the certificates that a PEM text holds, in order.
+
+    Raises ValueError with what is wrong with it; no message shows the text.
+    """
+    if isinstance(text, str) and "PRIVATE KEY" in text:
+        raise ValueError("holds a private key, which nobody else may have")
+    if not isinstance(text, str) or "-----BEGIN CERTIFICATE-----" not in text:
+        raise ValueError("is no PEM text of certificates")
+    try:
+        return x509.load_pem_x509_certificates(text.encode())
+    except ValueError:
+        raise ValueError("holds a certificate that cannot be read") from None
+
+
 def authorities_in(text: Any) -> str:
     """Return the certificates of authorities that a PEM text holds, and nothing else of it.
 
     Raises ValueError with what is wrong with it; no message shows the text.
     """
-    if not isinstance(text, str) or "-----BEGIN CERTIFICATE-----" not in text:
-        raise ValueError("is no PEM text of certificates")
-    if "PRIVATE KEY" in text:
-        raise ValueError("holds a private key, which nobody else may have")
-    try:
-        found = x509.load_pem_x509_certificates(text.encode())
-    except ValueError:
-        raise ValueError("holds a certificate that cannot be read") from None
+    found = certificates_in(text)
     for one in found:
-        try:
-            is_authority = one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except x509.ExtensionNotFound:
-            is_authority = False
-        if not is_authority:
+        if not is_authority(one):
             raise ValueError(f"holds the certificate of {one.subject.rfc4514_string()}, which is no authority")
+    return pem_of(found)
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Return whether a certificate may issue others (RFC 5280, section 4.2.1.9)."""
+    constraints = extension(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca
+
+
+def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
+    """Return an extension of a certificate, None where it has none that can be read."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
+        return None
+
+
+def pem_of(found: Iterable[x509.Certificate]) -> str:
+    """Return certificates as PEM text."""
     return "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in found)
 
 
@@ -151,15 +177,16 @@ def _subject(name: str, unit: str = "") -> x509.Name:
 
 def host_key(master_key: bytes, host: str, generation: int = 1) -> str:
     """Return a host's private key as PEM text (PKCS #8, not encrypted); `<host>/qemu` is its key for migrations."""
-    return _text(_key(master_key, f"host/{host}", generation))
+    return key_text(_key(master_key, f"host/{host}", generation))
 
 
 def authority_key(master_key: bytes, generation: int = 1, name: str = "ca") -> str:
     """Return an authority's private key as PEM text, for the search that shows that it is nowhere."""
-    return _text(_key(master_key, name, generation))
+    return key_text(_key(master_key, name, generation))
 
 
-def _text(key: ec.EllipticCurvePrivateKey) -> str:
+def key_text(key: PrivateKeyTypes) -> str:
+    """Return a private key as PEM text (PKCS #8, not encrypted)."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()

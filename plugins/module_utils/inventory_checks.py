@@ -52,6 +52,8 @@ CLOUD_VARIABLES = (
     "brume_secret_generations",
     "nova_flavors",
     "nova_aggregates",
+    "loadbalancer_public_certificate",
+    "loadbalancer_public_ca",
 )
 """What holds for the cloud, so that two hosts cannot have different values."""
 
@@ -69,7 +71,9 @@ def is_number(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message shows it: one line, not endless."""
+    """Return a value as a message shows it: one line, not endless, and no private key."""
+    if "PRIVATE KEY" in str(value):
+        return "a private key"
     text = " ".join(str(value).encode("utf-8", "backslashreplace").decode().split())
     return f"`{text if len(text) <= 80 else text[:77] + '...'}`"  # noqa: PLR2004  # about a line
 
@@ -164,6 +168,8 @@ RULES: Mapping[str, Rule] = {
 
 def control_mistake(key: str, value: Any) -> list[Mistake]:
     """Return the mistake of a value that would not come out of a file as it went in; some may have several lines."""
+    if key.startswith("loadbalancer_public_"):
+        return []  # PEM text, of which the certificates alone are used
     found = control_character(value, breaks=key in ("brume_config", "brume_external"))  # the latter holds certificates
     return [("", f"{found!a} holds a line break or control character", "write it without")] if found else []
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import netaddr
 from ansible_collections.brume.cloud.plugins.module_utils import external as external_parts
-from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks, nova_inventory
+from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks, nova_inventory, public_certificate
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
     PORT_MAXIMUM,
@@ -32,6 +32,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.external import Extern
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
 from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest, lock_without, normalized
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema, check
+from ansible_collections.brume.cloud.plugins.module_utils.public_certificate import PublicCertificate
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, Variable
 
@@ -297,6 +298,8 @@ class Cloud:
     aggregates: tuple[Mapping[str, Any], ...] = ()
     removed: Mapping[str, str] = field(default_factory=dict)
     """Hosts that are to leave the cloud -> their addresses on the management network, as far as the inventory says."""
+    public_certificate: PublicCertificate | None = None
+    """The operator's own for the public endpoints; None where the cloud's authority makes it."""
 
 
 @dataclass(frozen=True)
@@ -365,15 +368,11 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     aggregates = _aggregates(first, inventory, members["compute"], where("nova_aggregates"), problems)
     cell_of = _cells_of_hosts(resolved, cells, members["compute"], where, problems)
+    internal, public = _endpoint_hosts(external, networks, addresses, members["loadbalancer"])
+    certificate = _public_certificate(first, external, networks, public, where, problems)
     if problems:
         raise PlanError(problems)
 
-    balancers = members["loadbalancer"]
-    if external.loadbalancer is not None:
-        internal, public = external.loadbalancer.internal, external.loadbalancer.public
-    else:
-        internal = _endpoint_host(networks["management"], addresses, balancers)
-        public = networks["api"].fqdn or _endpoint_host(networks["api"], addresses, balancers)
     ordered = sorted(services.values(), key=lambda one: WAVES.index(one.wave))
     runs = {name: [group for group in GROUPS if name in members[group]] for name in names}
     frontends = _frontends(ordered, members, addresses, resolved, cells)
@@ -402,6 +401,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
         flavors=tuple(first.get("nova_flavors") or ()),
         aggregates=aggregates,
         removed=_removed(inventory),
+        public_certificate=certificate,
     )
     shared = _Shared(ordered, cloud, members, addresses, sources)
     hosts = {
@@ -1103,11 +1103,39 @@ def _options(schema: Schema, tree: Mapping[str, Any], place: str, problems: list
             warnings.append(f"{place}.{finding.section}.{finding.key}: {finding.expected}")
 
 
-def _endpoint_host(
-    network: Network, addresses: Mapping[str, Mapping[str, netaddr.IPAddress]], balancers: tuple[str, ...]
-) -> str:
-    role = "management" if network.name == "management" else "api"
-    return str(network.vip if network.vip is not None else addresses[balancers[0]][role])
+def _endpoint_hosts(
+    external: External,
+    networks: Mapping[str, Network],
+    addresses: Mapping[str, Mapping[str, netaddr.IPAddress]],
+    balancers: tuple[str, ...],
+) -> tuple[str, str]:
+    """Return where internal and public endpoints are; nothing where a mistake of the inventory keeps it unknown."""
+    if external.loadbalancer is not None:
+        return external.loadbalancer.internal, external.loadbalancer.public
+    if not balancers or not {"management", "api"} <= set(networks):
+        return "", ""
+    internal, public = (
+        str(networks[role].vip or addresses[balancers[0]].get(role) or "") for role in ("management", "api")
+    )
+    return internal, networks["api"].fqdn or public
+
+
+def _public_certificate(
+    first: Mapping[str, Any],
+    external: External,
+    networks: Mapping[str, Network],
+    host: str,
+    where: Callable[[str], str],
+    problems: list[Problem],
+) -> PublicCertificate | None:
+    """Return the operator's certificate for the public endpoints, None where the cloud's authority makes it."""
+    given, mistakes = public_certificate.read(first)
+    if given is not None:
+        shared = "api" in networks and networks["api"].name != "api"
+        given, more = public_certificate.placed(given, host, shared, external)
+        mistakes += more
+    problems += [Problem(where(variable), message, remedy) for variable, message, remedy in mistakes]
+    return given
 
 
 LOOPBACK = "127.0.0.1"

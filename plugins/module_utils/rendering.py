@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
-from ansible_collections.brume.cloud.plugins.module_utils import option_schema, ovn, ssh_keys
+from ansible_collections.brume.cloud.plugins.module_utils import option_schema, ovn, public_certificate, ssh_keys
 from ansible_collections.brume.cloud.plugins.module_utils.description import Component, File, Problem, Service
 from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     Cloud,
     FileEntry,
+    Frontend,
     Host,
     Instance,
     Listen,
@@ -38,6 +39,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.service_units import (
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, settings_key
 
 CA_FILE = "/etc/brume/ca.crt"
+HOST_PEM = "/etc/brume/tls/host.pem"
+"""The host's certificate and its key."""
+
 ENDPOINTS_CA_FILE = "/etc/brume/endpoints.crt"
 """The cloud's authority and that of the cloud whose Keystone it shares: for what talks to APIs, and for nothing else.
 
@@ -226,7 +230,7 @@ class Renderer:
                 {
                     "name": one.name,
                     "port": one.port,
-                    "binds": binds(one, host.addresses, self.plan.cloud.networks),
+                    "binds": _binds(self.plan.cloud, one, host),
                     "servers": [dataclasses.asdict(server) for server in one.servers],
                     "health": one.health or None,
                     "public": one.public,
@@ -390,6 +394,17 @@ def endpoint_ca_file(cloud: Cloud) -> str:
     if cloud.external.identity is not None:
         return ENDPOINTS_CA_FILE
     return cloud.external.loadbalancer.ca_file if cloud.external.loadbalancer else CA_FILE
+
+
+def _binds(cloud: Cloud, frontend: Frontend, host: Host) -> list[dict[str, str]]:
+    """Return the addresses of a frontend on a load balancer, and which certificates HAProxy shows at each."""
+    internal, *public = binds(frontend, host.addresses, cloud.networks)
+    shown = {internal: f"crt {HOST_PEM}", **dict.fromkeys(public, f"crt {HOST_PEM}")}
+    if cloud.public_certificate is not None:
+        shown |= dict.fromkeys(public, f"crt {public_certificate.PEM_FILE}")
+        if cloud.public_certificate.name and frontend.public:
+            shown[internal] = f"crt-list {public_certificate.LIST_FILE}"
+    return [{"address": address, "certificates": option} for address, option in shown.items()]
 
 
 def socket_of(unit: str) -> str:

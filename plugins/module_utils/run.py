@@ -21,6 +21,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     inventory_checks,
     inventory_data,
     plan,
+    public_certificate,
     sources,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
@@ -135,8 +136,16 @@ def secret_problems(variables: Mapping[str, Any], found: plan.Plan | None) -> li
     if found is not None and variables.get("brume_secrets"):
         names = inventory_checks.secret_names(found.services.values(), found.cloud.cells, found.hosts)
         names += [ADMIN_SECRET] if found.cloud.external.identity is not None else []
-        problems += inventory_checks.explicit_secrets(variables["brume_secrets"], names)
+        names.append(public_certificate.KEY_SECRET)
+        problems += inventory_checks.explicit_secrets(_passwords(variables["brume_secrets"]), names)
     return problems
+
+
+def _passwords(said: Any) -> Any:
+    """Return brume_secrets without the key of the public certificate, which public_certificate looks at."""
+    if not isinstance(said, Mapping):
+        return said
+    return {name: value for name, value in said.items() if name != public_certificate.KEY_SECRET}
 
 
 def placeholder_vault() -> Vault:

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import certificates, fernet, ssh_keys
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, fernet, public_certificate, ssh_keys
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import TLS_GROUP, Renderer
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET, Vault, repository_key
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 MASTER_KEY = "master-key"
@@ -45,7 +45,7 @@ def all_of(plan: Plan, sources: Sources, vault: Vault, primary: int) -> dict[str
         *(account.secret for account in (*plan.cloud.databases, *plan.cloud.vhosts)),
         *(login.secret for login in plan.cloud.logins),
         *(name for service in plan.cloud.services for name in sources.services[service].secrets),
-        *vault.explicit,
+        *(name for name in vault.explicit if name != public_certificate.KEY_SECRET),
     ):
         readers.setdefault(name, set())
     secrets = [Secret(name, _values(name, vault.value(name)), frozenset(found)) for name, found in readers.items()]
@@ -60,6 +60,9 @@ def all_of(plan: Plan, sources: Sources, vault: Vault, primary: int) -> dict[str
         for name, group in groups.items():
             key = certificates.host_key(vault.master_key, name, vault.generation(f"host/{name}"))
             secrets.append(Secret(f"host/{name}", _private(key), frozenset({"root", group})))
+    if public_certificate.KEY_SECRET in vault.explicit:
+        key = public_certificate.key_text(vault.explicit)
+        secrets.append(Secret(public_certificate.KEY_SECRET, _private(key), frozenset({"root"})))
     for repository in fernet.REPOSITORIES:
         keys = [repository_key(vault.master_key, repository, index).encode() for index in range(1, primary + 2)]
         secrets.append(Secret(f"keystone/{repository}-keys", tuple(keys), frozenset({"root", "keystone"})))
@@ -94,14 +97,19 @@ def _values(name: str, value: str) -> tuple[bytes, ...]:
 
 
 def _private(pem: str) -> tuple[bytes, ...]:
-    """Return what gives a private key away: its number, and the line of its PEM text that holds most of it.
+    """Return what gives a private key away: its number, and a line of its PEM text (PKCS #8) that holds nothing else.
 
-    The line before begins with the kind of key, the one after holds the public key alone.
+    Of ECDSA the line before begins with the kind of key, and the one after may hold the public key alone. Of RSA the
+    first third is the public key, and the last two are private exponents and primes (RFC 8017, A.1.2).
     """
     key = load_pem_private_key(pem.encode(), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # certificates makes no other
-    number = key.private_numbers().private_value
-    return number.to_bytes(32, "big"), pem.splitlines()[2].encode()
+    lines = pem.splitlines()
+    if isinstance(key, rsa.RSAPrivateKey):
+        number, line = key.private_numbers().d, lines[len(lines) * 2 // 3]
+    else:
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # nothing makes or takes another
+        number, line = key.private_numbers().private_value, lines[2]
+    return number.to_bytes(-(-key.key_size // 8), "big"), line.encode()
 
 
 def payload(secrets: Iterable[Secret]) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ import ipaddress
 import re
 import socket
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ GREETINGS: Mapping[str, bytes] = {
 }
 """What a client says first (RFC 9112; AMQP 0-9-1, section 2.2.4); of MariaDB's protocol the server speaks first."""
 
+SYSTEM = "/etc/ssl/certs/ca-certificates.crt"
+"""The authorities that the operating system trusts (update-ca-certificates(8))."""
+
 MINIMUM = ("TLSv1.2", "TLSv1.3")
 
 
@@ -33,9 +37,14 @@ PLAIN_AMQP = 5672
 
 
 def endpoints(cloud: Cloud) -> dict[str, dict[str, Any]]:
-    """Return what a cloud offers with TLS: host, port and protocol by a name that says where."""
+    """Return what a cloud offers with TLS: host, port and protocol by a name that says where.
+
+    Those that show the operator's certificate have its `authorities` as PEM text, empty for the system's.
+    """
+    given = cloud.public_certificate
+    own: dict[str, Any] = {} if given is None else {"authorities": given.ca}
     found = {
-        f"{one.name}-{role}": {"host": host, "port": one.port, "protocol": "http"}
+        f"{one.name}-{role}": {"host": host, "port": one.port, "protocol": "http", **(own if role == "public" else {})}
         for one in cloud.frontends
         for role, host in (("internal", cloud.internal_host), ("public", cloud.public_host))
         if (role == "internal" or one.public) and cloud.external.loadbalancer is None
@@ -96,6 +105,17 @@ def closed(host: str, port: int) -> bool:
 
 
 def _try(endpoint: Mapping[str, Any], ca_file: str) -> dict[str, Any]:
+    if "authorities" not in endpoint:
+        return _shake(endpoint, ca_file)
+    if not endpoint["authorities"]:
+        return _shake(endpoint, SYSTEM)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(endpoint["authorities"])
+        file.flush()
+        return _shake(endpoint, file.name)
+
+
+def _shake(endpoint: Mapping[str, Any], ca_file: str) -> dict[str, Any]:
     code, said = handshake(endpoint, ca_file)
     # Security level 0 lets the client itself offer what it would not by default, so that the server is who refuses.
     old_code, old = handshake(endpoint, ca_file, "-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0")
@@ -113,6 +133,8 @@ def trial(
     endpoints: Mapping[str, Mapping[str, Any]], ca_file: str, shut: Sequence[Sequence[Any]]
 ) -> dict[str, dict[str, Any]]:
     """Try all endpoints: `host`, `port` and `protocol` (http, mysql, amqp) by name; `shut` are (host, port).
+
+    An endpoint's `authorities` (PEM text, empty for the system's) take the place of those in `ca_file`.
 
     Returns what each came to under `endpoints`, and which of `shut` are open.
     """
