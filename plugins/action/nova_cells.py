@@ -21,15 +21,16 @@ class ActionModule(PlanAction):
         Which cell a host is in is compared each time: before the roll-out it is not too late.
         """
         cloud, renderer = piece.plan.cloud, piece.renderer
+        controller = piece.of_first_controller().host
         common = {
-            "environment": next(one.path for one in piece.host.environments if one.service == "nova"),
+            "environment": next(one.path for one in controller.environments if one.service == "nova"),
             "config_file": "/etc/nova/nova.conf",
             "hosts": {name: piece.plan.hosts[name].cell for name, _address in cloud.members["compute"]},
         }
         if "hosts" in args:
             awaited = [name for name in common["hosts"] if name in args["hosts"]]
-            first, _address = cloud.members["control"][0]
-            return {**common, "discover": True, "wait_for": awaited} if awaited or first in args["hosts"] else None
+            in_play = awaited or controller.name in args["hosts"]
+            return {**common, "discover": True, "wait_for": awaited} if in_play else None
         cells = {name: (f"nova_{name}", f"nova_{name}") for name in cloud.cells}
         return {
             **common,

@@ -9,7 +9,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.rollout import RECORDS
 
 
 class ActionModule(PlanAction):
-    """Takes `hosts`, the hosts in play; without flavors and aggregates in the inventory there is nothing to do.
+    """Takes `hosts`, the hosts in play, all unless given; without flavors and aggregates there is nothing to do.
 
     In a run without the first controller, it is done for the compute hosts in play alone.
     """
@@ -21,8 +21,9 @@ class ActionModule(PlanAction):
         cloud = piece.plan.cloud
         first, _address = cloud.members["control"][0]
         compute = [name for name, _address in cloud.members["compute"]]
-        here = [name for name in compute if name in args["hosts"]]
-        limited = first not in args["hosts"]
+        in_play = args.get("hosts", piece.plan.hosts)
+        here = [name for name in compute if name in in_play]
+        limited = first not in in_play
         flavors = [] if limited else [dict(one) for one in cloud.flavors]
         if not (flavors or cloud.aggregates) or (limited and not here):
             return None
@@ -38,4 +39,4 @@ class ActionModule(PlanAction):
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:
         """Run with Nova's own Python: it has keystoneauth1. Before it is built, a dry run needs none."""
-        return self.environment_python(piece, "nova")
+        return self.environment_python(piece.of_first_controller(), "nova")

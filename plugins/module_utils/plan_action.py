@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -41,6 +41,10 @@ class Slice:
     vault: Vault
     revealed: dict[str, str] = field(default_factory=dict, repr=False)
     """Values of secrets that were asked for -> their labels, for redaction."""
+
+    def of_first_controller(self) -> Slice:
+        """Return the slice of the host to which others delegate what is the cloud's."""
+        return replace(self, host=self.plan.hosts[self.plan.cloud.members["control"][0][0]])
 
     def secret(self, name: str) -> str:
         """Return a secret's value."""

@@ -560,7 +560,7 @@ class Nova:
     def order(self, **document: Any) -> dict[str, Any]:
         """Answer one order."""
         self.orders.append(document["do"])
-        return {"cells": [], "hosts": self.hosts}
+        return {"cells": [], "hosts": self.hosts, "unmapped": {}}
 
     def close(self) -> None:
         """End."""
@@ -574,7 +574,8 @@ def test_nova_cells_before_there_is_a_schema(call: Call, tmp_path: Path, monkeyp
     urls = {"transport_url": "rabbit://u:hunter2@h", "database_connection": "mysql://u:hunter2@h"}
     common = {"environment": "/none", "config_file": "/none"}
     hosts = {"hosts": {"compute2": "cell2", "compute1": "cell1"}}
-    for more in ({"cells": {"cell0": urls, "cell1": urls}, **hosts}, {**hosts, "discover": True}):
+    discovery = {**hosts, "discover": True, "wait_for": ["compute1", "compute2"]}
+    for more in ({"cells": {"cell0": urls, "cell1": urls}, **hosts}, discovery):
         before = call("nova_cells", {**common, **more}, check=True)
         assert Nova.orders == [], "there is nothing to ask"
         (tmp_path / "nova.json").touch()
