@@ -223,7 +223,9 @@ def _leaving(
             f"  next: start or enable another {agent['agent_type']}, or drain fewer hosts at once"
         )
         return
-    to = f"to {target['host']}" if target else f"since {', '.join(sorted(one['host'] for one in others))} have it too"
+    having = sorted(one["host"] for one in others)
+    has = "has" if len(having) == 1 else "have"
+    to = f"to {target['host']}" if target else f"since {', '.join(having)} {has} it too"
     bound[agent["id"]].remove(record["id"])
     if target is not None:
         bound[target["id"]].add(record["id"])

@@ -88,7 +88,8 @@ def test_certificates_of_a_compute_host(two: Plan) -> None:
     assert [str(one) for one in held.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "192.0.2.12"]
     assert found["/etc/pki/qemu/server-key.pem"] != found["/etc/brume/tls/host.key"]
 
-    attributes = {one["path"]: (one["owner"], one["group"], one["mode"]) for one in arguments["files"] if "owner" in one}
+    written = [one for one in arguments["files"] if "owner" in one]
+    attributes = {one["path"]: (one["owner"], one["group"], one["mode"]) for one in written}
     assert attributes["/etc/pki/qemu/server-key.pem"] == ("root", "libvirt-qemu", "0640")
     assert attributes["/etc/brume/tls/host.key"] == ("root", "brume-tls", "0640")
     assert {one["path"]: one["target"] for one in arguments["links"]} == host_certificates.LINKS
