@@ -130,6 +130,8 @@ def read(inventory: Path) -> Lab:
     hosts = []
     for host in manager.get_hosts("all"):
         known = variables.get_vars(host=host)
+        if "brume_addresses" not in known and not {group.name for group in host.get_groups()} - {"all", "ungrouped"}:
+            continue  # the lab remembers it (plugins/inventory/lab.py), and the inventory has it no more
         templar = Templar(loader=loader, variables=known)
         networks, addresses, chosen, interfaces = (
             templar.template(known.get(key) or {})
