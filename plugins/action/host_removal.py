@@ -100,7 +100,7 @@ class ActionModule(PlanAction):
         problems += membership.problems(members_of(piece, leaving, self.lost), members_said(known["hostvars"], staying))
         if replaced is not None:
             problems += [
-                f"{name}: does not answer; next: start the new machine, and see that `ansible {name} -m ping` reaches it"
+                f"{name}: does not answer; next: start the new machine, and let Ansible reach it (docs/hosts.md)"
                 for name in self.lost
             ]
             problems += self._not_replaced(piece, units)
