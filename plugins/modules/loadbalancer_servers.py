@@ -65,6 +65,19 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import haproxy
 
 
+def _read(check_mode: bool) -> dict[str, haproxy.Server]:
+    """Return what the load balancer tells of its servers. Raises HaproxyError.
+
+    On a host that is being added a dry run finds no load balancer yet, which has nothing out of use.
+    """
+    try:
+        return haproxy.parse(haproxy.call("show stat"))
+    except haproxy.HaproxyError as error:
+        if check_mode and isinstance(error.__cause__, FileNotFoundError):
+            return {}
+        raise
+
+
 def main() -> None:
     """Read, change, wait."""
     module = AnsibleModule(
@@ -79,7 +92,7 @@ def main() -> None:
     state, names, seconds = module.params["state"], module.params["servers"], module.params["seconds"]
     busy: list[str] = []
     try:
-        found = haproxy.parse(haproxy.call("show stat"))
+        found = _read(module.check_mode)
         if module.check_mode:
             found |= {name: haproxy.Server("DRAIN", 0) for name in module.params["drained"]}
         changing = haproxy.to_change(state, names, found)

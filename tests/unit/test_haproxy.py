@@ -124,3 +124,12 @@ def test_a_server_that_does_not_come_back_is_named(balancer: Balancer, capsys: p
 def test_a_load_balancer_that_does_not_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(haproxy.HaproxyError, match="does HAProxy run"):
         haproxy.call("show stat", str(tmp_path / "none"))
+
+
+def test_a_dry_run_before_there_is_a_load_balancer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(haproxy.call, "__defaults__", (str(tmp_path / "none"), 5.0))
+    wanted = {"servers": ["nova-api/c1"], "state": "ready"}
+    assert not run(capsys, check=True, **wanted)["changed"]
+    assert "does HAProxy run" in run(capsys, **wanted)["msg"]
