@@ -111,7 +111,13 @@ def apply_actions(actions: Sequence[Action], limit: int = 1) -> None:
     Raises ConvergenceError naming every object of the first step in which any failed; later steps are not begun.
     """
     for step in sorted({action.step for action in actions}):
-        calls = {str(action): action.apply for action in actions if action.step == step}
+        calls: dict[str, Callable[[], object]] = {}
+        for action in actions:
+            if action.step == step:
+                name = str(action)
+                while name in calls:  # two objects may have one name, and none is forgotten
+                    name += " (another)"
+                calls[name] = action.apply
         values(side_by_side(calls, limit))
 
 

@@ -213,7 +213,9 @@ def compare(leaving: Leaving, actual: Actual, apis: Mapping[str, Request]) -> li
         step = COMPUTE_SERVICE if one["binary"] == COMPUTE else REPORTED
         apply = partial(_delete, compute, f"/os-services/{one['id']}")
         before = {"status": one["status"], "state": one["state"]}
-        actions.append(Action("service", "delete", f"{one['binary']} of {one['host']}", before, {}, apply, step))
+        # A controller has a conductor for each cell, and one above them.
+        label = f"{one['binary']} of {one['host']} ({one['id']})"
+        actions.append(Action("service", "delete", label, before, {}, apply, step))
     for one in actual.agents if not leaving.replaced else ():
         apply = partial(_delete, apis["network"], f"/v2.0/agents/{one['id']}")
         before = {"admin_state_up": one["admin_state_up"], "alive": one["alive"]}

@@ -63,6 +63,12 @@ def test_steps_run_in_order_and_a_failed_step_ends_the_run_with_every_error_of_i
     assert done == ["first", "three"]
 
 
+def test_objects_of_the_same_name_are_all_treated() -> None:
+    done: list[int] = []
+    apply_actions([Action("service", "delete", "nova-conductor", apply=lambda n=n: done.append(n)) for n in range(3)])
+    assert sorted(done) == [0, 1, 2]
+
+
 def test_side_by_side_runs_together_up_to_the_limit() -> None:
     together = threading.Barrier(3, timeout=5)
     outcomes = convergence.side_by_side(dict.fromkeys("abc", together.wait), limit=3)

@@ -230,7 +230,7 @@ def removed(apis: Apis, leaving: Leaving) -> list[str]:
 def test_a_compute_host_leaves_nothing_behind(apis: Apis) -> None:
     others = {host: apis.of(host) for host in ("compute1", "network1", "controller1")}
     assert removed(apis, Leaving(["compute2"])) == [
-        "delete service nova-compute of compute2",
+        "delete service nova-compute of compute2 (nova-compute-compute2)",
         "delete network agent neutron-openvswitch-agent of compute2",
         "delete resource provider compute2_child.example.org",
         "delete resource provider compute2.example.org",
@@ -241,8 +241,8 @@ def test_a_compute_host_leaves_nothing_behind(apis: Apis) -> None:
 
 def test_controllers_and_network_hosts_leave_nothing_behind(apis: Apis) -> None:
     assert removed(apis, Leaving(["controller2", "network2"])) == [
-        "delete service nova-scheduler of controller2",
-        "delete service nova-conductor of controller2",
+        "delete service nova-scheduler of controller2 (nova-scheduler-controller2)",
+        "delete service nova-conductor of controller2 (nova-conductor-controller2)",
         "delete network agent neutron-l3-agent of network2",
         "delete network agent neutron-dhcp-agent of network2",
     ]
@@ -355,7 +355,7 @@ def test_of_a_replaced_host_only_what_a_new_one_would_stumble_over_goes(apis: Ap
     assert removed(apis, leaving) == [], "what reports is the new machine"
     apis.lose("compute2")
     assert removed(apis, leaving) == [
-        "delete service nova-compute of compute2",
+        "delete service nova-compute of compute2 (nova-compute-compute2)",
         "delete resource provider compute2_child.example.org",
         "delete resource provider compute2.example.org",
     ]
