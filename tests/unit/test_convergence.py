@@ -65,7 +65,9 @@ def test_steps_run_in_order_and_a_failed_step_ends_the_run_with_every_error_of_i
 
 def test_objects_of_the_same_name_are_all_treated() -> None:
     done: list[int] = []
-    apply_actions([Action("service", "delete", "nova-conductor", apply=lambda n=n: done.append(n)) for n in range(3)])
+    convergence.apply_actions(
+        [Action("service", "delete", "nova-conductor", apply=lambda n=n: done.append(n)) for n in range(3)]
+    )
     assert sorted(done) == [0, 1, 2]
 
 
