@@ -118,7 +118,8 @@ def bare_differences(predicted: Record, done: Record) -> list[str]:
     """Return in what two records of a deployment from nothing differ, host by host.
 
     What packages bring is not known before they are there: a file of theirs turns from `create` into `change`, a user
-    of theirs needs no making, and differences of such files are not compared.
+    of theirs needs no making or another shell only, a unit of theirs is enabled or not, and differences of such files
+    are not compared.
     """
 
     def sentences(record: Record) -> dict[str, dict[str, bool]]:
@@ -126,8 +127,14 @@ def bare_differences(predicted: Record, done: Record) -> list[str]:
         for (_play, _task, host), line in record.items():
             for action in line.actions:
                 text = re.sub(r"^(?:create|change|set) (file|directory|link) (\S+).*", r"write \1 \2", action)
+                text = re.sub(r"^set the shell of user (\S+) to .*", r"create user \1", text)
                 hosts.setdefault(host, {})[text] = True
         return hosts
+
+    def brought(text: str, there: dict[str, bool]) -> bool:
+        verb, _, unit = text.partition(" ")
+        starts = verb == "enable" and any(one.startswith(f"start {unit} ") for one in there)
+        return starts or text.startswith("create user ")
 
     one, other = sentences(predicted), sentences(done)
     return [
@@ -138,7 +145,7 @@ def bare_differences(predicted: Record, done: Record) -> list[str]:
             ("done, not predicted", other.get(host, {}), one.get(host, {})),
         )
         for text in here
-        if text not in there and not text.startswith("create user ")
+        if text not in there and not brought(text, there)
     ]
 
 

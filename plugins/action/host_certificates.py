@@ -13,6 +13,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import (
     CA_FILE,
     ENDPOINTS_CA_FILE,
     HOST_PEM,
+    LIBVIRT_CERTIFICATE,
     TLS_GROUP,
 )
 
@@ -24,14 +25,14 @@ MIGRATION_AUTHORITY, MIGRATION_CERTIFICATE = "/etc/pki/qemu/ca-cert.pem", "/etc/
 
 QEMU_GROUP = "libvirt-qemu"
 
+LIBVIRT_KEY = "/etc/pki/libvirt/private/serverkey.pem"
+
 LINKS = {
     # Where libvirtd looks for what it shows as a server and as a client. A reload (`virt-admin server-update-tls`)
     # looks nowhere else (virNetTLSContextReloadForServer).
     "/etc/pki/CA/cacert.pem": CA_FILE,
-    "/etc/pki/libvirt/servercert.pem": CERTIFICATE,
-    "/etc/pki/libvirt/clientcert.pem": CERTIFICATE,
-    "/etc/pki/libvirt/private/serverkey.pem": KEY,
-    "/etc/pki/libvirt/private/clientkey.pem": KEY,
+    "/etc/pki/libvirt/clientcert.pem": "servercert.pem",
+    "/etc/pki/libvirt/private/clientkey.pem": "serverkey.pem",
     # The same process is the client of one migration and the server of another one.
     "/etc/pki/qemu/client-cert.pem": "server-cert.pem",
     "/etc/pki/qemu/client-key.pem": "server-key.pem",
@@ -61,10 +62,11 @@ class ActionModule(PlanAction):
         host, retire = piece.host, bool(args.get("retire"))
         is_compute = "compute" in host.groups
         present = self._read(
-            CERTIFICATE, CA_FILE, *((MIGRATION_CERTIFICATE, MIGRATION_AUTHORITY) if is_compute else ())
+            CERTIFICATE,
+            CA_FILE,
+            *((LIBVIRT_CERTIFICATE, MIGRATION_CERTIFICATE, MIGRATION_AUTHORITY) if is_compute else ()),
         )
-        # By the unit libvirtd knows the other compute hosts (roles/libvirt/templates/libvirtd.conf.j2).
-        own = self._pair(piece, "ca", host.name, present[:2], retire=retire, unit="compute" if is_compute else "")
+        own = self._pair(piece, "ca", host.name, present[:2], retire=retire)
         files = [
             (CA_FILE, own.authorities, "root", "0644"),
             (trust_store.LOCAL, own.authorities, "root", "0644"),
@@ -78,14 +80,21 @@ class ActionModule(PlanAction):
         if identity is not None:
             files.append((ENDPOINTS_CA_FILE, own.authorities + identity.ca, "root", "0644"))
         if is_compute:
-            qemu = self._pair(piece, "ca/qemu", f"{host.name}/qemu", present[2:], retire=retire)
+            # By the unit libvirtd knows those of other compute hosts (roles/libvirt/templates/libvirtd.conf.j2).
+            # Whoever shows it is root there, so that its key is root's alone, and not of the services in TLS_GROUP.
+            peer = [present[2], present[1]]
+            libvirt = self._pair(piece, "ca", f"{host.name}/libvirt", peer, retire=retire, unit="compute")
+            qemu = self._pair(piece, "ca/qemu", f"{host.name}/qemu", present[3:], retire=retire)
             files += [
+                (LIBVIRT_CERTIFICATE, libvirt.certificate, "root", "0644"),
+                (LIBVIRT_KEY, libvirt.key, "root", "0600"),
                 (MIGRATION_AUTHORITY, qemu.authorities, "root", "0644"),
                 (MIGRATION_CERTIFICATE, qemu.certificate, "root", "0644"),
                 ("/etc/pki/qemu/server-key.pem", qemu.key, QEMU_GROUP, "0640"),
             ]
             directories += [("/etc/pki", "root", "0755"), ("/etc/pki/qemu", "root", "0755")]
-            directories += [("/etc/pki/libvirt/private", "root", "0700")]
+            directories += [("/etc/pki/libvirt", "root", "0755"), ("/etc/pki/libvirt/private", "root", "0700")]
+            redactions[libvirt.key] = f"<secret host/{host.name}/libvirt>\n"
             redactions[qemu.key] = f"<secret host/{host.name}/qemu>\n"
         return {
             "files": [

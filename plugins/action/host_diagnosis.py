@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import diagnosis
+from ansible_collections.brume.cloud.plugins.module_utils import diagnosis, public_certificate
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import redact
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rollout import UNIT_DIRECTORY
@@ -30,7 +30,8 @@ def wanted(piece: Slice, journal_lines: int) -> dict[str, Any]:
     for name in (ADMIN_SECRET, *(login.secret for login in cloud.logins)):
         piece.secret(name)
     for name, value in piece.vault.explicit.items():
-        piece.revealed[value] = f"<secret {name}>"
+        if name != public_certificate.KEY_SECRET:  # no host needs it for that: private keys are never shown
+            piece.revealed[value] = f"<secret {name}>"
     commands = [list(argv) for name in services for argv in piece.sources.services[name].commands.get("diagnose", ())]
     return {
         "files": [{"path": path, "planned": redact(text, piece.revealed)} for path, text in texts.items()],

@@ -99,10 +99,6 @@ class ActionModule(PlanAction):
         problems = list(outcome.pop("problems", []))
         problems += membership.problems(members_of(piece, leaving, self.lost), members_said(known["hostvars"], staying))
         if replaced is not None:
-            problems += [
-                f"{name}: does not answer; next: start the new machine, and let Ansible reach it (docs/hosts.md)"
-                for name in self.lost
-            ]
             problems += self._not_replaced(piece, units)
             problems += [] if args.get("accept_loss") else _data_of_first(piece, replaced)
         if problems:

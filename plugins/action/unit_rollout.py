@@ -8,7 +8,13 @@ from typing import Any
 from ansible_collections.brume.cloud.plugins.module_utils import public_certificate
 from ansible_collections.brume.cloud.plugins.module_utils.plan import bridge
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import CA_FILE, TLS_GROUP, UnitEntry, socket_of
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import (
+    CA_FILE,
+    LIBVIRT_CERTIFICATE,
+    TLS_GROUP,
+    UnitEntry,
+    socket_of,
+)
 
 TLS_FILES = (CA_FILE, "/etc/brume/tls/host.crt")
 
@@ -50,6 +56,7 @@ def _unit(piece: Slice, one: UnitEntry, units: list[UnitEntry]) -> dict[str, Any
     if component.kind == "wsgi" and one.instance.unit.endswith(".service"):
         after.append(socket_of(one.instance.unit))
     tls = list(TLS_FILES) if TLS_GROUP in component.unix_groups else []
+    tls += [LIBVIRT_CERTIFICATE] if one.instance.service == "libvirt" and tls else []
     shows = one.instance.unit == "haproxy.service" and "loadbalancer" in piece.host.groups
     if shows and piece.plan.cloud.public_certificate is not None:
         tls += [public_certificate.PEM_FILE, public_certificate.LIST_FILE]

@@ -100,8 +100,15 @@ def fetch(leaving: Leaving, apis: Mapping[str, Request]) -> Actual:
             pages, compute, "/servers/detail", "servers", all_tenants="true", host=host
         )
     found = values(side_by_side(lists))
+    services = [one for one in found["list of compute services"] if one["host"] in hosts]
+    unknown = sorted({one["host"] for one in services if "id" not in one})
+    if unknown:  # of a cell that is down Nova tells names alone, and none of its instances
+        raise ConvergenceError(
+            f"the cell of {', '.join(unknown)} does not answer Nova\n"
+            "  next: see the cell's database and broker, `openstack compute service list`, and run again"
+        )
     actual = Actual(
-        services=[one for one in found["list of compute services"] if one["host"] in hosts],
+        services=services,
         agents=[one for one in found["list of network agents"] if one["host"] in hosts],
         servers={host: found[f"instances on {host}"] for host in leaving.hosts},
         images=found.get("list of images", []),

@@ -297,7 +297,7 @@ def lacking_replicas(vhosts: Iterable[str], nodes: Sequence[str], cluster: Mappi
     if unsafe:
         raise ConvergenceError(
             f"streams {', '.join(dict.fromkeys(unsafe))}: the names are not safe as arguments; "
-            "give them their replicas by hand (rabbitmq-streams add_replica)"
+            "give them their replicas by hand (/usr/lib/rabbitmq/bin/rabbitmq-streams add_replica)"
         )
     return lacking
 

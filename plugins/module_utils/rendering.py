@@ -48,6 +48,7 @@ ENDPOINTS_CA_FILE = "/etc/brume/endpoints.crt"
 By CA_FILE the members of clusters know each other, where a certificate of another cloud must not count.
 """
 
+LIBVIRT_CERTIFICATE = "/etc/pki/libvirt/servercert.pem"
 TLS_GROUP = "brume-tls"
 """System group of who reads the host's certificate and key."""
 

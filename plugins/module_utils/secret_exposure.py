@@ -56,7 +56,7 @@ def all_of(plan: Plan, sources: Sources, vault: Vault, primary: int) -> dict[str
     for host in plan.hosts.values():
         groups = {host.name: TLS_GROUP}
         if "compute" in host.groups:
-            groups[f"{host.name}/qemu"] = "libvirt-qemu"
+            groups |= {f"{host.name}/libvirt": "root", f"{host.name}/qemu": "libvirt-qemu"}
         for name, group in groups.items():
             key = certificates.host_key(vault.master_key, name, vault.generation(f"host/{name}"))
             secrets.append(Secret(f"host/{name}", _private(key), frozenset({"root", group})))

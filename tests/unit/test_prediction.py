@@ -72,6 +72,8 @@ def test_every_difference_of_two_records_is_named_once(predicted: Record, done: 
         ("create file /a (root:root 0640)", "change file /a (mode 0644 -> 0640)", []),
         ("create directory /a", "set directory /a (mode)", []),
         ("create user nova", "", []),
+        ("create user nova", "set the shell of user nova to /bin/sh", []),
+        ("", "enable a.socket", ["done, not predicted: enable a.socket"]),
         ("create file /a", "create directory /a", ["predicted, not done: write file /a",
                                                    "done, not predicted: write directory /a"]),
         ("create link /a -> /b", "", ["predicted, not done: write link /a"]),
@@ -82,6 +84,11 @@ def test_every_difference_of_two_records_is_named_once(predicted: Record, done: 
 def test_bare_hosts_are_compared_but_for_what_packages_bring(predicted: str, done: str, lines: list[str]) -> None:
     records: list[Record] = [{KEY: line(*([one] if one else []))} for one in (predicted, done)]
     assert prediction.bare_differences(*records) == [f"aio: {one}" for one in lines]
+
+
+def test_a_unit_that_a_package_brings_may_have_to_be_enabled() -> None:
+    start = "start a.socket (does not run)"
+    assert prediction.bare_differences({KEY: line(start)}, {KEY: line("enable a.socket", start)}) == []
 
 
 def test_bare_hosts_are_compared_host_by_host_whatever_task_said_it() -> None:

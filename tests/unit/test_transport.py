@@ -68,14 +68,16 @@ def _two() -> Plan:
 def test_certificates_of_a_compute_host(two: Plan) -> None:
     arguments = given(two, "compute1", {}, {})
     found = contents(arguments)
-    own = x509.load_pem_x509_certificate(found["/etc/brume/tls/host.crt"].encode())
+    host = x509.load_pem_x509_certificate(found["/etc/brume/tls/host.crt"].encode())
+    assert host.subject.rfc4514_string() == "CN=compute1", "whoever reads its key is not to open libvirtd"
+    own = x509.load_pem_x509_certificate(found["/etc/pki/libvirt/servercert.pem"].encode())
     # RFC 4514 writes the last part first; libvirt writes the parts as they are in the certificate.
     assert own.subject.rfc4514_string() == "CN=compute1,OU=compute"
     pattern = next(
         line for line in texts(two, "compute1")["/etc/libvirt/libvirtd.conf"].splitlines() if "dn_list" in line
     )
     assert pattern == 'tls_allowed_dn_list = [ "OU=compute,CN=*" ]'
-    assert certificates.is_issued_by(found["/etc/brume/tls/host.crt"], CA)
+    assert certificates.is_issued_by(found["/etc/pki/libvirt/servercert.pem"], CA)
     usage = own.extensions.get_extension_for_class(x509.KeyUsage)
     assert usage.value.digital_signature and not usage.critical, "libvirt and QEMU refuse it otherwise"
 
@@ -92,9 +94,10 @@ def test_certificates_of_a_compute_host(two: Plan) -> None:
     attributes = {one["path"]: (one["owner"], one["group"], one["mode"]) for one in written}
     assert attributes["/etc/pki/qemu/server-key.pem"] == ("root", "libvirt-qemu", "0640")
     assert attributes["/etc/brume/tls/host.key"] == ("root", "brume-tls", "0640")
+    assert attributes["/etc/pki/libvirt/private/serverkey.pem"] == ("root", "root", "0600")
     assert {one["path"]: one["target"] for one in arguments["links"]} == host_certificates.LINKS
-    keys = [found["/etc/pki/qemu/server-key.pem"], found["/etc/brume/tls/host.key"]]
-    assert set(arguments["redactions"]) == set(keys)
+    keys = {found[path] for path in found if path.endswith(("key.pem", ".key"))}
+    assert len(keys) == 3 and set(arguments["redactions"]) == keys
 
 
 def test_a_controller_has_none_of_it(two: Plan) -> None:
@@ -110,23 +113,23 @@ def test_a_later_run_changes_nothing(two: Plan) -> None:
     ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
     before = contents(given(two, "compute1", {}, {}))
     key, qemu_key = before["/etc/brume/tls/host.key"], before["/etc/pki/qemu/server-key.pem"]
-    before["/etc/brume/tls/host.crt"] = certificates.issue(CA, key, "compute1", names, ago, "compute")
+    libvirt_key = before["/etc/pki/libvirt/private/serverkey.pem"]
+    before["/etc/brume/tls/host.crt"] = certificates.issue(CA, key, "compute1", names, ago)
+    before["/etc/pki/libvirt/servercert.pem"] = certificates.issue(CA, libvirt_key, "compute1", names, ago, "compute")
     before["/etc/brume/tls/host.pem"] = before["/etc/brume/tls/host.crt"] + key
     before["/etc/pki/qemu/server-cert.pem"] = certificates.issue(QEMU_CA, qemu_key, "compute1", names, ago)
     assert contents(given(two, "compute1", before, {})) == before
 
 
-def test_a_certificate_of_before_is_replaced_and_its_key_stays(two: Plan) -> None:
-    """A cloud that was deployed without live migration, and a host that becomes a compute host."""
-    key = certificates.host_key(KEY, "compute1")
+def test_libvirt_does_not_keep_a_certificate_without_the_unit(two: Plan) -> None:
+    key = certificates.host_key(KEY, "compute1/libvirt")
     names = ["compute1", "localhost", "127.0.0.1", "192.0.2.12"]
     before = certificates.issue(CA, key, "compute1", names, datetime.datetime.now(datetime.UTC))
-    found = contents(given(two, "compute1", {"/etc/brume/tls/host.crt": before, "/etc/brume/ca.crt": CA.pem}, {}))
-    assert (
-        "OU=compute"
-        in x509.load_pem_x509_certificate(found["/etc/brume/tls/host.crt"].encode()).subject.rfc4514_string()
-    )
-    assert found["/etc/brume/tls/host.key"] == key
+    present = {"/etc/pki/libvirt/servercert.pem": before, "/etc/brume/ca.crt": CA.pem}
+    found = contents(given(two, "compute1", present, {}))
+    after = x509.load_pem_x509_certificate(found["/etc/pki/libvirt/servercert.pem"].encode())
+    assert after.subject.rfc4514_string() == "CN=compute1,OU=compute"
+    assert found["/etc/pki/libvirt/private/serverkey.pem"] == key
 
 
 def test_a_new_authority_comes_with_the_former_one_until_it_is_retired(two: Plan) -> None:

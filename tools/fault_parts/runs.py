@@ -267,8 +267,9 @@ class Bench:
             recovered = self.recover(kind) if hit else ""
         if watch.found:
             raise FaultError("; ".join(watch.found.values()))
-        if hit and not watch.reports:
-            raise FaultError("no controller said what is down on it")
+        silent = sorted(set(self.controllers) - watch.heard)
+        if hit and silent:
+            raise FaultError(f"{', '.join(silent)} did not say what is down there")
         return f"{hit}; {recovered}" if hit else ""
 
     def broken(self, name: str, edit: Edit, breaking: str, mending: str, said: Sequence[str]) -> str:

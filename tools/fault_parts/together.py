@@ -33,14 +33,15 @@ class Together:
         self._down: dict[str, set[str]] = {}
         self._began = time.monotonic()
         self._lock = threading.Lock()
-        self.reports = 0
+        self.heard: set[str] = set()
+        """Hosts that have said something."""
         self.found: dict[str, str] = {}
         """By unit: when and where it was first down on two hosts."""
 
     def report(self, host: str, down: Sequence[str]) -> None:
         """Take what is down on a host from now on."""
         with self._lock:
-            self.reports += 1
+            self.heard.add(host)
             self._down[host] = set(down)
             for unit in down:
                 where = sorted(name for name, units in self._down.items() if unit in units)

@@ -38,7 +38,8 @@ def test_unit_is_not_exposed(where: str, unit: tuple[str, str]) -> None:
     found = readings.exposures(reader.output(readings.EXPOSURE_COMMAND))
     if name not in found:
         socket = f"{name.removesuffix('.service')}.socket"
-        triggered = reader.output(f"systemctl show --property=Triggers --value {socket}").strip()
+        shown = reader.output(f"systemctl show --property=Id,Triggers {socket}")
+        triggered = next((line.partition("=")[2] for line in shown.splitlines() if line.startswith("Triggers=")), "")
         if triggered not in ("", name):
             assert triggered in found, f"{socket} starts {triggered}, which is not judged by systemd-analyze"
             return
