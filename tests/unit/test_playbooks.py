@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 
 from .playbooks import ROOT, playbook
 
+KEY = base64.b64encode(bytes(range(32))).decode()
 STOPPING = {"any_errors_fatal": True, "max_fail_percentage": 0}
 
 
@@ -37,3 +39,24 @@ def test_nothing_follows_a_play_whose_host_does_not_answer(tmp_path: Path) -> No
     done = playbook(folder, str(tmp_path / "play.yml"))
     assert "UNREACHABLE" in done.stdout, done.stdout + done.stderr
     assert "it went on" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--limit", "old"], ["-e", "drain_accept_stuck=true"], ["-e", "drain_plan=true"]],
+    ids=["limit", "stuck", "plan"],
+)
+def test_hosts_are_not_removed_without_being_judged_and_emptied(options: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "inventory"
+    (folder / "group_vars").mkdir(parents=True)
+    one = {"hosts": {"one": {"brume_addresses": {"management": "192.0.2.11"}}}}
+    groups = dict.fromkeys(("control", "network", "compute", "loadbalancer", "database", "messaging"), one)
+    removed = {"hosts": {"old": {"brume_addresses": {"management": "192.0.2.12"}}}}
+    (folder / "hosts.yml").write_text(yaml.safe_dump({**groups, "removed": removed}))
+    networks = {"management": {"cidr": "192.0.2.0/24", "interface": "nowhere1"}}
+    networks["external"] = {"cidr": "198.51.100.0/24", "interface": "nowhere0"}
+    variables = {"ansible_connection": "local", "brume_networks": networks, "brume_master_key": KEY}
+    (folder / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
+    done = playbook(folder, "remove.yml", "--check", *options)
+    assert "are not for remove.yml" in done.stdout, done.stdout + done.stderr
+    assert "Ask the members that stay" not in done.stdout
