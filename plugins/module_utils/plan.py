@@ -338,6 +338,11 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
             [*problems, Problem("inventory", "has no host in any group", "add a host to the group control")]
         )
     problems += inventory_checks.hosts(names, inventory.groups)
+    problems += [
+        Problem(f"inventory: {name}", f"is in `{REMOVED}` and has no brume_addresses.management", "give it back to it")
+        for name, address in _removed(inventory).items()
+        if not address
+    ]
     known = {**VARIABLES, **sources.variables}
     resolved = _variables(inventory, names, known, sources.services, problems)
     _one_value(inventory, names, resolved, sources.services, problems)

@@ -264,6 +264,13 @@ KINDS: dict[str, Kind] = {
         },
     ),
     "host that is to be removed and has work": hosts("one", "two", removed=["two"], control=["one"], database=["one"]),
+    "host that is to be removed without its address": (
+        {},
+        {
+            "hosts": {"one": {"brume_addresses": {"management": "192.0.2.11"}}, "old": {}},
+            "groups": {**{name: ["one"] for name in GROUPS}, "removed": ["old"]},
+        },
+    ),
     "distributed routers in words": ({"neutron_distributed_routers": "dvr"}, {}),
     # overrides
     "override of an unknown service": ({"brume_config": {"novva": {"nova.conf": {}}}}, {}),

@@ -378,3 +378,12 @@ def test_the_module_refuses_before_it_changes_anything(apis: Apis, monkeypatch: 
     with pytest.raises(ConvergenceError, match="still has 1 instance"):
         module.run({**params, "judge": False}, check_mode=False)
     assert apis.calls == []
+
+
+def test_of_a_cell_that_does_not_answer_nothing_is_known(apis: Apis) -> None:
+    """Nova tells names alone of its services, and nothing of its instances."""
+    for one in apis.services.values():
+        if one["host"] == "compute2":
+            one.pop("id")
+    with pytest.raises(ConvergenceError, match=r"the cell of compute2 does not answer Nova\n  next: "):
+        judged(apis, Leaving(["compute2"]))
