@@ -115,17 +115,16 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import compute_drain, host_lock, scheduling_state
+from ansible_collections.brume.cloud.plugins.module_utils import compute_drain, scheduling_state
 from ansible_collections.brume.cloud.plugins.module_utils.agent_drain import known_hosts
+from ansible_collections.brume.cloud.plugins.module_utils.api_module import execute
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import (
     AUTH,
-    ApiError,
     Request,
     log_in_or_before,
     requests_to,
 )
-from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, describe
-from ansible_collections.brume.cloud.plugins.module_utils.scheduling import SchedulingError, settings_of
+from ansible_collections.brume.cloud.plugins.module_utils.scheduling import settings_of
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "auth": AUTH,
@@ -184,18 +183,10 @@ def run(params: dict[str, Any], check_mode: bool, lines: list[str]) -> dict[str,
 
 
 def main() -> None:
-    """Run the module, and exit without the arguments, which hold a password."""
+    """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
-    host_lock.hold(module)
     lines: list[str] = []
-    try:
-        result = run(module.params, module.check_mode, lines)
-    except ImportError as error:
-        message = f"{describe(error)}: run this module with the Python of Nova's environment"
-        module.fail_json(msg=message, lines=lines, invocation={})
-    except (ConvergenceError, ApiError, SchedulingError, OSError) as error:
-        module.fail_json(msg=describe(error), lines=lines, invocation={})
-    module.exit_json(**result, invocation={})
+    execute(module, "Nova", lambda: run(module.params, module.check_mode, lines), lines)
 
 
 if __name__ == "__main__":

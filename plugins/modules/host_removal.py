@@ -84,10 +84,10 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import host_lock, host_removal
+from ansible_collections.brume.cloud.plugins.module_utils import host_removal
+from ansible_collections.brume.cloud.plugins.module_utils.api_module import execute
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import (
     AUTH,
-    ApiError,
     Request,
     log_in_or_before,
     requests_to,
@@ -96,7 +96,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     SIDE_BY_SIDE,
     ConvergenceError,
     converge,
-    describe,
 )
 
 ARGUMENTS: dict[str, Any] = {
@@ -145,17 +144,9 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the module, and exit without the arguments, which hold a password."""
+    """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
-    host_lock.hold(module)
-    try:
-        result = run(module.params, module.check_mode)
-    except ImportError as error:
-        message = f"{describe(error)}: run this module with the Python of Nova's environment"
-        module.fail_json(msg=message, invocation={})
-    except (ConvergenceError, ApiError, OSError) as error:
-        module.fail_json(msg=describe(error), invocation={})
-    module.exit_json(**result, invocation={})
+    execute(module, "Nova", lambda: run(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

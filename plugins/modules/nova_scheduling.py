@@ -130,7 +130,8 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import host_lock, nova_scheduling
+from ansible_collections.brume.cloud.plugins.module_utils import nova_scheduling
+from ansible_collections.brume.cloud.plugins.module_utils.api_module import execute
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import (
     AUTH,
     ApiError,
@@ -143,7 +144,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     SIDE_BY_SIDE,
     ConvergenceError,
     converge,
-    describe,
 )
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
@@ -218,17 +218,9 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the module, and exit without the arguments, which hold a password."""
+    """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
-    host_lock.hold(module)
-    try:
-        result = run(module.params, module.check_mode)
-    except ImportError as error:
-        message = f"{describe(error)}: run this module with the Python of Nova's environment"
-        module.fail_json(msg=message, invocation={})
-    except (ConvergenceError, ApiError, OSError) as error:
-        module.fail_json(msg=describe(error), invocation={})
-    module.exit_json(**result, invocation={})
+    execute(module, "Nova", lambda: run(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

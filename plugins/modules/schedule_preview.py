@@ -165,15 +165,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import scheduling_state
+from ansible_collections.brume.cloud.plugins.module_utils.api_module import execute
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import (
     AUTH,
-    ApiError,
     log_in_or_before,
     requests_to,
 )
-from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, describe
 from ansible_collections.brume.cloud.plugins.module_utils.schedule_preview import as_data, schedule, table
-from ansible_collections.brume.cloud.plugins.module_utils.scheduling import POLICIES, SchedulingError, settings_of
+from ansible_collections.brume.cloud.plugins.module_utils.scheduling import POLICIES, settings_of
 
 NAMES: dict[str, Any] = {"type": "list", "elements": "str"}
 REQUEST: dict[str, Any] = {
@@ -264,7 +263,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the module, and exit without the arguments, which hold a password."""
+    """Run the module."""
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
         supports_check_mode=True,
@@ -273,14 +272,7 @@ def main() -> None:
         required_one_of=[("auth", "hosts")],
         mutually_exclusive=[("auth", "hosts")],
     )
-    try:
-        result = run(module.params, module.check_mode)
-    except ImportError as error:
-        message = f"{describe(error)}: run this module with the Python of Nova's environment"
-        module.fail_json(msg=message, invocation={})
-    except (ConvergenceError, ApiError, SchedulingError, OSError) as error:
-        module.fail_json(msg=describe(error), invocation={})
-    module.exit_json(**result, invocation={})
+    execute(module, "Nova", lambda: run(module.params, module.check_mode), lock=False)
 
 
 if __name__ == "__main__":
