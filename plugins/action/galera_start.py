@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import galera
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
 UNIT = "mariadb.service"
+PORT = 3306
 BEGINS = {"_WSREP_NEW_CLUSTER": "--wsrep-new-cluster"}
 """What the distribution's unit passes to the server that begins a cluster, as `galera_new_cluster` does."""
 
 
 class ActionModule(PlanAction):
-    """Returns `start_environment` for M(brume.cloud.unit_rollout).
+    """Returns `starts` for M(brume.cloud.unit_rollout).
 
     `bootstrap` names the member to begin with where its operator knows better than the members' files. The members'
     answers are what M(brume.cloud.galera_member) registered as `__mariadb_member` on each.
@@ -29,9 +31,10 @@ class ActionModule(PlanAction):
         """Decide; only a member that becomes primary is asked for anything."""
         known = task_vars or {}
         piece = self.slice(known)
-        names = [name for name, _address in piece.plan.cloud.members["database"]]
+        addresses = {name: str(address) for name, address in piece.plan.cloud.members["database"]}
+        names = list(addresses)
         if len(names) == 1:
-            return {"changed": False, "skipped": True, "skip_reason": "there is one member", "start_environment": {}}
+            return {"changed": False, "skipped": True, "skip_reason": "there is one member", "starts": {}}
         answers = {name: known["hostvars"][name].get("__mariadb_member") for name in known["ansible_play_hosts"]}
         members = {
             name: galera.Member(**answers[name]["member"])
@@ -55,6 +58,17 @@ class ActionModule(PlanAction):
             outcome = super().run(tmp, task_vars)
         return {
             **outcome,
-            "start_environment": {UNIT: BEGINS} if decision.begins == here else {},
+            "starts": {UNIT: _start(decision.begins, here, addresses)} if decision.begins else {},
             "reason": decision.problem or decision.reason,
         }
+
+
+def _start(begins: str, here: str, addresses: Mapping[str, str]) -> dict[str, Any]:
+    """Return how the server of a member starts where another one, or it, begins the cluster.
+
+    Two that start together with the first may find each other before it, make a component without a majority, and give
+    up half a minute later; so they wait until the first serves.
+    """
+    if begins == here:
+        return {"start_environment": BEGINS}
+    return {"waits_for": {"host": addresses[begins], "port": PORT}}

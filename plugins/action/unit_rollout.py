@@ -22,7 +22,7 @@ TLS_FILES = (CA_FILE, "/etc/brume/tls/host.crt")
 class ActionModule(PlanAction):
     """Takes `wave` or `service`, `stage`, `planned_digests` (what a dry run of the configuration would write).
 
-    `start_environment` holds, by unit, variables for its start.
+    `starts` holds, by unit, what its start needs besides: `start_environment`, `waits_for`.
     """
 
     module = "unit_rollout"
@@ -34,12 +34,9 @@ class ActionModule(PlanAction):
         idle = piece.host.idle if args.get("wave") == "infrastructure" and not args.get("service") else ()
         if not units and not idle:
             return None
-        environments = dict(args.get("start_environment") or {})
+        starts = dict(args.get("starts") or {})
         return {
-            "units": [
-                {**_unit(piece, one, units), "start_environment": environments.get(one.instance.unit) or {}}
-                for one in units
-            ]
+            "units": [{**_unit(piece, one, units), **(starts.get(one.instance.unit) or {})} for one in units]
             + [{"name": name, "state": "idle"} for name in idle],
             "planned_digests": dict(args.get("planned_digests") or {}),
             "stage": args.get("stage", ""),

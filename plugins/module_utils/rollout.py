@@ -66,6 +66,8 @@ class Unit:
     health: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 120.0
     start_environment: Mapping[str, str] = field(default_factory=dict)
+    waits_for: Mapping[str, Any] = field(default_factory=dict)
+    """Where a connection must be accepted before the unit is started; empty for one that waits for nobody."""
     first: bool = False
 
     @property
@@ -159,6 +161,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
             health=dict(item.get("health") or {}),
             timeout=float(item.get("timeout") or 120),
             start_environment=dict(item.get("start_environment") or {}),
+            waits_for=dict(item.get("waits_for") or {}),
             first=bool(item.get("first")),
         )
         for item in items
@@ -654,9 +657,15 @@ def roll_out(
 
 
 def _start(step: Step, before: State, systemd: Systemd, watch: Watch) -> str:
-    """Run a unit's verb and wait until it is well. Return an empty text, or why it is not."""
+    """Run a unit's verb and wait until it is well. Return an empty text, or why it is not.
+
+    A start that fails is not final while systemd itself tries again; `verdict` says when it is.
+    """
     unit = step.unit
     deadline = time.monotonic() + unit.timeout
+    awaited = _wait_for(unit, deadline) if step.verb != "reload" else ""
+    if awaited:
+        return f"not started, because what it needs does not answer after {unit.timeout:.0f} s: {awaited}"
     variables = unit.start_environment if step.verb != "reload" else {}
     try:
         if variables:
@@ -667,7 +676,7 @@ def _start(step: Step, before: State, systemd: Systemd, watch: Watch) -> str:
     finally:
         if variables:
             systemd.run("unset-environment", *variables)
-    if done.returncode:
+    if done.returncode and systemd.states([unit.name])[unit.name].active != "activating":
         lines = [line for line in done.stderr.splitlines() if "journalctl" not in line and line.strip()]
         return f"systemctl {step.verb}: {' '.join(lines) or f'exit code {done.returncode}'}"
     watch.add(unit.name)
@@ -676,6 +685,16 @@ def _start(step: Step, before: State, systemd: Systemd, watch: Watch) -> str:
         return wait_healthy(unit, watch, before.restarts if step.verb == "reload" else 0, deadline)
     finally:
         watch.drop(unit.name)
+
+
+def _wait_for(unit: Unit, deadline: float) -> str:
+    """Wait until what a unit waits for accepts a connection. Return an empty text, or why it does not."""
+    while unit.waits_for:
+        problem = tcp_problem(str(unit.waits_for["host"]), int(unit.waits_for["port"]))
+        if not problem or time.monotonic() >= deadline:
+            return problem
+        time.sleep(POLL)
+    return ""
 
 
 def failure_text(outcomes: Iterable[Outcome]) -> str:

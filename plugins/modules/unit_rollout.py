@@ -63,6 +63,10 @@ options:
         type: dict
         default: {}
       timeout: {description: Seconds from the start until it must be well., type: float, default: 120}
+      waits_for:
+        description: C(host) and C(port) that must accept a connection before the unit is started; it may be another host.
+        type: dict
+        default: {}
       first:
         description: Whether it is settled before all others, and in V(start) even if it runs.
         type: bool
@@ -163,6 +167,7 @@ SPEC: dict[str, Any] = {
             "health": {"type": "dict", "default": {}},
             "timeout": {"type": "float", "default": 120},
             "start_environment": {"type": "dict", "default": {}},
+            "waits_for": {"type": "dict", "default": {}},
             "first": {"type": "bool", "default": False},
         },
     },

@@ -75,13 +75,15 @@ def database(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_member_with_the_newest_data_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_member_with_the_newest_data_begins_and_the_others_wait_until_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {name: database(seqno=number) for name, number in zip(CONTROLLERS, (4, 9, 6), strict=True)}
     said["network1"] = None  # a host of the play that is no member
     for host in CONTROLLERS:
         done = act(monkeypatch, galera_start, host, said)
-        assert done["start_environment"] == (
-            {galera_start.UNIT: galera_start.BEGINS} if host == "controller2" else {}
+        assert done["starts"][galera_start.UNIT] == (
+            {"start_environment": galera_start.BEGINS}
+            if host == "controller2"
+            else {"waits_for": {"host": "10.123.10.12", "port": 3306}}
         ), done
         assert done["asked"] == []
 
@@ -98,14 +100,15 @@ def test_nothing_starts_while_nobody_knows_who_has_the_data(monkeypatch: pytest.
     )
     for host in CONTROLLERS:
         chosen = act(monkeypatch, galera_start, host, said, bootstrap="controller3")
-        assert bool(chosen["start_environment"]) == (host == "controller3")
+        assert ("start_environment" in chosen["starts"][galera_start.UNIT]) == (host == "controller3")
 
 
 @pytest.mark.usefixtures("cluster")
 def test_a_member_that_runs_without_the_others_becomes_primary(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {name: database(active=True, cluster_status="non-Primary", seqno=3) for name in CONTROLLERS}
     assert act(monkeypatch, galera_start, "controller1", said)["asked"] == [{"state": "primary"}]
-    assert act(monkeypatch, galera_start, "controller2", said)["asked"] == []
+    other = act(monkeypatch, galera_start, "controller2", said)
+    assert (other["asked"], other["starts"]) == ([], {}), "those that run wait for nobody"
 
 
 @pytest.mark.usefixtures("cluster")

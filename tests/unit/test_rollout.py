@@ -235,6 +235,10 @@ def test_states_are_read_in_the_order_of_the_names() -> None:
     }
 
 
+AGAIN = State("loaded", "activating", "auto-restart", result="exit-code")
+"""systemd has seen it fail and tries again by itself."""
+
+
 class FakeSystemd(rollout.Systemd):
     """A service manager whose units do what a test says: name -> states after its start, the last one stays."""
 
@@ -290,6 +294,12 @@ def go(systemd: FakeSystemd, *items: Unit) -> tuple[dict[str, rollout.Outcome], 
         ),
         ([State("loaded", "activating", "start")], 0, "not well after 0 s: it is activating (start)"),
         ([UP], 1, "systemctl restart: Job failed."),
+        ([AGAIN, State("loaded", "activating", "start", restarts=1), UP], 1, ""),
+        (
+            [AGAIN, State("loaded", "activating", "auto-restart", restarts=2, result="exit-code")],
+            1,
+            "it ended and was restarted 2 times (exit-code)",
+        ),
     ],
 )
 def test_a_unit_counts_as_well_only_when_it_stays(states: list[State], code: int, message: str) -> None:
@@ -297,6 +307,26 @@ def test_a_unit_counts_as_well_only_when_it_stays(states: list[State], code: int
     assert outcomes["a"].message == message
     assert recorded == ([] if message else ["a"])
     assert outcomes["a"].journal == (["a says why"] if message else [])
+
+
+def test_a_unit_starts_when_what_it_waits_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = ["refused", "refused", ""]
+    asked: list[tuple[str, int]] = []
+
+    def answer(host: str, port: int, seconds: float = 5.0) -> str:
+        asked.append((host, port))
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    monkeypatch.setattr(rollout, "tcp_problem", answer)
+    systemd = FakeSystemd({"a": [UP]})
+    outcomes, _recorded = go(systemd, Unit("a", waits_for={"host": "192.0.2.1", "port": 1}, timeout=5))
+    assert outcomes["a"].healthy
+    assert asked == [("192.0.2.1", 1)] * 3
+    answers[:] = ["192.0.2.1 port 1: refused"]
+    systemd = FakeSystemd({"a": [UP]})
+    outcomes, _recorded = go(systemd, Unit("a", waits_for={"host": "192.0.2.1", "port": 1}, timeout=0.1))
+    assert "what it needs does not answer after 0 s: 192.0.2.1 port 1: refused" in outcomes["a"].message
+    assert systemd.calls == [], "it is not started"
 
 
 def test_what_waits_for_a_unit_that_fails_is_left_alone_and_the_rest_is_recorded() -> None:
