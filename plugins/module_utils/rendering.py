@@ -237,13 +237,18 @@ class Renderer:
                     "public": one.public,
                     "websocket": one.websocket,
                     "check": one.check,
-                    "failover": one.failover,
+                    "failover": one.failover and len(one.servers) > 1,
                     "repeatable": one.repeatable,
                 }
                 for one in (self.plan.cloud.frontends if "loadbalancer" in host.groups else ())
             ],
             "receivers": [
-                {**dataclasses.asdict(server), "name": frontend.name, "websocket": frontend.websocket}
+                {
+                    **dataclasses.asdict(server),
+                    "name": frontend.name,
+                    "websocket": frontend.websocket,
+                    "failover": frontend.failover,
+                }
                 for frontend, server in receivers(self.plan.cloud, host.name)
             ],
         }
