@@ -237,18 +237,13 @@ class Renderer:
                     "public": one.public,
                     "websocket": one.websocket,
                     "check": one.check,
-                    "failover": one.failover and len(one.servers) > 1,
+                    "failover": one.failover,
                     "repeatable": one.repeatable,
                 }
                 for one in (self.plan.cloud.frontends if "loadbalancer" in host.groups else ())
             ],
             "receivers": [
-                {
-                    **dataclasses.asdict(server),
-                    "name": frontend.name,
-                    "websocket": frontend.websocket,
-                    "failover": frontend.failover,
-                }
+                {**dataclasses.asdict(server), "name": frontend.name, "websocket": frontend.websocket}
                 for frontend, server in receivers(self.plan.cloud, host.name)
             ],
         }
