@@ -73,7 +73,10 @@ def _change(before: Option | None, after: Option | None) -> tuple[str, str] | No
         return "+", f" ({deprecated})" if after.get("deprecated") else ""
     words = [deprecated] if after.get("deprecated") and not before.get("deprecated") else []
     words += ["no longer deprecated"] if before.get("deprecated") and not after.get("deprecated") else []
-    if expected(before) != expected(after):
+    if {"choices"} <= {*before} & {*after} and before["type"] == after["type"]:
+        words += [f"without {one}" for one in before["choices"] if one not in after["choices"]]
+        words += [f"with {one}" for one in after["choices"] if one not in before["choices"]]
+    elif expected(before) != expected(after):
         words.append(f"was {expected(before)}, is {expected(after)}")
     return ("~", f": {'; '.join(words)}") if words else None
 

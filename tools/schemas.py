@@ -2,8 +2,8 @@
 """Makes the schemas of services from their locks: `roles/<service>/files/schemas/<release>.json`.
 
 A schema has the options that a service of a release knows, its programs and WSGI applications, and the checks of its
-status command. Each lock is installed into an environment that is thrown away afterwards; `tools/service_options.py` asks it. A schema
-names the digest of the lock it was made from, so that a test can tell when one of the two was forgotten.
+status command. Each lock is installed into an environment that is thrown away afterwards; `tools/service_options.py`
+asks it. A schema names the digest of the lock it was made from, so that a test can tell when one was forgotten.
 """
 
 from __future__ import annotations

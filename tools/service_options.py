@@ -3,8 +3,8 @@
 Runs with the Python of a service's environment, which knows nothing of Brume; `tools/schemas.py` calls it. Options come
 from the entry points `oslo.config.opts` (docs.openstack.org/oslo.config: oslo-config-generator, Defining Option
 Discovery Entry Points), and from what is registered only at run time: the log-in options of keystoneauth and the
-sections of privsep contexts. What else is found is of the one distribution that is named: its programs, the modules of
-its `wsgi` package that hold an application, and the checks of its status command (docs.openstack.org/oslo.upgradecheck).
+sections of privsep contexts. All else is of the one distribution that is named: its programs, the modules of its `wsgi`
+package that hold an application, and the checks of its status command (docs.openstack.org/oslo.upgradecheck).
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def named_sections(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def programs(distribution: importlib.metadata.Distribution) -> list[str]:
     """Return the names of a distribution's programs."""
-    return sorted(path.name for path in distribution.files or () if path.parent.name == "bin")
+    return sorted(path.name for path in distribution.files or () if ".." in path.parts and path.parent.name == "bin")
 
 
 def applications(distribution: importlib.metadata.Distribution) -> list[str]:
@@ -187,12 +187,15 @@ def applications(distribution: importlib.metadata.Distribution) -> list[str]:
 
 def upgrade_checks(distribution: importlib.metadata.Distribution) -> list[str]:
     """Return the names of what a distribution's `<service>-status upgrade check` looks at."""
-    base = importlib.import_module("oslo_upgradecheck.upgradecheck").UpgradeCommands
+    base: Any = importlib.import_module("oslo_upgradecheck.upgradecheck").UpgradeCommands
     found: dict[str, None] = {}
     for point in distribution.entry_points:
         if point.group == "console_scripts" and point.name.endswith("-status"):
-            for one in vars(importlib.import_module(point.module)).values():
-                if isinstance(one, type) and issubclass(one, base):
+            classes: list[Any] = [
+                one for one in vars(importlib.import_module(point.module)).values() if isinstance(one, type)
+            ]
+            for one in classes:
+                if issubclass(one, base):
                     found |= {str(name): None for name, _check in one._upgrade_checks}
     return list(found)
 

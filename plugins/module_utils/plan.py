@@ -897,9 +897,9 @@ def _services(
             problems.append(Problem(where("brume_services"), message, "take one of the two out"))
             continue
         if name not in available:
-            problems.append(
-                Problem(where("brume_services"), f"`{name}` is no service", "use one of " + ", ".join(available))
-            )
+            described = name in sources.locks and name not in sources.services
+            message = f"`{name}` is no service" + (f" of {first['brume_release']}" if described else "")
+            problems.append(Problem(where("brume_services"), message, "use one of " + ", ".join(available)))
             continue
         here = settled(sources.services[name], first)
         if here is not None:

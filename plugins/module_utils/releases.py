@@ -1,8 +1,8 @@
 """What differs between releases: `since` and `until` in descriptions and settings, resolved before anybody reads them.
 
-A mapping with `since` or `until` is there in those releases only, both ends included. With `value` beside them it stands
-for that value; of a list of such values with one left, that one is meant. So who reads a description or a tree of
-settings for a release knows nothing of other releases.
+A mapping with `since` or `until` is there in those releases only, both ends included. With `value` beside them it
+stands for that value; of a list of such values with one left, that one is meant. So who reads a description or a tree
+of settings for a release knows nothing of other releases.
 """
 
 from __future__ import annotations

@@ -209,7 +209,8 @@ class _Reader:
 
     def bounds(self, path: Path, data: Any) -> bool:
         """Return whether a file's `since` and `until` hold mistakes, after noting them."""
-        found = [Problem(f"{self.shown(path)}: {place}", *words) for place, *words in bound_mistakes(data)]
+        file = self.shown(path)
+        found = [Problem(f"{file}: {place}" if place else file, *words) for place, *words in bound_mistakes(data)]
         self.problems.extend(found)
         return bool(found)
 
