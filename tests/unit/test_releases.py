@@ -362,7 +362,7 @@ def test_a_distribution_is_asked_for_programs_applications_and_checks(
         "two/wsgi/common.py": "def application_of() -> None: ...\n",
         "two/tests/bin/helper.py": "",
         "two-1.0.dist-info/METADATA": "Name: two\nVersion: 1.0\n",
-        "two-1.0.dist-info/entry_points.txt": "[console_scripts]\ntwo-status = two.status:main\ntwo-api = two.api:main\n",
+        "two-1.0.dist-info/entry_points.txt": "[console_scripts]\ntwo-status = two.status:main\ntwo-api = two:main\n",
     }
     for name, content in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
