@@ -27,7 +27,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import ActionBase
 
 from .inventories import committed
-from .test_cluster_start import Task, act
+from .test_cluster_start import act
 from .test_network_drivers import OVN
 
 ROOT = Path(__file__).resolve().parents[2]
