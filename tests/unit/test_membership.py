@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.brume.cloud.plugins.action import (
+    agent_drain,
+    compute_drain,
     galera_member,
     host_reboot,
     host_removal,
@@ -315,6 +317,14 @@ def test_clusters_that_a_reboot_would_stop(size: int, kinds: int) -> None:
     found = membership.lost_without(members(THREE[:size]), "controller1")
     assert [one.partition(" would stop, ")[0] for one in found] == ["database", "messaging"][:kinds]
     assert membership.lost_without(members(THREE[:size]), "compute1") == []
+
+
+def test_a_drain_that_is_delegated_works_with_what_the_first_controller_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run._state, "plan", without(removed=False))
+    for drain in (compute_drain, agent_drain):
+        action = drain.ActionModule.__new__(drain.ActionModule)
+        action._templar = Task()
+        assert action.slice({"inventory_hostname": "compute1", "brume_master_key": KEY}).host.name == "controller1"
 
 
 def reboot(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> dict[str, Any]:

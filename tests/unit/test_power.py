@@ -71,7 +71,8 @@ def test_instances_that_run_are_stopped_and_waited_for() -> None:
     assert stop(nova)["changed"] is False
 
 
-def test_nothing_is_stopped_when_one_cannot_be() -> None:
+def test_nothing_is_stopped_when_one_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instance_stop, "SECONDS", 0.05)
     nova = Nova(server("web"), server("held", "paused", 3), server("new", "building", 0, "spawning"))
     with pytest.raises(ConvergenceError) as caught:
         stop(nova)
