@@ -77,7 +77,10 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import tex
 DROPIN = "brume.conf"
 ENABLED = ("enabled", "enabled-runtime")
 GUESTS = "/run/libvirt/qemu"
-"""Where QEMU's process of each domain that runs has its number, `<domain>.pid` (libvirt's driver of QEMU)."""
+"""Where each domain that runs has its state and the number of its process, `<domain>.xml` and `.pid`.
+
+Libvirt's driver itself has a number there too (`driver.pid`), and no state.
+"""
 
 POWER_OFF = ("systemd-run", "--on-active=5", "--timer-property=AccuracySec=1", "--", "systemctl", "poweroff")
 """Later than at once, so that Ansible still hears of it."""
@@ -108,7 +111,7 @@ def guests() -> list[str]:
     for path in sorted(glob.glob(f"{GUESTS}/*.pid")):
         with open(path, encoding="ascii") as stream:
             number = stream.read().strip()
-        if number and os.path.exists(f"/proc/{number}"):
+        if number and os.path.exists(f"/proc/{number}") and os.path.exists(f"{path.removesuffix('.pid')}.xml"):
             found.append(os.path.basename(path).removesuffix(".pid"))
     return found
 

@@ -812,7 +812,10 @@ def test_host_units_tells_of_guests(call: Call, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(rollout, "UNIT_DIRECTORY", str(tmp_path / "none"))
     monkeypatch.setattr(module, "GUESTS", str(tmp_path))
     assert call("host_units", {})["guests"] == []
-    (tmp_path / "instance-00000001.pid").write_text(f"{os.getpid()}")
+    for name in ("driver", "instance-00000001"):
+        (tmp_path / f"{name}.pid").write_text(f"{os.getpid()}")
+    for name in ("instance-00000001", "instance-00000002"):
+        (tmp_path / f"{name}.xml").touch()
     (tmp_path / "instance-00000002.pid").write_text("4194305")  # beyond what the kernel gives (proc(5), pid_max)
     (tmp_path / "instance-00000003.xml").touch()
     assert call("host_units", {})["guests"] == ["instance-00000001"]
