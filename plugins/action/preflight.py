@@ -15,12 +15,13 @@ MEMORY_MIB = {"control": 4096, "network": 2048, "compute": 2048}
 
 
 class ActionModule(PlanAction):
-    """Takes no arguments of its own."""
+    """Takes `crossing`: the way to another release that the run is; `first_controller`: read that one instead."""
 
     module = "preflight"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return what the plan needs of this host."""
+        piece = piece.of_first_controller() if args.get("first_controller") else piece
         host = piece.host
         disk = max(DISK.get(group, GIB) for group in host.groups)
         networks = piece.plan.cloud.networks
@@ -45,10 +46,17 @@ class ActionModule(PlanAction):
             "tun": bool({"network", "compute"} & set(host.groups)),
             "data": [{"path": path, "unit": unit} for path, unit in piece.data().items()],
             "environments": [
-                {"service": one.service, "path": one.path, "current": one.current} for one in host.environments
+                {
+                    "service": one.service,
+                    "path": one.path,
+                    "current": one.current,
+                    "units": [other.unit for other in host.instances if other.service == one.service],
+                }
+                for one in host.environments
             ],
             "excluded": host.excluded,
             "release": piece.plan.cloud.release,
+            "crossing": args.get("crossing", ""),
             "wheelhouse": host.variables["brume_wheelhouse"] if host.environments else "",
             "database_hosts": len(piece.plan.cloud.members["database"]) if "database" in host.groups else 0,
         }

@@ -20,6 +20,8 @@ REMOVED = "removed"
 
 KINDS = ("wsgi", "daemon", "system")
 ON_CHANGE = ("restart", "reload", "none")
+COMMANDS = ("check", "sync", "expand", "online", "contract", "diagnose")
+"""What a service has commands for: schema.Stage, and what is read for a diagnosis."""
 HEALTH = ("http", "tcp", "queue", "command")
 ONLY = ("", "cluster", "vip")
 EXPOSURE_LIMIT, EXPOSURE_WORST = 6.0, 10.0
@@ -137,6 +139,8 @@ class Component:
     shell: str = ""
     """Login shell that its user needs; without one the user has none (nologin(8))."""
     on_change: str = "restart"
+    keeps_versions: bool = False
+    """Whether a process keeps from its start on which versions the other ones of the service have."""
     on_renewal: str = ""
     """What a new certificate needs where that is less than `on_change`."""
     ports: tuple[Any, ...] = ()
@@ -508,7 +512,7 @@ def _directory(problems: list[Problem], file: str, data: Any) -> Directory:
 def _commands(problems: list[Problem], file: str, data: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], ...]]:
     reader = _Reader(problems, file, "commands", data)
     result = {}
-    for verb in ("check", "expand", "online", "contract", "diagnose"):
+    for verb in COMMANDS:
         value = reader.take(verb, list, [])
         argvs = [value] if value and all(isinstance(item, str) for item in value) else value
         for argv in argvs:
@@ -516,8 +520,9 @@ def _commands(problems: list[Problem], file: str, data: dict[str, Any]) -> dict[
                 reader.problem(
                     verb, f"holds {_kind(argv)}, lists of words are needed", "write [program, argument, ...]"
                 )
-            elif any("{" in word.replace("{cell}", "") for word in argv):
-                reader.problem(verb, f"`{' '.join(argv)}` has an unknown name in braces", "only {cell} is known")
+            elif any("{" in word.replace("{cell}", "").replace("{environment}", "") for word in argv):
+                remedy = "only {cell} and {environment} are known"
+                reader.problem(verb, f"`{' '.join(argv)}` has an unknown name in braces", remedy)
         result[verb] = tuple(tuple(str(word) for word in argv) for argv in argvs if isinstance(argv, list))
     reader.done()
     return result
@@ -565,6 +570,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         unix_groups=unix_groups,
         shell=reader.matching("shell", _PATH, "", "write the whole path of a program, such as /bin/sh"),
         on_change=reader.choice("on_change", ON_CHANGE, "restart"),
+        keeps_versions=reader.take("keeps_versions", bool, False),
         on_renewal=reader.choice("on_renewal", ("", "reload"), ""),
         ports=_ports(reader),
         packages=reader.texts("packages"),

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ansible_collections.brume.cloud.plugins.module_utils import host_lock
 from ansible_collections.brume.cloud.plugins.module_utils.file_state import redact_pair
@@ -16,6 +16,16 @@ from ansible_collections.brume.cloud.plugins.module_utils.file_state import reda
 RECORDS = "/var/lib/brume/schema"
 OUTPUT_LINES = 30
 """Last lines of a failed command's output that an error shows."""
+
+
+Stage = Literal["sync", "check", "expand", "online", "contract", "served"]
+"""What commands are for: `sync` brings a schema to what a release needs, all at once; the others are the steps of the
+way to another release while both serve (docs.openstack.org/nova: upgrades; keystone and neutron have the same).
+`served` has no commands: it sees that there is a way back."""
+
+CHECKED = (0, 1)
+"""Exit codes of `*-status upgrade check` with which an upgrade may go on: all well, or warnings
+(docs.openstack.org/oslo.upgradecheck)."""
 
 
 class SchemaError(RuntimeError):
@@ -57,14 +67,50 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Service]:
     return services
 
 
-def pending(services: Iterable[Service], records: Mapping[str, Mapping[str, Any]]) -> list[Service]:
-    """Return the services whose recorded digest is not the planned one."""
-    return [service for service in services if records.get(service.name, {}).get("digest") != service.digest]
+def served(record: Mapping[str, Any]) -> list[str]:
+    """Return the digests of all that a schema serves: two from the first step to another release to the last."""
+    return [str(one) for one in record.get("digests") or [record.get("digest", "")] if one]
 
 
-def action(service: Service) -> str:
+def is_done(service: Service, record: Mapping[str, Any], stage: Stage) -> bool:
+    """Return whether a record says that a stage has nothing to do for a service. Checks are made anew each time."""
+    if stage in ("sync", "expand"):
+        return service.digest in served(record)
+    return stage not in ("check", "served") and record.get(stage) == service.digest
+
+
+def done(service: Service, record: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
+    """Return a service's record after a stage.
+
+    What was synced at once has nothing left to migrate or to contract. What was expanded serves the former release too,
+    so that nothing has to be run on the way back to it, until it is contracted.
+    """
+    known = served(record)
+    digests = [*known, service.digest] if stage == "expand" and service.digest not in known else [service.digest]
+    if stage == "online":
+        digests = known
+    finished = {key: record[key] for key in ("online", "contract") if key in record}
+    if stage == "sync":
+        finished = dict.fromkeys(("online", "contract"), service.digest)
+    elif stage in ("online", "contract"):
+        finished[stage] = service.digest
+    return {"digest": service.digest, "digests": digests, **finished}
+
+
+def refuse_unserved(services: Iterable[Service], records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise SchemaError, naming each service whose schema does not serve its planned release any more, or not yet."""
+    names = [one.name for one in services if one.digest not in served(records.get(one.name, {}))]
+    if names:
+        raise SchemaError(
+            f"the schema of {', '.join(names)} does not serve the planned release: it was never expanded from it, or "
+            "contracted since (finalize.yml)\n  next: restore a backup of that release, which loses what came after it"
+        )
+
+
+def action(service: Service, stage: Stage) -> str:
     """Return what a person is told, the same in check mode and in a run."""
-    return f"run the schema commands of {service.name}: " + "; ".join(" ".join(line) for line in service.commands)
+    what = "schema" if stage == "sync" else stage
+    return f"run the {what} commands of {service.name}: " + "; ".join(" ".join(line) for line in service.commands)
 
 
 def identity(user: str) -> tuple[int, int, list[int], str]:
@@ -76,8 +122,8 @@ def identity(user: str) -> tuple[int, int, list[int], str]:
     return entry.pw_uid, entry.pw_gid, os.getgrouplist(user, entry.pw_gid), entry.pw_dir
 
 
-def run(service: Service, redactions: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Run a service's commands in order, as its user. Return each with its seconds.
+def run(service: Service, redactions: Mapping[str, str], accepted: Sequence[int] = (0,)) -> list[dict[str, Any]]:
+    """Run a service's commands in order, as its user. Return each with its seconds, exit code and output's end.
 
     Raises SchemaError at the first that fails; later ones are not begun, so that the next run begins anew.
     """
@@ -115,17 +161,29 @@ def run(service: Service, redactions: Mapping[str, str]) -> list[dict[str, Any]]
             ) from None
         except OSError as error:
             raise SchemaError(failure(service, command, f"cannot be run: {error}", "", redactions)) from None
-        if done.returncode:
+        if done.returncode not in accepted:
             raise SchemaError(failure(service, command, f"exits with {done.returncode}", done.stdout, redactions))
-        results.append({"command": " ".join(command), "seconds": round(time.monotonic() - began, 1)})
+        results.append(
+            {
+                "command": " ".join(command),
+                "seconds": round(time.monotonic() - began, 1),
+                "code": done.returncode,
+                "output": tail(done.stdout, redactions),
+            }
+        )
     return results
+
+
+def tail(output: str, redactions: Mapping[str, str]) -> list[str]:
+    """Return the last lines of a command's output, without secrets."""
+    _before, text = redact_pair("", output, redactions)
+    return text.splitlines()[-OUTPUT_LINES:]
 
 
 def failure(service: Service, command: Sequence[str], reason: str, output: str, redactions: Mapping[str, str]) -> str:
     """Return the message for a command that failed, without secrets."""
-    _before, text = redact_pair("", output, redactions)
-    tail = "".join(f"\n    {line}" for line in text.splitlines()[-OUTPUT_LINES:])
+    shown = "".join(f"\n    {line}" for line in tail(output, redactions))
     return (
-        f"{service.name}: `{' '.join(command)}` (as {service.user}) {reason}{tail}\n"
+        f"{service.name}: `{' '.join(command)}` (as {service.user}) {reason}{shown}\n"
         "  next: correct the cause and run again; the commands of this service start from the first"
     )

@@ -63,13 +63,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import host_lock, rollout, schema
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
 from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import (
-    CellsError,
+    PROGRAM,
     Change,
-    NovaProcess,
     astray,
     compare,
     to_map,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.nova_process import NovaError, NovaProcess
 
 SCHEMA_RECORD = f"{schema.RECORDS}/nova.json"
 START_RECORD = f"{rollout.RECORDS}/nova-api.service.json"
@@ -104,15 +104,15 @@ def report(changes: list[Change], unmapped: dict[str, str]) -> dict[str, Any]:
 
 
 def refuse_astray(wanted: dict[str, str], present: dict[str, str]) -> None:
-    """Raise CellsError for hosts that are in another cell: restarted, they would be lost to Nova."""
+    """Raise NovaError for hosts that are in another cell: restarted, they would be lost to Nova."""
     message = astray(wanted, present)
     if message:
-        raise CellsError(message)
+        raise NovaError(message)
 
 
 def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Map cells and hosts; return what was (or would be) changed. Raises CellsError."""
-    nova = NovaProcess(params["environment"], params["user"], params["config_file"])
+    """Map cells and hosts; return what was (or would be) changed. Raises NovaError."""
+    nova = NovaProcess(params["environment"], params["user"], params["config_file"], PROGRAM)
     try:
         found = nova.order(do="read", unmapped=params["discover"])
         changes = compare(params["cells"], found["cells"])
@@ -125,7 +125,7 @@ def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             answer = nova.order(**order) if unmapped else {}
             refuse_astray(params["hosts"], answer.get("hosts") or {})
             if answer.get("missing"):
-                raise CellsError(
+                raise NovaError(
                     f"compute hosts have not reported within {params['timeout']} s: {', '.join(answer['missing'])}\n"
                     "  next: read `journalctl -u nova-compute` on them, then run again"
                 )
@@ -145,7 +145,7 @@ def main() -> None:
             coming = to_map(params["hosts"], params["wait_for"], {}, {})
             module.exit_json(**report(compare(params["cells"], []), coming), invocation={})
         module.exit_json(**converge(params, module.check_mode), invocation={})
-    except CellsError as error:
+    except NovaError as error:
         module.fail_json(msg=str(error), invocation={})
 
 

@@ -50,7 +50,13 @@ options:
       service: {description: Service., type: str, required: true}
       path: {description: Where it is built., type: str, required: true}
       current: {description: Link to the one in use., type: str, required: true}
+      units: {description: Units that run from it., type: list, elements: str, default: []}
   release: {description: Planned release., type: str}
+  crossing:
+    description: Which way to the planned release the run goes. Without one, units of another release are an error.
+    type: str
+    choices: ['', upgrade, rollback]
+    default: ''
   wheelhouse:
     description: Folder or address that this host gets wheels from. It is opened once when it is an address.
     type: str
@@ -136,9 +142,11 @@ SPEC: dict[str, Any] = {
             "service": {"type": "str", "required": True},
             "path": {"type": "str", "required": True},
             "current": {"type": "str", "required": True},
+            "units": {"type": "list", "elements": "str", "default": []},
         },
     },
     "release": {"type": "str"},
+    "crossing": {"type": "str", "choices": ["", "upgrade", "rollback"], "default": ""},
     "wheelhouse": {"type": "str"},
     "database_hosts": {"type": "int", "default": 0},
     "excluded": {"type": "dict", "default": {}},

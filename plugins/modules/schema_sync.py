@@ -5,11 +5,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: schema_sync
-short_description: Runs the schema commands of all services whose digest changed, side by side
+short_description: Runs the commands of a stage of schema work for all services that need it, side by side
 description:
-  - The commands of one service run in order, as the service's user, from its environment, in the directory C(/).
-  - The digest is recorded in C(/var/lib/brume/schema) after all of a service's commands succeeded; with an equal digest
-    nothing is run.
+  - Commands of one service run in order, as the service's user, from its environment, in the directory C(/).
+  - What a stage has brought up to which digest is recorded in C(/var/lib/brume/schema) after all commands of a service
+    succeeded; with an equal digest nothing is run. An expanded schema serves two digests until it is contracted.
   - When one service fails, the others are finished and recorded; all failures are reported at once, without secrets.
 options:
   services:
@@ -32,10 +32,20 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  stage:
+    description:
+      - V(sync) brings the schema to what a release needs, all at once, where nothing of another release uses it.
+      - V(expand), V(online) and V(contract) do it in the steps between which two releases use it.
+      - V(check) runs commands that change nothing, also in check mode where the environment is there. Exit code 1 is a
+        warning.
+      - V(served) runs nothing and fails where a schema does not serve the planned digest.
+    type: str
+    choices: [sync, check, expand, online, contract, served]
+    default: sync
   redactions: {description: Secret values and the names to show instead., type: dict, default: {}}
   limit: {description: How many services run at a time., type: int, default: 8}
 attributes:
-  check_mode: {support: full, description: Reports which services' commands a run would start.}
+  check_mode: {support: full, description: 'Reports which services'' commands a run would start, and checks.'}
   diff_mode: {support: full, description: Recorded and planned digest.}
 author: [Brume contributors]
 """
@@ -90,6 +100,7 @@ SPEC: dict[str, Any] = {
         },
         "required_if": [("state", "present", ("user", "environment", "digest"))],
     },
+    "stage": {"type": "str", "choices": ["sync", "check", "expand", "online", "contract", "served"], "default": "sync"},
     "redactions": {"type": "dict", "default": {}},
     "limit": {"type": "int", "default": 8},
 }
@@ -100,13 +111,23 @@ def path_of(name: str) -> str:
     return f"{schema.RECORDS}/{name}.json"
 
 
-def converge(service: schema.Service, redactions: dict[str, str]) -> list[dict[str, Any]]:
-    """Run a service's commands and record its digest."""
+def converge(
+    service: schema.Service, record: dict[str, Any], stage: schema.Stage, redactions: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Run a service's commands and record what is done by them."""
+    if stage == "check":
+        return schema.run(service, redactions, schema.CHECKED)
     results = schema.run(service, redactions)
     os.makedirs(schema.RECORDS, mode=0o700, exist_ok=True)
     done_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    convergence.write_marker(path_of(service.name), {"digest": service.digest, "done_at": done_at}, mode=0o600)
+    after = {**schema.done(service, record, stage), "done_at": done_at}
+    convergence.write_marker(path_of(service.name), after, mode=0o600)
     return results
+
+
+def told_of(record: dict[str, Any], stage: schema.Stage) -> str:
+    """Return the digest that a stage was last done for, as a diff shows it."""
+    return str(record.get("digest" if stage in ("sync", "expand") else stage) or "")
 
 
 def main() -> None:
@@ -118,30 +139,46 @@ def main() -> None:
     try:
         services = schema.parse(item for item in module.params["services"] if item["state"] == "present")
         records = {service.name: convergence.read_marker(path_of(service.name)) for service in services}
-        work = schema.pending(services, records)
+        stage: schema.Stage = module.params["stage"]
+        work = [service for service in services if not schema.is_done(service, records[service.name], stage)]
+        if stage == "served":
+            schema.refuse_unserved(services, records)
+            work = []
+        checks = stage == "check"
+        if checks and module.check_mode:
+            work = [service for service in work if os.path.exists(f"{service.environment}/bin")]
         absent = [item["name"] for item in module.params["services"] if item["state"] == "absent"]
         gone = [name for name in absent if os.path.exists(path_of(name))]
-        digests = [(service.name, str(records[service.name].get("digest", "")), service.digest) for service in work]
+        # What has no commands for a stage is recorded with the others, and nothing to tell of.
+        told = [service for service in work if service.commands and stage != "check"]
+        digests = [(service.name, told_of(records[service.name], stage), service.digest) for service in told]
         digests += [(name, str(convergence.read_marker(path_of(name)).get("digest", "?")), "") for name in gone]
-        if not module.check_mode:
+        if checks or not module.check_mode:
             outcomes = convergence.side_by_side(
-                {service.name: partial(converge, service, redactions) for service in work},
+                {one.name: partial(converge, one, records[one.name], stage, redactions) for one in work},
                 limit=module.params["limit"],
             )
+        if not module.check_mode:
             for name in gone:
                 os.unlink(path_of(name))
     except (schema.SchemaError, OSError) as error:
         module.fail_json(msg=str(error), services=[], invocation={})
-    results = [
+    results: list[dict[str, Any]] = [
         {"name": name, "seconds": round(outcome.seconds, 1), "commands": outcome.value or []}
         for name, outcome in outcomes.items()
+        if outcome.value or outcome.error
     ]
     problems = [str(outcome.error) for outcome in outcomes.values() if outcome.error]
     if problems:
         module.fail_json(msg="\n".join(problems), services=results, invocation={})
+    for result in results:
+        for one in result["commands"]:
+            if one["code"]:
+                module.warn("\n".join([f"`{one['command']}` warns:", *one["output"]]))
     module.exit_json(
-        changed=bool(work or gone),
-        actions=[schema.action(service) for service in work] + [f"remove the schema record of {name}" for name in gone],
+        changed=bool(told or gone),
+        actions=[schema.action(service, stage) for service in told]
+        + [f"remove the schema record of {name}" for name in gone],
         diff=[
             convergence.text_diff(f"schema {name}", f"{before}\n" if before else "", f"{after}\n" if after else "")
             for name, before, after in digests

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from ansible_collections.brume.cloud.plugins.action import nova_cells as action
 from ansible_collections.brume.cloud.plugins.module_utils import sources
-from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CELL0, CellsError, astray, compare, to_map
+from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CELL0, astray, compare, to_map
+from ansible_collections.brume.cloud.plugins.module_utils.nova_process import NovaError
 from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
@@ -150,7 +151,7 @@ def test_a_host_in_play_is_predicted_waited_for_and_mapped(nova: type[Nova]) -> 
 
 
 def test_a_host_in_play_that_does_not_report_is_named(nova: type[Nova]) -> None:
-    with pytest.raises(CellsError, match=r"have not reported within 1 s: two\n  next: read `journalctl"):
+    with pytest.raises(NovaError, match=r"have not reported within 1 s: two\n  next: read `journalctl"):
         converged(wait_for=["one", "two"])
 
 
@@ -165,7 +166,7 @@ def test_a_host_that_reported_in_another_cell_is_refused_before_it_is_mapped(nov
     if not discover:
         assert converged(discover=False) == []
         return
-    with pytest.raises(CellsError, match="compute host two is mapped to cell9"):
+    with pytest.raises(NovaError, match="compute host two is mapped to cell9"):
         converged(wait_for=["two"])
     assert "discover" not in nova.orders
 
