@@ -86,9 +86,7 @@ def done(service: Service, record: Mapping[str, Any], stage: Stage) -> dict[str,
     so that nothing has to be run on the way back to it, until it is contracted.
     """
     known = served(record)
-    digests = [*known, service.digest] if stage == "expand" and service.digest not in known else [service.digest]
-    if stage == "online":
-        digests = known
+    digests = {"expand": list(dict.fromkeys([*known, service.digest])), "online": known}.get(stage, [service.digest])
     finished = {key: record[key] for key in ("online", "contract") if key in record}
     if stage == "sync":
         finished = dict.fromkeys(("online", "contract"), service.digest)

@@ -382,6 +382,37 @@ def test_schema_sync(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert converges(call, "schema_sync", {"services": [{"name": "a", "state": "absent"}]})
 
 
+def test_schema_sync_goes_through_the_stages(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "RECORDS", f"{tmp_path}/records")
+    old = {"name": "a", "user": "root", "environment": str(tmp_path), "digest": "1", "commands": [["true"]]}
+    empty = {**old, "name": "b", "commands": []}
+    converges(call, "schema_sync", {"services": [old, empty]})
+    new = {**old, "digest": "2"}
+    for stage in ("expand", "online", "contract"):
+        told = converges(call, "schema_sync", {"stage": stage, "services": [new, {**empty, "digest": "2"}]})
+        assert told == [f"run the {stage} commands of a: true"], "b has none"
+        served = call("schema_sync", {"stage": "served", "services": [old]})
+        assert bool(served.get("failed")) == (stage == "contract")
+    assert call("schema_sync", {"stage": "served", "services": [{**empty, "digest": "1"}]})["failed"]
+
+
+def test_schema_sync_checks_each_time_and_in_a_dry_run(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    line = f"echo looks; echo x >> {tmp_path}/log; exit "
+    item = {"name": "a", "user": "root", "environment": str(tmp_path), "digest": "1"}
+
+    def ask(code: int, check: bool = False, environment: Path = tmp_path) -> dict[str, Any]:
+        service = {**item, "environment": str(environment), "commands": [["sh", "-c", f"{line}{code}"]]}
+        return call("schema_sync", {"stage": "check", "services": [service]}, check=check)
+
+    assert not ask(0)["changed"]
+    assert ask(1, check=True)["services"][0]["commands"][0]["output"] == ["looks"]
+    assert ask(2)["failed"]
+    assert ask(255)["failed"]
+    assert (tmp_path / "log").read_text() == "x\n" * 4
+    assert ask(2, check=True, environment=tmp_path / "not yet")["services"] == []
+
+
 def test_environments(call: Call, tmp_path: Path) -> None:
     program(
         tmp_path / "uv",

@@ -18,12 +18,41 @@ def service(*commands: list[str], **more: Any) -> schema.Service:
     return schema.parse([{**item, "commands": list(commands), **more}])[0]
 
 
-@pytest.mark.parametrize(
-    ("records", "names"),
-    [({}, ["nova"]), ({"nova": {"digest": "1"}}, ["nova"]), ({"nova": {"digest": "2"}}, []), ({"nova": {}}, ["nova"])],
-)
-def test_only_a_digest_that_differs_makes_work(records: dict[str, dict[str, str]], names: list[str]) -> None:
-    assert [one.name for one in schema.pending([service(["true"])], records)] == names
+@pytest.mark.parametrize(("record", "done"), [({}, False), ({"digest": "1"}, False), ({"digest": "2"}, True)])
+def test_only_a_digest_that_differs_makes_work(record: dict[str, str], done: bool) -> None:
+    assert schema.is_done(service(["true"]), record, "sync") == done
+
+
+STAGES: tuple[schema.Stage, ...] = ("sync", "check", "expand", "online", "contract", "served")
+
+
+def test_a_schema_serves_two_releases_from_expand_to_contract() -> None:
+    old, new = service(digest="old"), service(digest="new")
+    record = schema.done(old, {}, "sync")
+    assert [stage for stage in STAGES if not schema.is_done(old, record, stage)] == ["check", "served"]
+    assert [stage for stage in STAGES if schema.is_done(new, record, stage)] == []
+    record = schema.done(new, record, "expand")
+    assert schema.served(record) == ["old", "new"]
+    record = schema.done(new, record, "online")
+    assert schema.is_done(old, record, "sync"), "on the way back nothing is run"
+    assert schema.is_done(new, record, "sync")
+    assert schema.is_done(new, record, "online")
+    schema.refuse_unserved([old, new], {"nova": record})
+    record = schema.done(new, record, "contract")
+    assert schema.served(record) == ["new"]
+    assert schema.is_done(new, record, "contract")
+    with pytest.raises(schema.SchemaError, match="the schema of nova does not serve the planned release"):
+        schema.refuse_unserved([old], {"nova": record})
+
+
+def test_expanding_again_after_a_way_back_keeps_both() -> None:
+    record = schema.done(service(digest="new"), {"digest": "new", "digests": ["old", "new"]}, "expand")
+    assert schema.served(record) == ["old", "new"]
+
+
+def test_a_schema_that_was_never_made_serves_nothing() -> None:
+    with pytest.raises(schema.SchemaError, match="next: restore a backup"):
+        schema.refuse_unserved([service()], {})
 
 
 def test_mistakes_are_reported_at_once() -> None:
