@@ -247,6 +247,17 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
     assert not (systemd / "records/a.service.json").exists()
 
 
+def test_unit_rollout_remembers_since_when_a_unit_knows_versions(call: Call, systemd: Path) -> None:
+    arguments: dict[str, Any] = {"units": [{"name": "a.service", "content": "x"}]}
+    converges(call, "unit_rollout", arguments)
+    renewed = {"units": [{**arguments["units"][0], "versions": "2026.1"}]}
+    told = ["restart a.service (it keeps the versions that other services had)"]
+    assert converges(call, "unit_rollout", renewed) == told
+    other = {"units": [{"name": "a.service", "content": "y"}]}
+    assert len(converges(call, "unit_rollout", other)) == 2, "who starts later knows as much"
+    assert call("unit_rollout", {"units": [{**other["units"][0], "versions": "2026.1"}]})["actions"] == []
+
+
 def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path) -> None:
     new = [{"name": "b.service", "content": "[Service]\n", "after": ["b.socket"]}, {"name": "b.socket", "content": "x"}]
     converges(call, "unit_rollout", {"units": new})
