@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.brume.cloud.plugins.action.environments import ActionModule as Environments
 from ansible_collections.brume.cloud.plugins.action.nova_cells import ActionModule as Cells
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, sources
@@ -15,6 +17,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 
 from .inventories import committed
+from .playbooks import one_host, playbook
 
 VAULT = Vault(b"k" * 32)
 
@@ -107,3 +110,29 @@ def test_all_files_and_units_of_a_mixed_cloud_can_be_rendered() -> None:
     found = mixed(compute1="2025.1", network2="2025.1")
     count, _size = plan_text.render_all(found, Renderer(found, sources.load(), VAULT.value))
     assert count > 100
+
+
+@pytest.mark.parametrize("name", ["rollback.yml", "finalize.yml"])
+@pytest.mark.parametrize("limit", ["one", "localhost,one"])
+def test_all_hosts_go_back_or_are_finalized_together(name: str, limit: str, tmp_path: Path) -> None:
+    done = playbook(one_host(tmp_path / "inventory"), name, "--limit", limit)
+    assert f"`--limit` is not for {name}" in done.stdout, done.stdout + done.stderr
+    assert "UNREACHABLE" not in done.stdout
+    assert done.returncode
+
+
+@pytest.mark.parametrize("name", ["upgrade.yml", "rollback.yml", "finalize.yml"])
+def test_hosts_are_asked_where_nothing_stands_against_it(name: str, tmp_path: Path) -> None:
+    done = playbook(one_host(tmp_path / "inventory"), name, "--check")
+    assert "UNREACHABLE" in done.stdout, done.stdout + done.stderr
+
+
+def test_nothing_is_finalized_while_a_host_stays(tmp_path: Path) -> None:
+    folder = one_host(tmp_path / "inventory")
+    two = {"brume_addresses": {"management": "192.0.2.12"}, "ansible_port": 1, "brume_release": "2025.1"}
+    hosts = yaml.safe_load((folder / "hosts.yml").read_text())
+    hosts["compute"] = {"hosts": {"two": two}}
+    (folder / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    done = playbook(folder, "finalize.yml")
+    assert "brume_release: leaves two at 2025.1; upgrade it first" in done.stdout, done.stdout + done.stderr
+    assert "UNREACHABLE" not in done.stdout
