@@ -43,8 +43,14 @@ def endpoints(cloud: Cloud) -> dict[str, dict[str, Any]]:
     """
     given = cloud.public_certificate
     own: dict[str, Any] = {} if given is None else {"authorities": given.ca}
+    # A balanced database speaks its own protocol, and says by HTTP elsewhere whether it serves.
     found = {
-        f"{one.name}-{role}": {"host": host, "port": one.port, "protocol": "http", **(own if role == "public" else {})}
+        f"{one.name}-{role}": {
+            "host": host,
+            "port": one.port,
+            "protocol": "mysql" if one.check else "http",
+            **(own if role == "public" else {}),
+        }
         for one in cloud.frontends
         for role, host in (("internal", cloud.internal_host), ("public", cloud.public_host))
         if (role == "internal" or one.public) and cloud.external.loadbalancer is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,12 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.brume.cloud.plugins.module_utils import haproxy
+from ansible_collections.brume.cloud.plugins.module_utils import haproxy, sources
+from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 from ansible_collections.brume.cloud.plugins.modules import loadbalancer_servers
+
+from .inventories import committed
 
 
 class Balancer:
@@ -133,3 +138,39 @@ def test_a_dry_run_before_there_is_a_load_balancer(
     wanted = {"servers": ["nova-api/c1"], "state": "ready"}
     assert not run(capsys, check=True, **wanted)["changed"]
     assert "does HAProxy run" in run(capsys, **wanted)["msg"]
+
+
+def state(name: str, status: str, check: str) -> str:
+    """Return a line of `show stat`: 18th and 37th column (management guide of HAProxy, 9.1)."""
+    columns = ["mariadb-server", name, *[""] * 15, status, *[""] * 18, check, "", ""]
+    return ",".join(columns)
+
+
+@pytest.mark.parametrize(
+    ("checks", "backend", "well"),
+    [
+        (("L7OK", "L7OK", "L7OK"), "UP", True),
+        (("L7OK", "L7OK", "L4TOUT"), "UP", True),
+        (("L7OK", "L4CON", "L4TOUT"), "UP", True),
+        (("L7OK", "L4CON", "L4CON"), "UP", True),
+        (("L7STS", "L7OK", "L7OK"), "DOWN", False),
+        (("L7OK", "L4TOUT", "L4TOUT"), "UP", False),
+        (("L7OK", "* L4TOUT", "L4TOUT"), "UP", False),
+        (("L7OK", "L4TOUT"), "UP", True),
+    ],
+)
+def test_a_load_balancer_that_is_cut_off_gives_the_addresses_away(
+    checks: tuple[str, ...], backend: str, well: bool, tmp_path: Path
+) -> None:
+    found = plan(committed("ha"), sources.load())
+    host = found.hosts["controller1"]
+    renderer = Renderer(found, sources.load(), lambda _name: "")
+    files = {one.entry.path: one.text for one in renderer.files(host, ["loadbalancer"])}
+    servers = [state(f"controller{number}", "UP", check) for number, check in enumerate(checks, 1)]
+    lines = ["# pxname,svname", state("FRONTEND", "OPEN", ""), *servers, state("BACKEND", backend, "")]
+    (tmp_path / "stat").write_text("".join(f"{line}\n" for line in lines))
+    script = files["/usr/local/lib/brume/loadbalancer_health"]
+    socket_of = "/usr/bin/socat - UNIX-CONNECT:/run/haproxy/admin.sock"
+    assert socket_of in script
+    done = subprocess.run(["sh", "-c", script.replace(socket_of, f"cat {tmp_path}/stat")], check=False)
+    assert (done.returncode == 0) == well

@@ -23,7 +23,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
 from ansible_collections.brume.cloud.plugins.module_utils.description import read_service
 from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 
-from .inventories import AIO, IPV6, inventory
+from .inventories import AIO, IPV6, committed, inventory
 from .test_plan import IPV6_GROUPS, IPV6_HOSTS
 
 DENIED = "OperationalError: (1044, \"Access denied for user 'nova'@'%' to database 'glance'\")"
@@ -139,6 +139,12 @@ def test_endpoints_are_those_of_the_plan() -> None:
     found = tls_trials.endpoints(cloud)
     assert found["keystone-api-public"]["host"] == "cloud.example.org"
     assert found["keystone-api-internal"]["host"] == "2001:db8:1::5"
+
+
+def test_a_balanced_database_is_tried_with_its_own_protocol() -> None:
+    found = tls_trials.endpoints(plan(committed("ha"), sources.load()).cloud)
+    assert found["mariadb-server-internal"]["protocol"] == "mysql" and "mariadb-server-public" not in found
+    assert found["keystone-api-internal"]["protocol"] == "http"
 
 
 def test_an_endpoint_that_refuses_tls_1_2_is_found() -> None:
