@@ -30,6 +30,7 @@ ENVIRONMENT = re.compile(r"(?P<release>\d{4}\.\d)-(?P<digest>[0-9a-f]{12,})")
 SWAPPED = ".brume-new"
 """What file_state.replace_link adds to a link's name for a moment."""
 
+PROCESSES = "/proc"
 UNITS = ("/etc/systemd/system", "/run/systemd/system")
 JOURNAL = "/var/log/journal"
 ARCHIVED = re.compile(
@@ -99,19 +100,20 @@ def _target(link: str) -> str:
     return os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link)))
 
 
-def used(root: str, proc: str = "/proc", units: Iterable[str] = UNITS) -> set[str]:
+def used(root: str) -> set[str]:
     """Return the paths `root/<service>/<name>` that links, unit files and processes name.
 
     A process's program is the operating system's Python, so that its command line, environment and mapped files tell.
-    Raises OSError where a process cannot be looked into.
+    Raises PermissionError where a process cannot be looked into, as in a container without its host's capabilities.
     """
     pattern = re.compile(rb"%s/[^/\s\0:;,\"'=]+/[^/\s\0:;,\"'=]+" % re.escape(root.encode()))
     found = {_target(f"{root}/{service}/current") for service in _folders(root)}
-    files = [os.path.join(folder, name) for unit in units for folder, _, names in os.walk(unit) for name in names]
-    for process in filter(str.isdigit, os.listdir(proc)):
-        files += [f"{proc}/{process}/{name}" for name in ("cmdline", "environ", "maps")]
+    files = [os.path.join(folder, name) for unit in UNITS for folder, _, names in os.walk(unit) for name in names]
+    for process in filter(str.isdigit, os.listdir(PROCESSES)):
+        files += [f"{PROCESSES}/{process}/{name}" for name in ("cmdline", "environ", "maps")]
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found.update(map(os.fsdecode, pattern.findall(os.fsencode(os.readlink(f"{proc}/{process}/cwd") + "/"))))
+            folder = os.readlink(f"{PROCESSES}/{process}/cwd")
+            found.update(map(os.fsdecode, pattern.findall(os.fsencode(folder))))
     for path in files:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(path, "rb") as stream:
             found.update(map(os.fsdecode, pattern.findall(stream.read())))

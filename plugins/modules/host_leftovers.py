@@ -73,12 +73,15 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Find, and remove unless in check mode. Raises OSError, ConvergenceError."""
     found: dict[str, list[Any]] = {}
     actions = []
-    folder = ""
+    folder, unseen = "", []
     before = datetime.now(UTC) - timedelta(days=params["journal_days"])
     if "environments" in params["kinds"]:
-        root = params["root"]
-        in_use = host_leftovers.used(root)
-        found["environments"] = host_leftovers.find(root, params["planned"], params["uv"], in_use)
+        root, found["environments"] = params["root"], []
+        try:
+            in_use = host_leftovers.used(root)
+            found["environments"] = host_leftovers.find(root, params["planned"], params["uv"], in_use)
+        except PermissionError as error:
+            unseen = [f"{root}: all environments, because a process cannot be looked into: {error}"]
         actions += host_leftovers.removals(found["environments"])
     if "journals" in params["kinds"]:
         folder = f"{params['journal']}/{Path('/etc/machine-id').read_text(encoding='ascii').strip()}"
@@ -93,6 +96,8 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         name: {"found": len(some), "removed": 0 if check_mode else len(some), "left": []}
         for name, some in found.items()
     }
+    if unseen:
+        kinds["environments"]["left"] = unseen
     if folder and not check_mode:
         stay = host_leftovers.old_journals(folder, before)
         kinds["journals"]["left"] = [f"{folder}/{name}: journalctl has left it" for name in stay]
