@@ -327,7 +327,7 @@ def _delete_provider(placement: Request, number: str, name: str) -> None:
             raise
         raise ApiError(
             f"{error}; it still counts {', '.join(sorted(held))}\n"
-            f"  next: `nova-manage placement audit --resource_provider {number} --delete --verbose` on a controller "
-            f"removes what no instance has any more of {name}, then run again",
+            "  next: `playbooks/cleanup.yml` with the kind `allocations` removes what no instance has any more of "
+            f"{name}, then run again",
             error.status,
         ) from error
