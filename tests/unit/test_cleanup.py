@@ -422,7 +422,7 @@ def test_commands_are_repeated_while_rows_become_fewer(
 ) -> None:
     done: list[Any] = []
     monkeypatch.setattr(schema, "execute", lambda _one, words, _secrets, success: done.append((words, success)))
-    one = rows(counts)
+    one = rows(list(counts))
     deleted_records.look([one])
     deleted_records.remove([one], {}, 1000)
     assert done == [(["purge"], [0, 3])] * runs
