@@ -189,6 +189,29 @@ class Directory:
 
 
 @dataclass(frozen=True)
+class Purge:
+    """One command that ends rows which are marked as deleted: its words, and the exit codes of a success.
+
+    `{before}` and `{days}` stand for the moment before which they were deleted, in UTC, and for the days since then.
+    """
+
+    words: tuple[str, ...]
+    success: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Cleanup:
+    """How a service's databases lose rows that are marked as deleted (`deleted_at`, oslo.db's SoftDeleteMixin).
+
+    The commands run in order and may do a part each time: they are repeated as long as there are fewer rows then.
+    """
+
+    commands: tuple[Purge, ...]
+    keeps: tuple[str, ...] = ()
+    """Tables whose rows the commands leave."""
+
+
+@dataclass(frozen=True)
 class Service:
     """One service: an OpenStack project or a piece of infrastructure."""
 
@@ -208,6 +231,7 @@ class Service:
     components: Mapping[str, Component] = field(default_factory=dict)
     files: Mapping[str, File] = field(default_factory=dict)
     commands: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    cleanup: Cleanup | None = None
     python_packages: tuple[str, ...] = ()
     when: Conditions = field(default_factory=dict)
 
@@ -434,6 +458,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         components=components,
         files=files,
         commands=_commands(problems, file, top.mapping("commands")),
+        cleanup=_cleanup(problems, file, top.take("cleanup", Mapping, None)),
         python_packages=python.texts("packages"),
         when=top.mapping("when"),
     )
@@ -524,6 +549,30 @@ def _commands(problems: list[Problem], file: str, data: dict[str, Any]) -> dict[
                 remedy = "only {cell} and {environment} are known"
                 reader.problem(verb, f"`{' '.join(argv)}` has an unknown name in braces", remedy)
         result[verb] = tuple(tuple(str(word) for word in argv) for argv in argvs if isinstance(argv, list))
+    reader.done()
+    return result
+
+
+def _cleanup(problems: list[Problem], file: str, data: Any) -> Cleanup | None:
+    if data is None:
+        return None
+    reader = _Reader(problems, file, "cleanup", data)
+    commands = []
+    for entry in reader.take("commands", list, []):
+        inner = _Reader(problems, file, "cleanup.commands", entry)
+        words, codes = inner.texts("run"), inner.take("success", list, [0])
+        if not words:
+            inner.problem("run", "is missing", "write [program, argument, ...]")
+        if any("{" in re.sub(r"\{(before|days)\}", "", word) for word in words):
+            remedy = "only {before} and {days} are known"
+            inner.problem("run", f"`{' '.join(words)}` has an unknown name in braces", remedy)
+        if any(isinstance(code, bool) or not isinstance(code, int) for code in codes):
+            inner.problem("success", f"`{codes}` are no exit codes", "write numbers, such as [0, 1]")
+        inner.done()
+        commands.append(Purge(words, tuple(codes)))
+    if not commands:
+        reader.problem("commands", "is missing", "write [{run: [program, argument, ...]}]")
+    result = Cleanup(tuple(commands), reader.texts("keeps"))
     reader.done()
     return result
 

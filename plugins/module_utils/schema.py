@@ -125,51 +125,62 @@ def run(service: Service, redactions: Mapping[str, str], accepted: Sequence[int]
 
     Raises SchemaError at the first that fails; later ones are not begun, so that the next run begins anew.
     """
-    user, group, groups, home = identity(service.user)
-    search = f"{service.environment}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    variables = {"PATH": search, "LANG": "C.UTF-8", "HOME": home, "USER": service.user, **service.variables}
     results = []
     for command in service.commands:
-        own = f"{service.environment}/bin/{command[0]}"
-        words = [own if "/" not in command[0] and os.path.exists(own) else command[0], *command[1:]]
         began = time.monotonic()
-        try:
-            done = subprocess.run(
-                words,
-                user=user,
-                group=group,
-                extra_groups=groups,
-                cwd="/",
-                env=variables,
-                umask=0o027,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=service.timeout,
-                check=False,
-                pass_fds=host_lock.inherited(),
-            )
-        except subprocess.TimeoutExpired as error:
-            output = error.output or b""
-            text = output.decode("utf-8", "replace") if isinstance(output, bytes) else str(output)
-            raise SchemaError(
-                failure(service, command, f"did not end within {service.timeout:.0f} s", text, redactions)
-            ) from None
-        except OSError as error:
-            raise SchemaError(failure(service, command, f"cannot be run: {error}", "", redactions)) from None
-        if done.returncode not in accepted:
-            raise SchemaError(failure(service, command, f"exits with {done.returncode}", done.stdout, redactions))
+        code, output = execute(service, command, redactions, accepted)
         results.append(
             {
                 "command": " ".join(command),
                 "seconds": round(time.monotonic() - began, 1),
-                "code": done.returncode,
-                "output": tail(done.stdout, redactions),
+                "code": code,
+                "output": tail(output, redactions),
             }
         )
     return results
+
+
+def execute(
+    service: Service, command: Sequence[str], redactions: Mapping[str, str], success: Sequence[int] = (0,)
+) -> tuple[int, str]:
+    """Run one command as a service's user, in its environment; return its exit code and what it said.
+
+    Raises SchemaError when it fails. What it said may hold secrets.
+    """
+    user, group, groups, home = identity(service.user)
+    search = f"{service.environment}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    variables = {"PATH": search, "LANG": "C.UTF-8", "HOME": home, "USER": service.user, **service.variables}
+    own = f"{service.environment}/bin/{command[0]}"
+    words = [own if "/" not in command[0] and os.path.exists(own) else command[0], *command[1:]]
+    try:
+        done = subprocess.run(
+            words,
+            user=user,
+            group=group,
+            extra_groups=groups,
+            cwd="/",
+            env=variables,
+            umask=0o027,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=service.timeout,
+            check=False,
+            pass_fds=host_lock.inherited(),
+        )
+    except subprocess.TimeoutExpired as error:
+        output = error.output or b""
+        text = output.decode("utf-8", "replace") if isinstance(output, bytes) else str(output)
+        raise SchemaError(
+            failure(service, command, f"did not end within {service.timeout:.0f} s", text, redactions)
+        ) from None
+    except OSError as error:
+        raise SchemaError(failure(service, command, f"cannot be run: {error}", "", redactions)) from None
+    if done.returncode not in success:
+        raise SchemaError(failure(service, command, f"exits with {done.returncode}", done.stdout, redactions))
+    return done.returncode, done.stdout
 
 
 def tail(output: str, redactions: Mapping[str, str]) -> list[str]:

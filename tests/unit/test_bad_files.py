@@ -249,6 +249,10 @@ PROJECT: dict[str, Change] = {
     "mode without quotes": replace(DESCRIPTION, "format: text,", "format: text, mode: 0640,"),
     "command that is no list": append(DESCRIPTION, "commands: {expand: two-manage db sync}\n"),
     "command of numbers": append(DESCRIPTION, "commands: {expand: [[two-manage, 7]]}\n"),
+    "cleanup without commands": append(DESCRIPTION, "cleanup: {keeps: [images]}\n"),
+    "cleanup of no program": append(DESCRIPTION, "cleanup: {commands: [{success: [0]}]}\n"),
+    "cleanup with an unknown name": append(DESCRIPTION, "cleanup: {commands: [{run: [two-manage, '{age}']}]}\n"),
+    "cleanup with codes that are none": append(DESCRIPTION, "cleanup: {commands: [{run: [x], success: [one]}]}\n"),
     "missing requirement": replace(DESCRIPTION, "requires: [one]", "requires: [three]"),
     "requirement in a later wave": several(
         replace(DESCRIPTION, "wave: core", "wave: identity"), replace("roles/one/meta/service.yml", "identity", "core")
