@@ -528,6 +528,18 @@ def test_environments_that_nobody_uses_go(root: Path) -> None:
     }
 
 
+def test_a_way_back_that_was_given_up_goes_too(root: Path) -> None:
+    more = host_leftovers.find(str(root), [], "0.9.2", {f"{root}/nova/{NOW}"}, way_back=False)
+    whys = {one.path.removeprefix(f"{root}/nova/"): one.why for one in more if "nova/2025.1" in one.path}
+    why = "of 2025.1, to which there is no way back from 2026.1"
+    unfinished = "a build that was not finished"
+    assert whys == {
+        "2025.1-0123456789ab": why,
+        "2025.1-ffffffffffff": why,
+        "2025.1-eeeeeeeeeeee": unfinished,
+    }
+
+
 def test_environments_that_are_planned_or_open_stay(root: Path) -> None:
     kept = found(root, planned=[f"{root}/nova/{OTHER}"], used=[f"{root}/nova/{BROKEN}", f"{root}/uv/0.9.1"])
     assert set(kept) == {"nova/current.brume-new", "nova/2024.1-0123456789ab", "uv/0.9.2/uv.new"}
