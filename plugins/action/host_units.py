@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import socket_of
 
 
 class ActionModule(PlanAction):
-    """Takes `state`. With `addresses: true`, only what holds the shared addresses is stopped."""
+    """Takes `state`.
+
+    With `addresses: true`, only what holds the shared addresses is stopped, with `database: true` only the database,
+    what uses it, and what keeps copies of it.
+    """
 
     module = "host_units"
 
@@ -27,4 +32,19 @@ class ActionModule(PlanAction):
         }
         if args.get("addresses"):
             arguments["units"] = [one.unit for _service, one in components if one.only == "vip"]
+        if args.get("database"):
+            arguments["units"] = _with_database(piece)
         return arguments
+
+
+def _with_database(piece: Slice) -> list[str]:
+    """Return this host's units that use the database, sockets that would start them, and what keeps copies of it."""
+    found = []
+    for one in piece.host.instances:
+        service = piece.sources.services[one.service]
+        component = service.components[one.component]
+        if service.name in ("mariadb", "memcached"):
+            found.append(one.unit)
+        elif service.databases and "control" in component.groups:
+            found += [one.unit, *([socket_of(one.unit)] if component.kind == "wsgi" else [])]
+    return found
