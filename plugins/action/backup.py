@@ -143,7 +143,7 @@ class ActionModule(PlanAction):
         said = self._said("__backup_images") if images else {}
         now = {**found.manifests, made["name"]: {"base": made["base"]}}
         going = backup.expired(list(now), now, datetime.now(UTC), count, days)
-        actions = [f"delete {name}, which has expired" for name in going]
+        actions = ["make the backup whole", *(f"delete {name}, which has expired" for name in going)]
         if not self._task.check_mode:
             primaries = [one["controller"]["primary"] for one in self._said("__backup_controller").values()]
             manifest = {
@@ -177,7 +177,7 @@ class ActionModule(PlanAction):
 
     def _tried(self, name: str, *, keep: bool) -> dict[str, Any]:
         found = self._found()
-        chosen = backup.pick(name, found)
+        chosen = self._told()["name"] if keep else backup.pick(name, found)
         names = backup.chain(chosen, found.manifests)
         if self._task.check_mode:
             return {"actions": [f"restore {chosen} into a throw-away server and compare"], "changed": True}
@@ -231,7 +231,7 @@ class ActionModule(PlanAction):
                 f"restore_confirm: nothing was changed\n  next: read what is lost, and run again with "
                 f"-e restore_confirm={chosen}"
             )
-        return {"name": chosen, "fernet_primary": found.manifests[chosen]["fernet_primary"], "told": told}
+        return {"name": chosen, "told": told}
 
     def _step_place(self) -> dict[str, Any]:
         """Put the data that was tried on the first database host in place; give the others none."""
@@ -252,7 +252,12 @@ class ActionModule(PlanAction):
         """Let a controller forget what it knew of the database that was."""
         if not self._task.check_mode:
             backup_stream.ask(self._argv(), "remove", paths=FORGOTTEN)
-        return {"changed": True, "actions": ["forget what is known of the database that was"]}
+        primary = self._found().manifests[self._told()["name"]]["fernet_primary"]
+        return {
+            "changed": True,
+            "actions": ["forget what is known of the database that was"],
+            "fernet_primary": primary,
+        }
 
     def _step_unpack(self) -> dict[str, Any]:
         """Put files of Glance's store in place: a host's own, on the first controller those of absent hosts too."""

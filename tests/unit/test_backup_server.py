@@ -196,7 +196,7 @@ def test_a_run_that_is_killed_leaves_no_whole_backup_and_no_process(server: Serv
     assert stream.read(1000)  # it is under way, and goes no further than pipes hold
     source.stop()
     for _attempt in range(50):
-        if str(server.folder / "pack") not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout:
+        if str(server.folder / "pack") not in subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout:
             break
         time.sleep(0.1)
     else:
