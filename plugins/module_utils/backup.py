@@ -102,7 +102,7 @@ def read(name: str, text: str, master_key: bytes, region: str) -> dict[str, Any]
 
 
 def found(listed: Mapping[str, Any], master_key: bytes, region: str) -> Found:
-    """Return what `backup_host.store_list` has listed. Raises BackupError for every backup that is not to be trusted."""
+    """Return what `backup_host.store_list` has listed. Raises BackupError naming all that cannot be trusted."""
     problems = [f"{name}: is no backup; next: move it away" for name in listed["strange"]]
     manifests = {}
     for name in sorted(listed["manifests"]):
@@ -256,12 +256,13 @@ def told(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]], now: 
         f"{names[-1]}: of {manifest['member']}, {len(manifest['tables'])} tables" + (
             f", built on {', '.join(names[:-1])}" if names[1:] else ""
         ),
-        f"lost is every change since {moment_of(names[-1]):%Y-%m-%d %H:%M:%S} UTC, {_span(age)} ago: instances, volumes, "
-        "networks, users and images made since are forgotten, those deleted since come back as records",
+        f"lost is every change since {moment_of(names[-1]):%Y-%m-%d %H:%M:%S} UTC, {_span(age)} ago: instances, "
+        "volumes, networks, users and images made since are forgotten, those deleted since come back as records",
         "lost are messages that no service has read yet, and tokens where the Fernet keys were rotated since",
     ]
     held = sum(len(manifests[name]["images"].get(host, ())) for name in names for host in manifests[name]["images"])
-    lines.append(f"files of Glance's store: {held}" if manifest["with_images"] else "no files of Glance's store are in it")
+    without = "no files of Glance's store are in it"
+    lines.append(f"files of Glance's store: {held}" if manifest["with_images"] else without)
     for name, digest in manifest["services"].items():
         if plan["services"].get(name) not in (None, digest):
             lines.append(f"{name}: other packages than at the backup; its schema is brought up to date")

@@ -1,8 +1,8 @@
 """What is done on hosts for a backup: on that of the database, on controllers, and where backups are kept.
 
 Its text is handed to the host's Python through a pipe (see `backup_stream`), so it needs the standard library alone.
-Requests come by standard input, secrets among them. Data comes and goes by standard input and output; results and errors
-are lines on standard error. No file of it holds a key.
+Requests come by standard input, secrets among them. Data comes and goes by standard input and output; results and
+errors are lines on standard error. No file of it holds a key.
 """
 
 from __future__ import annotations
@@ -290,7 +290,6 @@ def database_try(folder: str, names: list[str]) -> dict[str, Any]:
     client = ["--no-defaults", f"--socket={own}/socket"]
     server = subprocess.Popen(
         argv, user=user.pw_uid, group=user.pw_gid, extra_groups=[], preexec_fn=_end_with_parent,  # noqa: PLW1509
-       
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

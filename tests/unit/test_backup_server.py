@@ -33,13 +33,16 @@ class Server:
 
     @property
     def client(self) -> list[str]:
+        """Return words for a client."""
         return ["--no-defaults", f"--socket={self.folder}/run/socket", "--user=root"]
 
     def sql(self, text: str) -> str:
+        """Return what statements print."""
         argv = ["mariadb", *self.client, "--batch", "--skip-column-names"]
         return subprocess.run(argv, input=text, capture_output=True, text=True, check=True, timeout=60).stdout
 
     def request(self, from_lsn: int | None) -> dict[str, Any]:
+        """Return how this server is backed up."""
         options = ["--no-defaults", f"--socket={self.folder}/run/socket", "--user=root"]
         work = f"{self.folder}/pack"
         return {"data": f"{self.folder}/data", "client": self.client, "options": options, "from_lsn": from_lsn,
@@ -56,11 +59,14 @@ class Server:
         return {**made, **part}
 
     def unpack(self, name: str, sha256: str, identity: str = "") -> None:
-        source = backup_stream.Call(LOCAL, "store_get", {"path": f"{self.folder}/store", "name": name, "file": "database"})
+        """Unpack a backup."""
+        where = {"path": f"{self.folder}/store", "name": name, "file": "database"}
+        source = backup_stream.Call(LOCAL, "store_get", where)
         request = {"folder": f"{self.folder}/work", "name": name, "identity": identity or age_keys.identity(SECRET)}
         backup_stream.flow(source, backup_stream.Call(LOCAL, "database_unpack", request), sha256)
 
     def try_out(self, *names: str) -> dict[str, Any]:
+        """Return the tables of a throw-away server."""
         return dict(backup_stream.ask(LOCAL, "database_try", folder=f"{self.folder}/work", names=list(names))["tables"])
 
 
@@ -75,7 +81,8 @@ def server() -> Iterator[Server]:
     subprocess.run([*install, "--auth-root-authentication-method=socket"], check=True, capture_output=True)
     argv = ["mariadbd", "--no-defaults", f"--datadir={folder}/data", "--user=mysql", "--skip-networking"]
     argv += [f"--socket={folder}/run/socket", f"--pid-file={folder}/run/pid", f"--log-error={folder}/run/log"]
-    process = subprocess.Popen([*argv, "--innodb-buffer-pool-size=32M"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    argv += ["--innodb-buffer-pool-size=32M"]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _attempt in range(100):
             if subprocess.run(["mariadb", *one.client, "-e", "DO 1"], capture_output=True, check=False).returncode == 0:
@@ -158,7 +165,7 @@ def test_what_is_kept_shows_nothing_and_nobody_else_opens_it(server: Server) -> 
     file = server.folder / "store/full/database"
     assert file.read_bytes().startswith(b"age-encryption.org/v1\n") and b"name to look for" not in file.read_bytes()
     assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
-    with pytest.raises(backup_stream.StreamError, match="age: .*no identity matched"):
+    with pytest.raises(backup_stream.StreamError, match=r"age: .*no identity matched"):
         server.unpack("full", full["sha256"], age_keys.identity("another secret"))
 
 
@@ -177,15 +184,7 @@ def test_a_spoiled_file_is_refused(server: Server, spoil: str) -> None:
     with pytest.raises(backup_stream.StreamError):
         server.unpack("full", full["sha256"])
     with pytest.raises(backup_stream.StreamError, match="database_unpack: age"):  # by itself too
-        backup_stream.flow(
-            backup_stream.Call(LOCAL, "store_get", {"path": f"{server.folder}/store", "name": "full", "file": "database"}),
-            _unpacking(server),
-        )
-
-
-def _unpacking(server: Server) -> backup_stream.Call:
-    request = {"folder": f"{server.folder}/work", "name": "full", "identity": age_keys.identity(SECRET)}
-    return backup_stream.Call(LOCAL, "database_unpack", request)
+        server.unpack("full", "")
 
 
 def test_a_run_that_is_killed_leaves_no_whole_backup_and_no_process(server: Server) -> None:
@@ -196,7 +195,8 @@ def test_a_run_that_is_killed_leaves_no_whole_backup_and_no_process(server: Serv
     assert stream.read(1000)  # it is under way, and goes no further than pipes hold
     source.stop()
     for _attempt in range(50):
-        if str(server.folder / "pack") not in subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout:
+        shown = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
+        if f"{server.folder}/pack" not in shown:
             break
         time.sleep(0.1)
     else:
@@ -210,7 +210,8 @@ def test_a_server_says_what_it_is(server: Server) -> None:
     said = backup_stream.ask(LOCAL, "member", data=f"{server.folder}/data", client=server.client)
     assert said["active"] and said["clients"] == 0 and said["missing"] == []
     assert said["identity"] and said["version"]
-    gone = backup_stream.ask(LOCAL, "member", data=f"{server.folder}/data", client=["--no-defaults", "--socket=/nowhere"])
+    nowhere = ["--no-defaults", "--socket=/nowhere"]
+    gone = backup_stream.ask(LOCAL, "member", data=f"{server.folder}/data", client=nowhere)
     assert not gone["active"]
 
 
@@ -218,5 +219,6 @@ def test_a_failing_backup_says_why(server: Server) -> None:
     request = {**server.request(None), "options": ["--no-defaults", "--socket=/nowhere"]}
     (server.folder / "store/x.partial").mkdir(parents=True)
     where = {"path": f"{server.folder}/store", "name": "x", "file": "database"}
-    with pytest.raises(backup_stream.StreamError, match="database_pack: mariadb-backup: .*Failed to connect"):
-        backup_stream.flow(backup_stream.Call(LOCAL, "database_pack", request), backup_stream.Call(LOCAL, "store_put", where))
+    with pytest.raises(backup_stream.StreamError, match=r"database_pack: mariadb-backup: .*Failed to connect"):
+        source = backup_stream.Call(LOCAL, "database_pack", request)
+        backup_stream.flow(source, backup_stream.Call(LOCAL, "store_put", where))
