@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 BIN := $(abspath .venv/bin)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv cloud destroy clean test test-all lint unit molecule bench tempest lock faults
+.PHONY: help venv cloud destroy clean test test-all lint unit molecule bench tempest lock changes faults
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ bench: venv  ## measure into .lab/bench.json; destroys the lab of INVENTORY firs
 faults: venv  ## kill COUNT deploys and COUNT changes of INVENTORY's lab, made anew, and break its hosts; SEED repeats
 	@$(PYTHON) tools/faults.py $(INVENTORY) --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))
 
-lock: venv  ## make the hash locks and option schemas of RELEASE anew, from CONSTRAINTS (a path or a URL)
+lock: venv  ## make the hash locks and schemas of RELEASE anew, from CONSTRAINTS (a path or a URL)
 	@$(PYTHON) tools/locks.py $(RELEASE) --constraints $(CONSTRAINTS)
 	@$(PYTHON) tools/schemas.py $(RELEASE)
+
+changes: venv  ## list what changed in programs, applications, upgrade checks and options between releases OLD and NEW
+	@$(PYTHON) tools/release_changes.py $(OLD) $(NEW)

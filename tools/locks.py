@@ -34,6 +34,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.locks import (  # noqa
     normalized,
     parse_lock,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.releases import of_release  # noqa: E402
 from ansible_collections.brume.cloud.plugins.module_utils.uv_environments import (  # noqa: E402
     BuildError,
     host_variables,
@@ -84,13 +85,19 @@ def requirements(packages: list[str], series: dict[str, Any], release: str, file
     return (f"{packages[0]}>={major},<{major + 1}", *packages[1:])
 
 
-def wanted(service: str, release: str) -> Wanted | None:
-    """Return what a service's lock is made from, None for a role without Python packages. Raises ToolError."""
+def described_packages(service: str, release: str) -> list[str]:
+    """Return the Python packages that a role says for a release, its own first. Raises ToolError."""
     places = [ROOT / f"roles/{service}/meta/{name}" for name in DESCRIPTIONS]
     description = next((path for path in places if path.exists()), None)
     if description is None:
         raise ToolError(f"{places[0].relative_to(ROOT)}: is missing; describe the service first")
-    packages = ((yaml.safe_load(description.read_text("utf-8")) or {}).get("python") or {}).get("packages") or []
+    data = of_release(yaml.safe_load(description.read_text("utf-8")) or {}, release) or {}
+    return list((data.get("python") or {}).get("packages") or [])
+
+
+def wanted(service: str, release: str) -> Wanted | None:
+    """Return what a service's lock is made from, None for a role without Python packages. Raises ToolError."""
+    packages = described_packages(service, release)
     if not packages:
         return None
     file = ROOT / f"roles/{service}/files/locks/series.yml"

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the option schemas of services from their locks: `roles/<service>/files/schemas/<release>.json`.
+"""Makes the schemas of services from their locks: `roles/<service>/files/schemas/<release>.json`.
 
-Each lock is installed into an environment that is thrown away afterwards; `tools/service_options.py` asks it. A schema
-names the digest of the lock it was made from, so that a test can tell when one of the two was forgotten.
+A schema has the options that a service of a release knows, its programs and WSGI applications, and the checks of its
+status command. Each lock is installed into an environment that is thrown away afterwards; `tools/service_options.py`
+asks it. A schema names the digest of the lock it was made from, so that a test can tell when one was forgotten.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.uv_environments import
     host_variables,
 )
 
-from tools.locks import SOURCE_ONLY, UV, ToolError  # noqa: E402
+from tools.locks import SOURCE_ONLY, UV, ToolError, described_packages  # noqa: E402
 
 
 def installable(lock: str, file: str) -> str:
@@ -74,25 +75,32 @@ def install(environment: str, service: str, lock: str, file: str, python: str, v
         )  # fmt: skip
 
 
-def options_of(service: str, lock: str, file: str, python: str, variables: Mapping[str, str]) -> dict[str, Any]:
+def options_of(
+    service: str, release: str, lock: str, file: str, python: str, variables: Mapping[str, str]
+) -> dict[str, Any]:
     """Return what `tools/service_options.py` says of an environment made from a lock. Raises ToolError, LockError."""
     with tempfile.TemporaryDirectory() as folder:
         environment = f"{folder}/environment"
         install(environment, service, lock, file, python, variables)
-        asked = [f"{environment}/bin/python", "-I", str(ROOT / "tools/service_options.py")]
+        package = described_packages(service, release)[0]
+        asked = [f"{environment}/bin/python", "-I", str(ROOT / "tools/service_options.py"), package]
         result: dict[str, Any] = json.loads(run(asked, variables, service))
         return result
 
 
 def dumped(release: str, digest: str, found: Mapping[str, Any]) -> str:
     """Return a schema's JSON with one option a line, sorted, so that a difference between releases can be read."""
+    lists = "".join(
+        f' "{key}": [\n' + ",\n".join(f"  {json.dumps(one)}" for one in found[key]) + "\n ],\n"
+        for key in ("programs", "applications", "checks")
+    )
     sections = []
     for section, options in sorted(found["options"].items(), key=lambda item: (item[0] != "DEFAULT", item[0])):
         lines = [f"   {json.dumps(name)}: {json.dumps(schema)}" for name, schema in sorted(options.items())]
         sections.append(f"  {json.dumps(section)}: {{\n" + ",\n".join(lines) + "\n  }")
     return (
         f'{{\n "release": {json.dumps(release)},\n "lock": {json.dumps(digest)},\n'
-        f' "named_sections": {json.dumps(found["named_sections"])},\n'
+        f' "named_sections": {json.dumps(found["named_sections"])},\n{lists}'
         ' "options": {\n' + ",\n".join(sections) + "\n }\n}\n"
     )
 
@@ -120,7 +128,9 @@ def main(argv: list[str] | None = None) -> int:
         file = f"roles/{service}/files/locks/{release}.txt"
         try:
             lock = (ROOT / file).read_text("utf-8")
-            return dumped(release, lock_digest(lock), options_of(service, lock, file, options.python, variables))
+            return dumped(
+                release, lock_digest(lock), options_of(service, release, lock, file, options.python, variables)
+            )
         except FileNotFoundError:
             return ToolError(f"{file}: is missing; make it with tools/locks.py")
         except (ToolError, LockError) as error:

@@ -1,9 +1,10 @@
-"""Prints the options that the services and libraries of this environment know, as JSON.
+"""Prints what a service of this environment is operated by, as JSON: options, programs, applications, upgrade checks.
 
 Runs with the Python of a service's environment, which knows nothing of Brume; `tools/schemas.py` calls it. Options come
 from the entry points `oslo.config.opts` (docs.openstack.org/oslo.config: oslo-config-generator, Defining Option
 Discovery Entry Points), and from what is registered only at run time: the log-in options of keystoneauth and the
-sections of privsep contexts.
+sections of privsep contexts. All else is of the one distribution that is named: its programs, the modules of its `wsgi`
+package that hold an application, and the checks of its status command (docs.openstack.org/oslo.upgradecheck).
 """
 
 from __future__ import annotations
@@ -169,6 +170,45 @@ def named_sections(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"section": section, "option": name, "model": model, "reserved": list(reserved)}
 
 
-if __name__ == "__main__":
+def programs(distribution: importlib.metadata.Distribution) -> list[str]:
+    """Return the names of a distribution's programs."""
+    return sorted(path.name for path in distribution.files or () if ".." in path.parts and path.parent.name == "bin")
+
+
+def applications(distribution: importlib.metadata.Distribution) -> list[str]:
+    """Return the WSGI applications of a distribution, as uWSGI's option `module` takes them."""
+    found = []
+    for path in distribution.files or ():
+        inside = path.parts[1:2] == ("wsgi",) and path.suffix == ".py" and path.stem != "__init__"
+        if inside and re.search(r"^application\b", path.read_text(), re.MULTILINE):
+            found.append(f"{'.'.join(path.with_suffix('').parts)}:application")
+    return sorted(found)
+
+
+def upgrade_checks(distribution: importlib.metadata.Distribution) -> list[str]:
+    """Return the names of what a distribution's `<service>-status upgrade check` looks at."""
+    base: Any = importlib.import_module("oslo_upgradecheck.upgradecheck").UpgradeCommands
+    found: dict[str, None] = {}
+    for point in distribution.entry_points:
+        if point.group == "console_scripts" and point.name.endswith("-status"):
+            classes: list[Any] = [
+                one for one in vars(importlib.import_module(point.module)).values() if isinstance(one, type)
+            ]
+            for one in classes:
+                if issubclass(one, base):
+                    found |= {str(name): None for name, _check in one._upgrade_checks}
+    return list(found)
+
+
+def main() -> None:
+    """Print what the distribution that is named on the command line is operated by."""
     warnings.simplefilter("ignore")
-    json.dump(collect(), sys.stdout)
+    found = collect()
+    distribution = importlib.metadata.distribution(sys.argv[1])
+    del sys.argv[1:]  # modules of services read the command line while they are imported
+    found |= {"programs": programs(distribution), "applications": applications(distribution)}
+    json.dump({**found, "checks": upgrade_checks(distribution)}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -44,12 +44,19 @@ class NamedSections:
 
 @dataclass(frozen=True)
 class Schema:
-    """The options of one service in one release; sections are lower case but for DEFAULT, as oslo.config has it."""
+    """What one service is operated by in one release; sections are lower case but for DEFAULT, as oslo.config has it.
+
+    `programs` are names in the environment's bin, `applications` what uWSGI's option `module` takes, `checks` the names
+    of what the status command looks at before an upgrade.
+    """
 
     release: str
     lock: str
     options: Mapping[str, Mapping[str, Option]]
     named: tuple[NamedSections, ...] = ()
+    programs: tuple[str, ...] = ()
+    applications: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ def load(path: str | Path) -> Schema | None:
                 NamedSections(one["section"], one["option"], one["model"], tuple(one["reserved"]))
                 for one in data["named_sections"]
             ),
+            *(tuple(data[key]) for key in ("programs", "applications", "checks")),
         )
     except FileNotFoundError:
         return None

@@ -33,6 +33,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import 
 from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest, lock_without, normalized
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema, check
 from ansible_collections.brume.cloud.plugins.module_utils.public_certificate import PublicCertificate
+from ansible_collections.brume.cloud.plugins.module_utils.releases import DEFAULT_RELEASE
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, Variable
 
@@ -43,7 +44,7 @@ BACKEND_OFFSET = 10000
 VARIABLES = {
     variable.name: variable
     for variable in (
-        Variable("brume_release", "str", "2026.1"),
+        Variable("brume_release", "str", DEFAULT_RELEASE),
         Variable("brume_services", "list", ["keystone", "glance", "placement", "nova", "neutron"]),
         Variable("brume_networks", "dict", {}),
         Variable("brume_addresses", "dict", {}),
@@ -343,6 +344,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
         for name, address in _removed(inventory).items()
         if not address
     ]
+    sources = sources.at(_said_release(inventory.hosts[names[0]]))
     known = {**VARIABLES, **sources.variables}
     resolved = _variables(inventory, names, known, sources.services, problems)
     _one_value(inventory, names, resolved, sources.services, problems)
@@ -418,6 +420,12 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     if problems:
         raise PlanError(problems)
     return Plan(cloud, hosts, tuple(warnings), services)
+
+
+def _said_release(layers: tuple[Layer, ...]) -> str:
+    """Return the release that a host's variables name, before they are checked."""
+    said = [layer.variables["brume_release"] for layer in layers if "brume_release" in layer.variables]
+    return str(said[-1]) if said else DEFAULT_RELEASE
 
 
 def _where(layers: tuple[Layer, ...], key: str) -> str:
@@ -889,9 +897,9 @@ def _services(
             problems.append(Problem(where("brume_services"), message, "take one of the two out"))
             continue
         if name not in available:
-            problems.append(
-                Problem(where("brume_services"), f"`{name}` is no service", "use one of " + ", ".join(available))
-            )
+            described = name in sources.locks and name not in sources.services
+            message = f"`{name}` is no service" + (f" of {first['brume_release']}" if described else "")
+            problems.append(Problem(where("brume_services"), message, "use one of " + ", ".join(available)))
             continue
         here = settled(sources.services[name], first)
         if here is not None:

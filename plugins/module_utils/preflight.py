@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ansible_collections.brume.cloud.plugins.module_utils import claims
+from ansible_collections.brume.cloud.plugins.module_utils.releases import release_number
 
 MIB = 1024**2
 GIB = 1024**3
@@ -377,11 +378,6 @@ def _environments(facts: Facts, needs: Requirements) -> Iterable[Finding]:
             f"{needs.wheelhouse} {facts.wheelhouse}",
             "put the wheels that the locks name there, let this host reach it, or correct brume_wheelhouse",
         )
-
-
-def release_number(name: str) -> tuple[int, ...]:
-    """Return a release as it sorts, such as (2026, 1); empty for what is none, such as a development branch."""
-    return tuple(int(part) for part in name.split(".")) if re.fullmatch(r"\d+\.\d+", name) else ()
 
 
 def gather(needs: Requirements) -> Facts:

@@ -97,7 +97,7 @@ class Renderer:
     def __init__(self, plan: Plan, sources: Sources, secret: SecretValue) -> None:
         """Prepare what all hosts share."""
         self.plan, self.secret = plan, secret
-        self.sources = dataclasses.replace(sources, services=plan.services)
+        self.sources = dataclasses.replace(sources.at(plan.cloud.release), services=plan.services)
         self.urls = {(one.service, one.interface): one.url for one in plan.cloud.endpoints}
         self.frontends = {one.name: one for one in plan.cloud.frontends}
         self.databases = {one.name: one for one in plan.cloud.databases}

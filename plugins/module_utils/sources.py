@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 from collections.abc import Hashable, Mapping
@@ -15,6 +16,12 @@ from ansible_collections.brume.cloud.plugins.module_utils.description import Pro
 from ansible_collections.brume.cloud.plugins.module_utils.locks import LockError, parse_lock
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import load as load_schema
+from ansible_collections.brume.cloud.plugins.module_utils.releases import (
+    DEFAULT_RELEASE,
+    bound_mistakes,
+    of_release,
+    service_of_release,
+)
 
 COLLECTION = Path(__file__).resolve().parent.parent.parent
 """The collection's folder: the checkout, or where Galaxy put it."""
@@ -129,7 +136,10 @@ class Variable:
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything of the project that a plan depends on."""
+    """Everything of the project that a plan depends on; services and settings are those of DEFAULT_RELEASE.
+
+    `at` gives those of another one.
+    """
 
     services: Mapping[str, Service]
     settings: Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -145,6 +155,19 @@ class Sources:
     """By service and release: why a lock cannot be used."""
     unread: tuple[str, ...] = ()
     """Services whose descriptions cannot be read."""
+    other_services: Mapping[str, Mapping[str, Service | None]] = field(default_factory=dict)
+    """By release and name, where a release has another description than the default one; None where it has none."""
+    other_settings: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = field(default_factory=dict)
+    """By release and tree, as `other_services`."""
+
+    def at(self, release: str) -> Sources:
+        """Return what a release has of it; one that nothing here says anything about has what the default one has."""
+        services = {**self.services, **self.other_services.get(release, {})}
+        return dataclasses.replace(
+            self,
+            services={name: one for name, one in sorted(services.items()) if one is not None},
+            settings={**self.settings, **self.other_settings.get(release, {})},
+        )
 
 
 @dataclass(frozen=True)
@@ -184,6 +207,13 @@ class _Reader:
                 self.problems.append(Problem(f"{self.shown(path)}: {key}", "has not the right form", f"write {what}"))
         return result
 
+    def bounds(self, path: Path, data: Any) -> bool:
+        """Return whether a file's `since` and `until` hold mistakes, after noting them."""
+        file = self.shown(path)
+        found = [Problem(f"{file}: {place}" if place else file, *words) for place, *words in bound_mistakes(data)]
+        self.problems.extend(found)
+        return bool(found)
+
     def locks(self, role: Path) -> tuple[dict[str, str], dict[str, str]]:
         """Return the texts of a role's locks by release, and why those that break the rules do."""
         texts, mistakes = {}, {}
@@ -216,8 +246,8 @@ def load(root: Path = COLLECTION) -> Sources:
     hooks by phase (`configure` -> services), templates by `<service>/<file>`, packages by operating system.
     """
     problems: list[Problem] = []
-    services: dict[str, Service] = {}
-    settings: dict[str, Any] = {}
+    descriptions: dict[str, Any] = {}
+    trees: dict[str, Any] = {}
     locks: dict[str, dict[str, str]] = {}
     hooks: dict[str, list[str]] = {}
     variables: dict[str, Variable] = {}
@@ -231,7 +261,8 @@ def load(root: Path = COLLECTION) -> Sources:
     for role in sorted((root / "roles").iterdir()):
         for path in sorted(role.glob("settings/*.yml")):
             owner = "shared" if role.name == "phase_configure" else role.name
-            settings[f"{owner}/{path.stem}"] = reader.mapping(path, (dict,), "sections, and `option: value` below each")
+            tree = reader.mapping(path, (dict,), "sections, and `option: value` below each")
+            trees[f"{owner}/{path.stem}"] = {} if reader.bounds(path, tree) else tree
         for path in sorted(role.glob("files/os/*.yml")):
             packages[path.stem] = reader.mapping(path, (str, list), "`package: its name there`, or a list")
         if (role / "meta/argument_specs.yml").exists():
@@ -240,11 +271,10 @@ def load(root: Path = COLLECTION) -> Sources:
         if not os.path.lexists(description):
             continue
         data = reader.parsed(description)
-        if data is None:
+        if data is None or reader.bounds(description, data):
             unread.append(role.name)
             continue
-        services[role.name], found = read_service(data, str(description.relative_to(root)), role.name)
-        problems += found
+        descriptions[role.name] = data
         locks[role.name], lock_mistakes[role.name] = reader.locks(role)
         schemas[role.name] = reader.schemas(role)
         for path in sorted(role.glob("tasks/*.yml")):
@@ -252,23 +282,46 @@ def load(root: Path = COLLECTION) -> Sources:
                 hooks.setdefault(path.stem, []).append(role.name)
         for path in sorted(role.glob("templates/*")):
             templates[f"{role.name}/{path.name}"] = reader.text(path) or ""
-    for one in services.values():
-        problems += missing_parts(one, settings, templates)
-        problems += wrong_conditions(one, variables)
+    found: dict[str, tuple[dict[str, Service], dict[str, Any]]] = {}
+    for release in dict.fromkeys((DEFAULT_RELEASE, *(name for texts in locks.values() for name in texts))):
+        services = _services(descriptions, release, problems)
+        found[release] = services, {name: of_release(tree, release) or {} for name, tree in trees.items()}
+        for one in services.values():
+            problems += missing_parts(one, trees, templates)
+            problems += wrong_conditions(one, variables)
+    default_services, default_settings = found.pop(DEFAULT_RELEASE)
     return Sources(
-        services,
-        settings,
+        default_services,
+        default_settings,
         locks,
         {phase: tuple(names) for phase, names in hooks.items()},
         variables,
         packages,
-        tuple(problems),
+        tuple(dict.fromkeys(problems)),
         root,
         templates,
         schemas,
         lock_mistakes,
         tuple(unread),
+        {release: _other(default_services, services) for release, (services, _settings) in found.items()},
+        {release: _other(default_settings, settings) for release, (_services, settings) in found.items()},
     )
+
+
+def _services(descriptions: Mapping[str, Any], release: str, problems: list[Problem]) -> dict[str, Service]:
+    """Return the services that a release has; mistakes of their descriptions go to `problems`."""
+    services = {}
+    for name, data in descriptions.items():
+        own = service_of_release(data, release)
+        if own is not None:
+            services[name], wrong = read_service(own, f"roles/{name}/meta/service.yml", name)
+            problems += wrong
+    return services
+
+
+def _other(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a release has otherwise than the default one, None for what it does not have."""
+    return {name: own.get(name) for name in {**default, **own} if own.get(name) != default.get(name)}
 
 
 def missing_parts(service: Service, settings: Mapping[str, Any], templates: Mapping[str, str]) -> list[Problem]:

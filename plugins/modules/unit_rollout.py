@@ -64,7 +64,7 @@ options:
         default: {}
       timeout: {description: Seconds from the start until it must be well., type: float, default: 120}
       waits_for:
-        description: C(host) and C(port) that must accept a connection before the unit is started; it may be another host.
+        description: C(host) and C(port), also of another host, that must accept a connection before the start.
         type: dict
         default: {}
       first:

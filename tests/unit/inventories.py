@@ -62,15 +62,29 @@ def inventory(
     )
 
 
-def committed(name: str) -> Inventory:
-    """Return an inventory of the project's own, without asking Ansible."""
+def committed(name: str, **changes: Any) -> Inventory:
+    """Return an inventory of the project's own, without asking Ansible and without Ansible's variables.
+
+    `changes` are variables of all; None takes one away.
+    """
     folder = Path(__file__).resolve().parents[2] / "inventories" / name
+
+    def own(host: str) -> dict[str, Any]:
+        path = folder / f"host_vars/{host}.yml"
+        return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+
     groups = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))
-    hosts = {host: found for group in groups.values() for host, found in group.get("hosts", {}).items() if found}
+    hosts = {
+        host: {key: value for key, value in (found | own(host)).items() if not key.startswith("ansible_")}
+        for group in groups.values()
+        for host, found in group.get("hosts", {}).items()
+        if found
+    }
     members = {
         group: [*found.get("hosts", {}), *(host for one in found.get("children", {}) for host in groups[one]["hosts"])]
         for group, found in groups.items()
     }
+    variables = yaml.safe_load((folder / "group_vars/all.yml").read_text(encoding="utf-8")) | changes
     return inventory(
-        yaml.safe_load((folder / "group_vars/all.yml").read_text(encoding="utf-8")), hosts=hosts, groups=members
+        {key: value for key, value in variables.items() if value is not None}, hosts=hosts, groups=members
     )

@@ -210,6 +210,19 @@ PROJECT: dict[str, Change] = {
     "unknown kind of a component": replace(DESCRIPTION, "kind: daemon", "kind: process"),
     "condition of an unknown variable": replace(DESCRIPTION, "kind: daemon", "kind: daemon, when: {two_color: red}"),
     "item of a list without a condition": replace(DESCRIPTION, "group: compute", "group: [{item: compute}]"),
+    "bound of a component that is no release": replace(DESCRIPTION, "kind: daemon", "kind: daemon, since: gazpacho"),
+    "bound without quotes": replace(DESCRIPTION, "group: compute", "group: [{value: compute, until: 2025.1}]"),
+    "bounds of no release": append(DESCRIPTION, "since: '2026.1'\nuntil: '2025.1'\n"),
+    "bound of an option that is no release": write(
+        "roles/two/settings/two.yml", "DEFAULT: {debug: {since: '2026.3', value: true}}\n"
+    ),
+    "value of a release with more beside it": write(
+        "roles/two/settings/two.yml", "DEFAULT: {debug: {since: '2026.1', value: true, other: 1}}\n"
+    ),
+    "service of other releases": append(DESCRIPTION, "until: '2025.2'\n"),
+    "application of other releases": replace(
+        DESCRIPTION, 'app: "two:application"', 'app: {value: "two:application", until: "2025.2"}'
+    ),
     "unknown probe": replace(DESCRIPTION, "command: [two-worker]", "command: [two-worker], health: {udp: 6001}"),
     "wrong type of a probe": replace(DESCRIPTION, "command: [two-worker]", "command: [two-worker], health: {queue: 1}"),
     "another name than the folder's": replace(DESCRIPTION, "name: two", "name: too"),

@@ -157,6 +157,7 @@ KINDS: dict[str, Kind] = {
     "no service": ({"brume_services": []}, {}),
     "missing requirement": ({"brume_services": ["keystone", "nova"]}, {}),
     "unknown release": ({"brume_release": "2031.1"}, {}),
+    "release by its name": ({"brume_release": "gazpacho"}, {}),
     "release without quotes": ({"brume_release": 2026.1}, {}),
     # other variables
     "unknown variable": ({"brume_relase": "2026.1"}, {}),

@@ -75,7 +75,7 @@ def database(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_member_with_the_newest_data_begins_and_the_others_wait_until_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_member_with_the_newest_data_begins_and_the_others_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {name: database(seqno=number) for name, number in zip(CONTROLLERS, (4, 9, 6), strict=True)}
     said["network1"] = None  # a host of the play that is no member
     for host in CONTROLLERS:

@@ -127,6 +127,18 @@ def test_units_of_one_host() -> None:
     golden("aio-units.txt", _without_digests(text))
 
 
+def test_what_remembers_the_cells_starts_anew_with_another_one() -> None:
+    def units(cells: list[str]) -> dict[str, str | None]:
+        found = planned({**AIO, "brume_cells": cells})
+        listed = renderer(found).units(found.hosts["aio"], list(found.cloud.services))
+        return {one.instance.unit: one.content for one in listed}
+
+    one, two = units(["cell1"]), units(["cell1", "cell2"])
+    assert {name for name in one if one[name] != two[name]} == {
+        f"nova-{name}.service" for name in ("api", "metadata", "scheduler", "conductor")
+    }
+
+
 def _without_digests(text: str) -> str:
     for texts in sources.load().locks.values():
         for lock in texts.values():

@@ -272,9 +272,11 @@ class Losses(Bench):
         return [holder, *others][self.number % len(self.controllers)]
 
     def _service_host(self, name: str) -> str:
-        """Return the controller where a service is missed most: with the address, with the clients, or any."""
+        """Return the controller where a service is missed most: with the address, the clients, the files, or any."""
         if name in ("haproxy", "keepalived"):
             return self.holder()
+        if name == "glance-api":  # with the files of the images
+            return self.controllers[0]
         return self._writer() if name == "mariadb" else self.random.choice(self.controllers)
 
     def service_killed(self) -> str:

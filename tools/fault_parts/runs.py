@@ -76,7 +76,8 @@ class Bench:
         self.inventory, self.random = inventory, random.Random(seed)  # noqa: S311  # moments, not secrets
         self.lab: Lab = read(inventory)
         self.cloud = Cloud(inventory)
-        self.seconds = {"deploy": DEPLOY_SECONDS, "reconfigure": RECONFIGURE_SECONDS}
+        longer = 1 + (len(self.lab.hosts) - 1) / 5  # seven hosts take two to three times as long as one
+        self.seconds = {"deploy": DEPLOY_SECONDS * longer, "reconfigure": RECONFIGURE_SECONDS * longer}
         self.edits: list[Edit] = []
         self.number = 0
         listed = subprocess.run(

@@ -1,0 +1,380 @@
+"""What differs between releases: how it is said, and that plans and files of each release hold what it has."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, sources
+from ansible_collections.brume.cloud.plugins.module_utils.description import Service, read_service
+from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema, check
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
+from ansible_collections.brume.cloud.plugins.module_utils.releases import (
+    DEFAULT_RELEASE,
+    bound_mistakes,
+    of_release,
+    release_number,
+    service_of_release,
+)
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+
+from tools import release_changes, service_options
+
+from .goldens import golden
+from .inventories import AIO, committed, inventory
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("glance", "keystone", "neutron", "nova", "placement")
+RELEASES = sorted({path.stem for path in ROOT.glob("roles/*/files/locks/*.txt")})
+LATER: Any = {"since": "2026.1", "value": "new"}
+EARLIER: Any = {"until": "2025.2", "value": "old"}
+
+
+@pytest.mark.parametrize(
+    ("data", "old", "new"),
+    [
+        ({"a": 1, "b": [1, {"c": None}]}, {"a": 1, "b": [1, {"c": None}]}, {"a": 1, "b": [1, {"c": None}]}),
+        ({"a": LATER, "b": EARLIER, "c": 1}, {"b": "old", "c": 1}, {"a": "new", "c": 1}),
+        ({"a": {"since": "2026.1", "b": 1}}, {}, {"a": {"b": 1}}),
+        ({"a": {"since": "2025.1", "until": "2025.1", "b": 1}}, {"a": {"b": 1}}, {}),
+        ({"a": {"until": "2026.1", "value": {"b": LATER}}}, {"a": {}}, {"a": {"b": "new"}}),
+        ({"a": [EARLIER, LATER]}, {"a": "old"}, {"a": "new"}),
+        ({"a": [{"until": "2025.2", "value": ["x", "y"]}, LATER]}, {"a": ["x", "y"]}, {"a": "new"}),
+        ({"a": [LATER]}, {"a": []}, {"a": ["new"]}),
+        ({"a": ["x", LATER]}, {"a": ["x"]}, {"a": ["x", "new"]}),
+        ({"a": [{"item": "x", "when": 1, "since": "2026.1"}]}, {"a": []}, {"a": [{"item": "x", "when": 1}]}),
+        ({"a": [{"since": "2025.1", "value": 1}, {"since": "2025.1", "value": 2}]}, {"a": [1, 2]}, {"a": [1, 2]}),
+        ({"until": "2025.2", "a": 1}, {"a": 1}, None),
+        ({"a": {"value": 1, "other": 2}}, {"a": {"value": 1, "other": 2}}, {"a": {"value": 1, "other": 2}}),
+    ],
+)  # fmt: skip
+def test_data_is_what_a_release_has_of_it(data: Any, old: Any, new: Any) -> None:
+    before = copy.deepcopy(data)
+    assert of_release(data, "2025.1") == old
+    assert of_release(data, "2026.1") == new
+    assert data == before
+
+
+def test_a_development_branch_comes_after_all_releases() -> None:
+    assert of_release({"a": LATER, "b": EARLIER}, "master") == {"a": "new"}
+
+
+def test_releases_compare_as_numbers() -> None:
+    assert release_number("2026.10") > release_number("2026.2")
+    assert release_number("master") == ()
+
+
+SERVICE: dict[str, Any] = {
+    "name": "two",
+    "components": {
+        "api": {
+            "group": "control",
+            "kind": "wsgi",
+            "app": [{"value": "two.old:app", "until": "2025.2"}, {"value": "two.new:app", "since": "2026.1"}],
+            "port": 6001,
+            "environment": {"TWO_THREADS": {"value": "1", "since": "2026.1"}},
+            "after": "worker",
+        },
+        "worker": {
+            "group": ["control", {"value": "compute", "since": "2026.1"}],
+            "command": [
+                {"value": ["two-server", "--worker"], "until": "2025.2"},
+                {"value": "two-worker", "since": "2026.1"},
+            ],
+        },
+        "agent": {"group": "compute", "command": ["two-agent"], "after": ["worker"], "until": "2025.2"},
+        "late": {"group": "compute", "command": ["two-late"], "after": ["agent", "api"], "since": "2025.1"},
+    },
+    "directories": [
+        {"path": "/a", "components": ["agent"]},
+        {"path": "/b", "components": ["agent", "late"]},
+        {"path": "/c"},
+    ],
+    "files": {
+        "two.conf": {"settings": ["two", {"value": "more", "since": "2026.1"}], "components": ["api", "agent"]},
+        "agent.conf": {"settings": ["agent"], "components": "agent"},
+    },
+    "python": {"packages": ["two", {"value": "threads", "since": "2026.1"}]},
+}
+
+
+def described(release: str) -> Service:
+    service, problems = read_service(service_of_release(SERVICE, release), "service.yml", "two")
+    assert problems == []
+    return service
+
+
+def test_a_service_is_what_a_release_has_of_it() -> None:
+    assert list(bound_mistakes(SERVICE)) == []
+    old, new = described("2025.1"), described("2026.1")
+    assert (old.components["api"].app, new.components["api"].app) == ("two.old:app", "two.new:app")
+    assert (old.components["api"].environment, new.components["api"].environment) == ({}, {"TWO_THREADS": "1"})
+    assert (old.components["worker"].groups, new.components["worker"].groups) == (("control",), ("control", "compute"))
+    assert old.components["worker"].command == ("two-server", "--worker")
+    assert new.components["worker"].command == ("two-worker",)
+    assert (old.files["two.conf"].settings, new.files["two.conf"].settings) == (("two",), ("two", "more"))
+    assert (old.python_packages, new.python_packages) == (("two",), ("two", "threads"))
+
+
+def test_a_component_of_other_releases_is_named_nowhere() -> None:
+    old, new = described("2025.1"), described("2026.1")
+    assert list(old.components) == ["api", "worker", "agent", "late"]
+    assert list(new.components) == ["api", "worker", "late"]
+    assert (old.components["late"].after, new.components["late"].after) == (("agent", "api"), ("api",))
+    assert list(old.files) == ["two.conf", "agent.conf"]
+    assert list(new.files) == ["two.conf"]
+    assert new.files["two.conf"].components == ("api",)
+    assert [one.path for one in old.directories] == ["/a", "/b", "/c"]
+    assert [(one.path, one.components) for one in new.directories] == [("/b", ("late",)), ("/c", ())]
+
+
+PROJECT = """name: {name}
+wave: identity
+components:
+  api: {{group: control, kind: wsgi, app: "{name}:application", port: {port}, health: /}}
+files: {{{name}.conf: {{settings: [{name}], components: [api]}}}}
+python: {{packages: [{name}]}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a project of a service of all releases and of one that came with 2026.1."""
+    for name, port, more in (("one", 6000, ""), ("two", 6001, "since: '2026.1'\n")):
+        role = tmp_path / "roles" / name
+        for folder in ("meta", "settings", "files/locks", "tasks"):
+            (role / folder).mkdir(parents=True)
+        (role / "meta/service.yml").write_text(PROJECT.format(name=name, port=port) + more, "utf-8")
+        (role / f"settings/{name}.yml").write_text(
+            "DEFAULT: {first: {until: '2025.2', value: 1}, second: {since: '2026.1', value: 2}}\n", "utf-8"
+        )
+        (role / "tasks/register.yml").write_text("[]\n", "utf-8")
+        for release in ("2025.1", "2026.1"):
+            (role / f"files/locks/{release}.txt").write_text(f"one==1.0 --hash=sha256:{'0' * 64}\n", "utf-8")
+    return tmp_path
+
+
+def planned(root: Path, release: str, *services: str) -> tuple[Plan, Renderer]:
+    variables = {"brume_services": list(services), "brume_networks": AIO["brume_networks"], "brume_release": release}
+    data = sources.load.__wrapped__(root)
+    found = plan(inventory(variables), data)
+    return found, Renderer(found, data, str)
+
+
+def test_the_plan_and_the_files_are_those_of_the_release(project: Path) -> None:
+    for release, services, line in (("2025.1", ["one"], "first = 1"), ("2026.1", ["one", "two"], "second = 2")):
+        found, renderer = planned(project, release, *services)
+        assert list(found.services) == services
+        texts = [one.text for one in renderer.files(found.hosts["aio"], services) if one.entry.path.endswith(".conf")]
+        assert [text.splitlines()[-1] for text in texts] == [line] * len(services)
+
+
+def test_a_service_that_the_release_does_not_have_is_refused(project: Path) -> None:
+    with pytest.raises(PlanError) as caught:
+        planned(project, "2025.1", "one", "two")
+    assert [str(one) for one in caught.value.problems] == [
+        "group_vars/all.yml: brume_services: `two` is no service of 2025.1; use one of one"
+    ]
+
+
+def test_each_release_has_all_services() -> None:
+    assert len(RELEASES) > 1
+    assert DEFAULT_RELEASE in RELEASES
+    for name in (*SERVICES, "tempest"):
+        assert sorted(path.stem for path in ROOT.glob(f"roles/{name}/files/locks/*.txt")) == RELEASES
+    for name in SERVICES:
+        assert sorted(path.stem for path in ROOT.glob(f"roles/{name}/files/schemas/*.json")) == RELEASES
+
+
+IDENTITY = {
+    "internal": "https://10.121.10.11:5000/v3",
+    "public": "https://one.example.org:5000/v3",
+    "ca": certificates.authority(bytes(32)).pem,
+}
+INVENTORIES: dict[str, dict[str, Any]] = {
+    "aio": {},
+    "three_node": {},
+    "ha": {},
+    "ha_split": {},
+    "production": {},
+    "region_two": {"brume_external": {"identity": IDENTITY}, "brume_secrets": None},
+}
+"""The project's own, with what a lookup of theirs would give."""
+
+
+def test_no_inventory_is_left_out() -> None:
+    assert set(INVENTORIES) == {path.parent.name for path in ROOT.glob("inventories/*/hosts.yml")}
+
+
+@pytest.mark.parametrize(
+    ("name", "driver"), [*((name, "openvswitch") for name in INVENTORIES), ("aio", "ovn"), ("ha", "ovn")]
+)
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_a_plan_says_is_there_in_the_release(release: str, name: str, driver: str) -> None:
+    """Every option is known and fits, and each program and application is one of the release's own."""
+    data = sources.load()
+    changes = INVENTORIES[name] | {"brume_release": release, "neutron_driver": driver}
+    found = plan(committed(name, **changes), data)
+    renderer = Renderer(found, data, lambda secret: f"<{secret}>")
+    assert [one for one in found.warnings if "unknown" in one or "deprecated" in one] == []
+    odd, missing, looked = set(), set(), 0
+    for host in found.hosts.values():
+        for entry in host.files:
+            service, schema = found.services[entry.service], data.schemas[entry.service].get(release)
+            if schema is not None and service.files[entry.name].settings:
+                tree = renderer.tree(host, service, service.files[entry.name], entry.cell)[0]
+                odd |= {f"{entry.path}: {one.text}" for one in check(schema, tree)}
+        here = [name for name in found.services if data.schemas[name]]
+        texts = [one.text for one in renderer.files(host, here)]
+        texts += [one.content or "" for one in renderer.units(host, here)]
+        for service_name, program in re.findall(rf"/opt/brume/(\w+)/{release}-\w+/bin/([\w-]+)", "\n".join(texts)):
+            looked += 1
+            if program not in ("uwsgi", *_schema(data, service_name, release).programs):
+                missing.add(f"{service_name}: {program}")
+    for one in found.services.values():
+        if data.schemas[one.name]:
+            known = _schema(data, one.name, release)
+            missing |= {f"{one.name}: {app.app}" for app in one.components.values() if app.app} - {
+                f"{one.name}: {app}" for app in known.applications
+            }
+            missing |= {argv[0] for argvs in one.commands.values() for argv in argvs} - set(known.programs)
+    assert looked
+    assert (odd, missing) == (set(), set())
+
+
+def _schema(data: sources.Sources, service: str, release: str) -> Schema:
+    found = data.schemas[service][release]
+    assert found is not None
+    return found
+
+
+OLD = Schema(
+    "2025.1",
+    "",
+    {
+        "DEFAULT": {
+            "gone": {"type": "string", "deprecated": True, "use": "[new] place"},
+            "kept": {"type": "integer"},
+            "old": {"type": "integer"},
+            "wider": {"type": "integer"},
+            "way": {"type": "string", "choices": ["a", "b"]},
+        }
+    },
+    (),
+    ("two-api", "two-manage"),
+    ("two.wsgi:application",),
+    ("Databases",),
+)
+NEW = Schema(
+    "2026.1",
+    "",
+    {
+        "DEFAULT": {
+            "kept": {"type": "integer", "secret": True},
+            "old": {"type": "integer", "deprecated": True, "use": "[new] place"},
+            "wider": {"type": "integer", "min": 1},
+            "way": {"type": "string", "choices": ["b", "c"]},
+        },
+        "new": {"place": {"type": "string"}, "removed_soon": {"type": "string", "deprecated": True}},
+    },
+    (),
+    ("two-manage",),
+    ("two.wsgi.api:application",),
+    ("Databases", "Machine types"),
+)
+
+
+def test_changes_are_listed_and_what_is_used_is_marked() -> None:
+    assert release_changes.options(OLD, NEW, {("DEFAULT", "old"), ("new", "place")}) == [
+        "  -  option [DEFAULT] gone (before: use [new] place)",
+        "  ~* option [DEFAULT] old: deprecated, use [new] place",
+        "  ~  option [DEFAULT] way: without a; with c",
+        "  ~  option [DEFAULT] wider: was integer, is integer from 1",
+        "  +* option [new] place",
+        "  +  option [new] removed_soon (deprecated)",
+    ]
+    assert release_changes.options(NEW, OLD, set())[1] == "  ~  option [DEFAULT] old: no longer deprecated"
+    used = {"two.wsgi:application", "two-manage"}
+    assert release_changes.names("program", OLD.programs, NEW.programs, used) == ["  -  program two-api"]
+    assert release_changes.names("application", OLD.applications, NEW.applications, used) == [
+        "  -* application two.wsgi:application",
+        "  +  application two.wsgi.api:application",
+    ]
+    assert release_changes.names("check", OLD.checks, NEW.checks, set()) == ["  +  check Machine types"]
+    assert release_changes.options(OLD, OLD, set()) == []
+
+
+def test_what_changed_between_the_releases_that_are_here() -> None:
+    """Programs, applications and checks, and those options that the project says; all options would be hundreds."""
+    lines = []
+    for name in SERVICES:
+        found = release_changes.changes(name, sources.load(), "2025.1", "2026.1")
+        lines += [name, *(one for one in found if " option " not in one or one[3] == "*")]
+    golden("release-changes.txt", "\n".join(lines) + "\n")
+
+
+def test_a_missing_schema_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert release_changes.main(["2025.1", "2031.1", "nova"]) == 1
+    assert capsys.readouterr().err == (
+        "roles/nova/files/schemas/2031.1.json: is missing; make it with tools/schemas.py\n"
+    )
+    assert release_changes.main(["2025.1", "2025.1", "nova"]) == 0
+    assert capsys.readouterr().out == "nova\n  nothing changed\n"
+
+
+def test_the_examples_of_the_page_are_true() -> None:
+    text = (ROOT / "docs/add-a-release.md").read_text(encoding="utf-8")
+    blocks = [part.partition("```")[0] for part in text.split("```yaml\n")[1:]]
+    tree, service = (yaml.safe_load(block) for block in blocks)
+    assert [list(bound_mistakes(one)) for one in (tree, service)] == [[], []]
+    assert of_release(tree, "2025.2") == {"ml2": {"tenant_network_types": "vxlan"}}
+    assert of_release(tree, "2026.1") == {"ml2": {"project_network_types": "vxlan"}}
+    assert of_release(service, "2025.1")["components"]["agent"] == {"group": ["network"]}
+    assert of_release(service, "2025.1")["components"]["api"] == {"app": "two.old:application", "environment": {}}
+    assert list(of_release(service, "2026.1")["components"]) == ["api"]
+    listed = re.search(r"```\nneutron\n(.*?)```", text, re.DOTALL)
+    assert listed
+    assert set(listed[1].splitlines()) <= set(release_changes.changes("neutron", sources.load(), "2025.1", "2026.1"))
+
+
+STATUS = """from oslo_upgradecheck.upgradecheck import UpgradeCommands
+
+class Checks(UpgradeCommands):
+    _upgrade_checks = (("Databases", None), ("Machine types", None))
+
+class Other:
+    _upgrade_checks = (("not one", None),)
+"""
+
+
+def test_a_distribution_is_asked_for_programs_applications_and_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "lib/site-packages"
+    texts = {
+        "oslo_upgradecheck/__init__.py": "",
+        "oslo_upgradecheck/upgradecheck.py": "class UpgradeCommands:\n    _upgrade_checks = ()\n",
+        "two/__init__.py": "",
+        "two/status.py": STATUS,
+        "two/wsgi/__init__.py": "application = None\n",
+        "two/wsgi/api.py": "import threading\n\napplication = None\n",
+        "two/wsgi/common.py": "def application_of() -> None: ...\n",
+        "two/tests/bin/helper.py": "",
+        "two-1.0.dist-info/METADATA": "Name: two\nVersion: 1.0\n",
+        "two-1.0.dist-info/entry_points.txt": "[console_scripts]\ntwo-status = two.status:main\ntwo-api = two:main\n",
+    }
+    for name, content in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, "utf-8")
+    record = "".join(f"{name},,\n" for name in (*texts, "../../bin/two-status", "../../bin/two-api"))
+    (folder / "two-1.0.dist-info/RECORD").write_text(record, "utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    found = importlib.metadata.PathDistribution(folder / "two-1.0.dist-info")
+    assert service_options.programs(found) == ["two-api", "two-status"]
+    assert service_options.applications(found) == ["two.wsgi.api:application"]
+    assert service_options.upgrade_checks(found) == ["Databases", "Machine types"]
