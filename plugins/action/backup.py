@@ -37,7 +37,8 @@ class ActionModule(PlanAction):
     - `member` (database hosts), `controller` (control hosts): what the host says.
     - `database`, `images`, `finish`: make a backup. `kind`, `images`, `count` and `days` say which.
     - `try` (database hosts): restores `name` into a throw-away server of one of them and compares; `keep` its data.
-    - `tell` (one host): says what restoring `name` means; fails unless `confirm` names it.
+    - `tell` (one host): says what restoring `name` means; fails unless `confirm` names it. `confirmed`: fails where
+      that was left out.
     - `place` (database hosts), `forget` and `unpack` (control hosts): restore.
 
     What other steps have found is in registered variables: `__backup_store`, `__backup_member`, `__backup_controller`,
@@ -89,7 +90,7 @@ class ActionModule(PlanAction):
 
     def _step_controller(self) -> dict[str, Any]:
         keys = fernet.REPOSITORIES["fernet"]
-        return {"controller": backup_stream.ask(self._argv(), "controller", images=IMAGES, keys=keys)}
+        return {"controller": backup_stream.ask(self._argv(), "controller", keys=keys)}
 
     # making
 
@@ -118,22 +119,20 @@ class ActionModule(PlanAction):
 
     def _step_images(self) -> dict[str, Any]:
         """Back up the files of this host's image store that no backup below has."""
-        made = self._made()
+        made, manifests = self._made(), self._found().manifests
         here = self.piece.host.name
-        known = {
-            image
-            for name in (backup.chain(made["base"], self._found().manifests) if made["base"] else ())
-            for image in self._found().manifests[name]["images"].get(here, ())
-        }
-        sizes = self.known["__backup_controller"]["controller"]["images"]
-        new = sorted(set(sizes) - known)
+        below = backup.images_of(backup.chain(made["base"], manifests) if made["base"] else [], manifests)
+        known = {image: size for image, (_name, size) in below.get(here, {}).items()}
+        # Listed now, after the database: every image that it knows as whole is there.
+        listed: dict[str, int] = backup_stream.ask(self._argv(), "images_list", images=IMAGES)
+        new = {image: size for image, size in sorted(listed.items()) if known.get(image) != size}
         if not new:
-            return {"part": None, "new": []}
-        actions = [f"back up {len(new)} files of Glance's store, {sum(sizes[one] for one in new) >> 20} MiB"]
+            return {"part": None, "new": {}}
+        actions = [f"back up {len(new)} files of Glance's store, {sum(new.values()) >> 20} MiB"]
         part = None
         if not self._task.check_mode:
-            request = {"images": IMAGES, "names": new, "recipient": self._recipient()}
-            _given, part = self._put(made["name"], f"images-{here}", "images_pack", request)
+            request = {"images": IMAGES, "names": list(new), "recipient": self._recipient()}
+            new, part = self._put(made["name"], f"images-{here}", "images_pack", request)
         return {"changed": True, "actions": actions, "part": part, "new": new}
 
     def _step_finish(self, images: bool, count: int, days: int) -> dict[str, Any]:
@@ -150,7 +149,7 @@ class ActionModule(PlanAction):
                 "format": backup.FORMAT, "name": made["name"], "base": made["base"],
                 "cloud": backup.cloud_mark(master_key), "region": str(plan.cloud.region), "release": plan.cloud.release,
                 "member": made["member"], "version": made["version"], "identity": made["identity"],
-                "to_lsn": made["to_lsn"], "tables": made["tables"], **planned(self.piece),
+                "to_lsn": made["to_lsn"], "unpacked": made["unpacked"], "tables": made["tables"], **planned(self.piece),
                 "parts": [*made["parts"], *(one["part"] for one in said.values() if one.get("part"))],
                 "with_images": images, "images": {host: one["new"] for host, one in said.items() if one.get("new")},
                 "fernet_primary": max((one for one in primaries if one is not None), default=None),
@@ -164,56 +163,80 @@ class ActionModule(PlanAction):
 
     # testing and restoring
 
-    def _step_try(self, name: str = "", keep: bool = False) -> dict[str, Any]:
+    def _step_try(self, name: str = "", keep: bool = False, accept: str = "") -> dict[str, Any]:
         """Restore a backup into a throw-away server of a database host and compare; keep its data for `place`.
 
-        That is done on the first host, otherwise on the last one, which serves clients least often.
+        That is done on the first host, otherwise on the last one, which serves clients least often. Differences of the
+        backup that `accept` names are told and do not fail.
         """
         hosts = [host for host, _address in self.piece.plan.cloud.members["database"]]
         where = hosts[0 if keep else -1]
         if self.piece.host.name != where:
             return {"skipped": True, "skip_reason": f"{where} does it"}
-        return self._tried(name, keep=keep)
+        return self._tried(name, keep=keep, accept=accept)
 
-    def _tried(self, name: str, *, keep: bool) -> dict[str, Any]:
+    def _tried(self, name: str, *, keep: bool, accept: str) -> dict[str, Any]:
         found = self._found()
         chosen = self._told()["name"] if keep else backup.pick(name, found)
         names = backup.chain(chosen, found.manifests)
+        argv = self._argv()
+        if not self._task.check_mode:
+            backup_stream.ask(argv, "remove", paths=[WORK])
+        needed, free = backup.needed(names, found.manifests), backup_stream.ask(argv, "room", folder=WORK)
+        if free < needed:
+            raise backup.BackupError(
+                f"{WORK}: {chosen} takes {needed >> 20} MiB there, and {free >> 20} MiB are free\n"
+                "  next: make room on this host, and run again"
+            )
         if self._task.check_mode:
             return {"actions": [f"restore {chosen} into a throw-away server and compare"], "changed": True}
-        argv = self._argv()
         try:
             for one in names:
                 request = {"folder": WORK, "name": one, "identity": self._identity()}
                 self._get(one, "database", argv, "database_unpack", request)
             tables = backup_stream.ask(argv, "database_try", folder=WORK, names=names)["tables"]
             wrong = backup.differences(found.manifests[chosen]["tables"], tables)
-            wrong += self._spoiled(names)
+            spoiled = self._spoiled(names)
         except BaseException:
             backup_stream.ask(argv, "remove", paths=[WORK])
             raise
-        if wrong or not keep:
+        # Files of images never keep a database from being restored.
+        fatal = wrong + spoiled
+        if keep:
+            fatal = [] if accept == chosen else wrong
+        if fatal or not keep:
             backup_stream.ask(argv, "remove", paths=[WORK])
-        if wrong:
-            shown = "\n".join(f"  {one}" for one in wrong[: backup.SHOWN])
+        if fatal:
+            shown = "\n".join(f"  {one}" for one in fatal[: backup.SHOWN])
+            remedy = "make a full backup now, and test it"
+            if keep:
+                remedy = f"restore another one, or take this one as it is: -e restore_accept_differences={chosen}"
             raise backup.BackupError(
-                f"{chosen}: a server that it was restored into differs in {len(wrong)}:\n{shown}\n"
-                "  next: make a full backup now, and test it"
+                f"{chosen}: a server that it was restored into differs in {len(fatal)}:\n{shown}\n  next: {remedy}"
             )
+        for one in wrong:
+            self._display.warning(f"{chosen}: {one}; accepted")
+        for one in spoiled:
+            self._display.warning(f"{one}; its images will be lacking")
         text = f"{chosen} can be restored: {backup.compared(found.manifests[chosen]['tables'])}"
-        self._display.display(text)
+        if not wrong:
+            self._display.display(text)
         return {"said": text, "full": names[0]}
 
     def _spoiled(self, names: list[str]) -> list[str]:
         """Return which files of backups are not what was written; the database's were read already."""
         found, argv, path = self._found(), self._store("argv"), self._store("path")
-        return [
-            f"{name}/{part['file']}: its SHA-256 is another"
-            for name in names
-            for part in found.manifests[name]["parts"]
-            if part["file"] != "database"
-            and backup_stream.ask(argv, "store_sum", path=path, name=name, file=part["file"]) != part["sha256"]
-        ]
+        spoiled = []
+        for name in names:
+            for part in found.manifests[name]["parts"]:
+                if part["file"] == "database":
+                    continue
+                try:
+                    if backup_stream.ask(argv, "store_sum", path=path, name=name, file=part["file"]) != part["sha256"]:
+                        spoiled.append(f"{name}/{part['file']}: its SHA-256 is another")
+                except backup_stream.StreamError as error:
+                    spoiled.append(f"{name}/{part['file']}: {error}")
+        return spoiled
 
     def _step_tell(self, name: str, confirm: str) -> dict[str, Any]:
         """Say what a restore means, and refuse it where it does not fit or is not confirmed."""
@@ -233,6 +256,10 @@ class ActionModule(PlanAction):
             )
         return {"name": chosen, "told": told}
 
+    def _step_confirmed(self) -> dict[str, Any]:
+        """Fail where `tell` was left out."""
+        return {"name": self._told()["name"]}
+
     def _step_place(self) -> dict[str, Any]:
         """Put the data that was tried on the first database host in place; give the others none."""
         hosts = [name for name, _address in self.piece.plan.cloud.members["database"]]
@@ -250,9 +277,9 @@ class ActionModule(PlanAction):
 
     def _step_forget(self) -> dict[str, Any]:
         """Let a controller forget what it knew of the database that was."""
+        primary = self._found().manifests[self._told()["name"]]["fernet_primary"]
         if not self._task.check_mode:
             backup_stream.ask(self._argv(), "remove", paths=FORGOTTEN)
-        primary = self._found().manifests[self._told()["name"]]["fernet_primary"]
         return {
             "changed": True,
             "actions": ["forget what is known of the database that was"],
@@ -260,19 +287,34 @@ class ActionModule(PlanAction):
         }
 
     def _step_unpack(self) -> dict[str, Any]:
-        """Put files of Glance's store in place: a host's own, on the first controller those of absent hosts too."""
-        found, here = self._found(), self.piece.host.name
+        """Put files of Glance's store in place: a host's own, on the first controller those of absent hosts too.
+
+        Files that cannot be put are told and do not fail: who ran it all again would lose what came since.
+        """
+        found, here, argv = self._found(), self.piece.host.name, self._argv()
         controllers = [name for name, _address in self.piece.plan.cloud.members["control"]]
-        actions = []
-        for name in backup.chain(self._told()["name"], found.manifests):
-            for host, images in found.manifests[name]["images"].items():
-                if here != (host if host in controllers else controllers[0]):
+        names = backup.chain(self._told()["name"], found.manifests)
+        there = backup_stream.ask(argv, "images_list", images=IMAGES)
+        actions, lacking = [], []
+        for host, images in backup.images_of(names, found.manifests).items():
+            if here != (host if host in controllers else controllers[0]):
+                continue
+            for name in names:
+                sizes = {image: size for image, (at, size) in images.items() if at == name and there.get(image) != size}
+                if not sizes:
                     continue
-                actions.append(f"put {len(images)} files of {host} into Glance's store")
-                if not self._task.check_mode:
-                    request = {"images": IMAGES, "identity": self._identity()}
-                    self._get(name, f"images-{host}", self._argv(), "images_unpack", request)
-        return {"changed": bool(actions), "actions": actions}
+                actions.append(f"put {len(sizes)} files of {host} into Glance's store")
+                if self._task.check_mode:
+                    continue
+                request = {"images": IMAGES, "identity": self._identity(), "sizes": sizes}
+                try:
+                    lacking += self._get(name, f"images-{host}", argv, "images_unpack", request)
+                except backup.BackupError as error:
+                    self._display.warning(str(error))
+                    lacking += sizes
+        if lacking:
+            self._display.warning(f"{here}: {len(lacking)} files are not put into Glance's store: {', '.join(lacking)}")
+        return {"changed": bool(actions), "actions": actions, "lacking": lacking}
 
     # what they share
 
@@ -289,7 +331,13 @@ class ActionModule(PlanAction):
         return {host: one for host, one in said.items() if one and not one.get("skipped")}
 
     def _any(self, name: str, key: str) -> Any:
-        return next(one[key] for one in self._said(name).values() if key in one)
+        for one in self._said(name).values():
+            if key in one:
+                return one[key]
+        raise backup.BackupError(
+            f"{name}: no host has it, because an earlier play was left out; nothing was changed here\n"
+            "  next: run the whole playbook, without --limit and --start-at-task"
+        )
 
     def _store(self, key: str) -> Any:
         return self._any("__backup_store", "store")[key]
@@ -321,14 +369,14 @@ class ActionModule(PlanAction):
         given, written = backup_stream.flow(source, target)
         return given or {}, {"file": file, **written}
 
-    def _get(self, name: str, file: str, argv: list[str], do: str, request: Mapping[str, Any]) -> None:
-        """Let a file of a backup flow to a host. Raises StreamError when it is not what was written."""
+    def _get(self, name: str, file: str, argv: list[str], do: str, request: Mapping[str, Any]) -> Any:
+        """Let a file of a backup flow to a host; return its result. Raises BackupError for one that is spoiled."""
         part = next(one for one in self._found().manifests[name]["parts"] if one["file"] == file)
         where = {"path": self._store("path"), "name": name, "file": file}
         source = backup_stream.Call(self._store("argv"), "store_get", where)
         target = backup_stream.Call(argv, do, request)
         try:
-            backup_stream.flow(source, target, part["sha256"])
+            return backup_stream.flow(source, target, part["sha256"])[1]
         except backup_stream.StreamError as error:
             raise backup.BackupError(f"{name}/{file}: {error}\n  next: use another backup") from error
 

@@ -24,6 +24,9 @@ SYNCED = "4"
 
 AGE_SECRET = "backup/age"  # noqa: S105  # a name
 SHOWN = 10
+LOGS = 256 << 20
+"""Bytes for what a server makes of its own when it starts on a backup: its log, temporary and undo tablespaces."""
+
 _NAME = re.compile(r"\d{8}T\d{6}Z-(full|incremental)")
 
 
@@ -37,7 +40,6 @@ class Found:
 
     manifests: Mapping[str, Mapping[str, Any]]
     partial: Sequence[str] = ()
-    free: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def found(listed: Mapping[str, Any], master_key: bytes, region: str) -> Found:
     problems += [f"{name}: is no backup; next: move it away" for name in listed["partial"] if name not in partial]
     if problems:
         raise BackupError("\n".join(problems))
-    return Found(manifests, partial, listed.get("free"))
+    return Found(manifests, partial)
 
 
 def chain(name: str, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -129,6 +131,25 @@ def chain(name: str, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return names
 
 
+def images_of(
+    names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, tuple[str, int]]]:
+    """Return by host and file of Glance's store which backup of a chain has it last, and its size there in bytes.
+
+    A file of another size is another one: that of an earlier backup was written to still.
+    """
+    found: dict[str, dict[str, tuple[str, int]]] = {}
+    for name in names:
+        for host, sizes in manifests[name]["images"].items():
+            found.setdefault(host, {}).update({image: (name, size) for image, size in sizes.items()})
+    return found
+
+
+def needed(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return the bytes that unpacking and trying a chain takes on a database host: a tenth and LOGS beside the data."""
+    return sum(int(manifests[name]["unpacked"]) for name in names) * 11 // 10 + LOGS
+
+
 def choose(
     members: Mapping[str, Mapping[str, Any]], manifests: Mapping[str, Mapping[str, Any]], kind: str
 ) -> Choice:
@@ -137,7 +158,7 @@ def choose(
     The writer is the member that serves the most clients; it is taken only where no other is in step. An incremental
     backup needs the data of which the last one was made; a state transfer replaces it.
     """
-    serving = {name: one for name, one in members.items() if _serves(one)}
+    serving = {name: one for name, one in members.items() if _serves(one, alone=len(members) == 1)}
     if not serving:
         said = ", ".join(f"{name}: {_said(one)}" for name, one in members.items())
         raise BackupError(f"no member of the database can be backed up ({said}); next: `site.yml`")
@@ -146,7 +167,7 @@ def choose(
     notes = []
     if others == [writer] and len(members) > 1:
         notes.append(f"{writer} serves clients, and no other member is in step")
-    chosen, base = others[-1], ""
+    chosen, base = min(reversed(others), key=lambda name: serving[name]["clients"]), ""
     last = max(manifests, default="")
     if kind == INCREMENTAL and last:
         before = manifests[last]
@@ -166,10 +187,10 @@ def choose(
     return Choice(chosen, base, notes)
 
 
-def _serves(one: Mapping[str, Any]) -> bool:
+def _serves(one: Mapping[str, Any], *, alone: bool) -> bool:
     if not one.get("active"):
         return False
-    if int(one.get("wsrep_cluster_size") or 0) == 0:
+    if alone and int(one.get("wsrep_cluster_size") or 0) == 0:
         return True
     return one.get("wsrep_cluster_status") == "Primary" and one.get("wsrep_local_state") == SYNCED
 
@@ -260,9 +281,7 @@ def told(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]], now: 
         "volumes, networks, users and images made since are forgotten, those deleted since come back as records",
         "lost are messages that no service has read yet, and tokens where the Fernet keys were rotated since",
     ]
-    held = sum(len(manifests[name]["images"].get(host, ())) for name in names for host in manifests[name]["images"])
-    without = "no files of Glance's store are in it"
-    lines.append(f"files of Glance's store: {held}" if manifest["with_images"] else without)
+    lines.append(_told_of_images(names, manifests))
     for name, digest in manifest["services"].items():
         if plan["services"].get(name) not in (None, digest):
             lines.append(f"{name}: other packages than at the backup; its schema is brought up to date")
@@ -276,6 +295,16 @@ def told(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]], now: 
         shown = ", ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if changed[SHOWN:] else "")
         lines.append(f"configured otherwise than at the backup, and it stays so: {shown}")
     return lines
+
+
+def _told_of_images(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]]) -> str:
+    having = [name for name in names if manifests[name]["with_images"]]
+    if not having:
+        return "no files of Glance's store are in it"
+    held = sum(len(images) for images in images_of(names, manifests).values())
+    return f"files of Glance's store: {held}" + (
+        "" if having[-1] == names[-1] else f", as of {having[-1]}; later ones are in no backup"
+    )
 
 
 def _span(age: timedelta) -> str:

@@ -18,11 +18,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import IO, Any
 
 RESULT, ERROR = "brume-result ", "brume-error "
 BEGIN = b"brume-stream\n"
@@ -51,13 +52,26 @@ class Failure(Exception):
     """The host could not do it; the text says why."""
 
 
-def main(request: dict[str, Any]) -> None:
-    """Do what a request asks and report it; ends the process with 1 when it failed."""
+_held: list[int] = []
+"""File descriptors of the host's lock; commands inherit them, so that what a killed run leaves behind holds it too."""
+
+
+def main(request: dict[str, Any], lock: dict[str, Any], folder: str) -> None:
+    """Do what a request asks and report it; ends the process with 1 when it failed.
+
+    `lock` has the names of `host_lock`, and `folder` is where the host's locks lie.
+    """
     os.umask(0o077)
     sys.stdout.buffer.write(BEGIN)
     sys.stdout.flush()
+    do = DOES[request.pop("do")]
     try:
-        result = DOES[request.pop("do")](**request)
+        if do in LOCKING and os.geteuid() == 0:
+            holder = lock["take"](folder, {"module": f"backup {do.__name__}"}, lock["WAIT"])
+            if holder is not None:
+                raise Failure(f"this host is being changed by {lock['describe'](holder)}; let it end, and run again")
+            _held.extend(lock["inherited"]())
+        result = do(**request)
     except (Failure, OSError, subprocess.SubprocessError) as error:
         _say(ERROR + str(error).replace("\n", " | "))
         sys.exit(1)
@@ -73,12 +87,8 @@ def _say(line: str) -> None:
 
 
 def store_list(path: str) -> dict[str, Any]:
-    """Return the whole backups (name -> text of the manifest), the names of others, and the free bytes."""
-    found: dict[str, Any] = {"manifests": {}, "partial": [], "strange": [], "free": None}
-    there = path
-    while not os.path.isdir(there):
-        there = os.path.dirname(there)
-    found["free"] = shutil.disk_usage(there).free
+    """Return the whole backups (name -> text of the manifest), and the names of others."""
+    found: dict[str, Any] = {"manifests": {}, "partial": [], "strange": []}
     for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
         if name == "lost+found" or name.startswith("."):
             continue
@@ -155,30 +165,65 @@ def _sync(folder: str) -> None:
 # controllers
 
 
-def controller(images: str, keys: str) -> dict[str, Any]:
-    """Return the names and sizes of files of Glance's store, and the index of the primary key of a repository."""
-    names = {}
-    if os.path.isdir(images):
-        names = {one.name: one.stat().st_size for one in os.scandir(images) if one.is_file()}
+def controller(keys: str) -> dict[str, Any]:
+    """Return the index of the primary key of a repository."""
     indexes = [int(name) for name in os.listdir(keys) if name.isdecimal()] if os.path.isdir(keys) else []
-    return {"images": names, "primary": max(indexes, default=None)}
+    return {"primary": max(indexes, default=None)}
 
 
-def images_pack(images: str, names: list[str], recipient: str) -> None:
-    """Write files of Glance's store to standard output, encrypted."""
-    tar = ["tar", "--create", "--file=-", f"--directory={images}", "--null", "--verbatim-files-from", "--files-from=-"]
-    _pipe([tar, ["age", "--recipient", recipient]], given="\0".join(names).encode())
+def images_list(images: str) -> dict[str, int]:
+    """Return the names and sizes of files of Glance's store."""
+    found = {}
+    for one in os.scandir(images) if os.path.isdir(images) else ():
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            if one.is_file():
+                found[one.name] = one.stat().st_size
+    return found
 
 
-def images_unpack(images: str, identity: str) -> None:
-    """Put files of Glance's store in place from standard input, as its folder's owner has them."""
-    owner = os.stat(images)
-    with _identity(identity) as (path, handle):
-        tar = ["tar", "--extract", "--file=-", f"--directory={images}", "--no-same-owner"]
-        _pipe([["age", "--decrypt", "--identity", path], tar], handles=(handle,), reads=True)
-    for one in os.scandir(images):
-        os.chown(one.path, owner.st_uid, owner.st_gid)
-        os.chmod(one.path, 0o640)
+def images_pack(images: str, names: list[str], recipient: str) -> dict[str, int]:
+    """Write files of Glance's store to standard output, encrypted; return the names and sizes of those in it.
+
+    Not among them are what was deleted meanwhile, and what was written to meanwhile, of which a part is in it.
+    """
+    packed: dict[str, int] = {}
+
+    def give(stream: IO[bytes]) -> None:
+        with tarfile.open(fileobj=stream, mode="w|", bufsize=CHUNK) as archive:
+            for name in names:
+                with suppress(FileNotFoundError), open(f"{images}/{name}", "rb") as file:
+                    one = tarfile.TarInfo(name)
+                    one.size = os.fstat(file.fileno()).st_size
+                    archive.addfile(one, file)
+                    if os.fstat(file.fileno()).st_size == one.size:
+                        packed[name] = one.size
+
+    _pipe([["age", "--recipient", recipient]], given=give)
+    return packed
+
+
+def images_unpack(images: str, identity: str, sizes: dict[str, int]) -> list[str]:
+    """Put files of Glance's store in place from standard input, as its folder's owner has them.
+
+    `sizes` are those of files to put, and Glance may serve meanwhile: they come whole and under another folder first,
+    and what is there with that size stays. Returns which were not in the archive.
+    """
+    owner, beside = os.stat(images), f"{images}/.brume-restore"
+    shutil.rmtree(beside, ignore_errors=True)
+    os.mkdir(beside)
+    try:
+        with _identity(identity) as (path, handle):
+            tar = ["tar", "--extract", "--file=-", f"--directory={beside}", "--no-same-owner"]
+            _pipe([["age", "--decrypt", "--identity", path], tar], handles=(handle,), reads=True)
+        there, come = images_list(images), images_list(beside)
+        for name, size in sizes.items():
+            if come.get(name) == size != there.get(name):
+                os.chown(f"{beside}/{name}", owner.st_uid, owner.st_gid)
+                os.chmod(f"{beside}/{name}", 0o640)
+                os.rename(f"{beside}/{name}", f"{images}/{name}")
+    finally:
+        shutil.rmtree(beside)
+    return [name for name, size in sizes.items() if come.get(name) != size]
 
 
 # the database
@@ -210,12 +255,15 @@ def database_pack(
         argv = ["mariadb-backup", *options, "--backup", "--stream=mbstream", f"--datadir={data}"]
         argv += [f"--target-dir={folder}/target", f"--extra-lsndir={folder}/lsn"]
         argv += [f"--incremental-lsn={from_lsn}"] if from_lsn is not None else []
-        _pipe([argv, ["zstd", "--quiet", "--threads=1"], ["age", "--recipient", recipient]])
+        counting = ["env", "LC_ALL=C", "dd", "bs=1M"]
+        said = _pipe([argv, counting, ["zstd", "--quiet", "--threads=1"], ["age", "--recipient", recipient]])
+        unpacked = int(re.findall(r"^(\d+) bytes", said[1], re.MULTILINE)[-1])
         points = _points(f"{folder}/lsn")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     tables = fingerprints(client, before)
-    return {"tables": tables, "to_lsn": int(points["to_lsn"]), "identity": _identity_of(data)}
+    found = {"tables": tables, "to_lsn": int(points["to_lsn"]), "identity": _identity_of(data)}
+    return {**found, "unpacked": unpacked}
 
 
 def _points(folder: str) -> dict[str, str]:
@@ -256,6 +304,13 @@ def fingerprints(client: Sequence[str], before: dict[str, str] | None = None) ->
     return found
 
 
+def room(folder: str) -> int:
+    """Return the free bytes where a folder is, or will be."""
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return shutil.disk_usage(folder).free
+
+
 def database_unpack(folder: str, name: str, identity: str) -> None:
     """Unpack a backup from standard input to `folder/name`, which is made anew."""
     place = f"{folder}/{name}"
@@ -290,7 +345,7 @@ def database_try(folder: str, names: list[str]) -> dict[str, Any]:
     client = ["--no-defaults", f"--socket={own}/socket"]
     server = subprocess.Popen(
         argv, user=user.pw_uid, group=user.pw_gid, extra_groups=[], preexec_fn=_end_with_parent,  # noqa: PLW1509
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=_held,
     )  # fmt: skip
     try:
         _await(server, client, f"{own}/log")
@@ -413,7 +468,9 @@ def _ask(client: Sequence[str], text: str) -> list[list[str]]:
 
 
 def _run(argv: list[str]) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, pass_fds=_held
+    )
     if done.returncode:
         raise Failure(f"{argv[0]}: {_tail(done.stdout + done.stderr)}")
 
@@ -423,12 +480,15 @@ def _tail(text: str) -> str:
 
 
 def _pipe(
-    commands: list[list[str]], given: bytes | None = None, handles: tuple[int, ...] = (), reads: bool = False
-) -> None:
-    """Run commands as a pipe to standard output. Raises Failure with what the first that failed said last.
+    commands: list[list[str]],
+    given: Callable[[IO[bytes]], None] | None = None,
+    handles: tuple[int, ...] = (),
+    reads: bool = False,
+) -> list[str]:
+    """Run commands as a pipe to standard output; return what each said. Raises Failure with what who failed said.
 
-    The first reads `given`, or standard input with `reads`, or nothing. When the run on the other side has ended, which
-    the end of standard input tells where nobody reads it, all of them are ended.
+    The first reads what `given` writes, or standard input with `reads`, or nothing. When the run on the other side has
+    ended, which the end of standard input tells where nobody reads it, all of them are ended.
     """
     started: list[subprocess.Popen[bytes]] = []
     said: list[bytearray] = []
@@ -437,7 +497,8 @@ def _pipe(
     for argv in commands:
         target: Any = subprocess.PIPE if argv is not commands[-1] else subprocess.DEVNULL if reads else None
         try:
-            one = subprocess.Popen(argv, stdin=source, stdout=target, stderr=subprocess.PIPE, pass_fds=handles)
+            kept = (*handles, *_held)
+            one = subprocess.Popen(argv, stdin=source, stdout=target, stderr=subprocess.PIPE, pass_fds=kept)
         except OSError:
             for other in started:
                 other.kill()
@@ -450,12 +511,16 @@ def _pipe(
         said.append(text)
         threads.append(threading.Thread(target=_collect, args=(one.stderr, text), daemon=True))
         threads[-1].start()
-    if given is not None and started[0].stdin:
-        with suppress(BrokenPipeError):
-            started[0].stdin.write(given)
-            started[0].stdin.close()
     if not reads:
         threading.Thread(target=_end_with_run, args=(started,), daemon=True).start()
+    if given is not None and started[0].stdin:
+        try:
+            with suppress(BrokenPipeError), started[0].stdin as stream:
+                given(stream)
+        except OSError:
+            for one in started:
+                one.kill()
+            raise
     codes = [one.wait() for one in started]
     for thread in threads:
         thread.join()
@@ -465,6 +530,7 @@ def _pipe(
         number = failed[0][1]
         text_of = said[number].decode("utf-8", "replace")
         raise Failure(f"{commands[number][0]}: {_tail(text_of) or f'exit code {codes[number]}'}")
+    return [text.decode("utf-8", "replace") for text in said]
 
 
 def _collect(stream: Any, text: bytearray) -> None:
@@ -483,7 +549,11 @@ def _end_with_run(commands: list[subprocess.Popen[bytes]]) -> None:
 DOES = {
     one.__name__: one
     for one in (
-        store_list, store_begin, store_put, store_get, store_sum, store_commit, store_delete, controller, images_pack,
-        images_unpack, member, database_pack, database_unpack, database_try, database_place, database_empty, remove,
+        store_list, store_begin, store_put, store_get, store_sum, store_commit, store_delete, controller, images_list,
+        images_pack, images_unpack, member, room, database_pack, database_unpack, database_try, database_place,
+        database_empty, remove,
     )
 }  # fmt: skip
+LOCKING = (images_pack, images_unpack, database_pack, database_unpack, database_try, database_place, database_empty,
+           remove)  # fmt: skip
+"""What takes the lock that modules take while they change the host (`host_lock`)."""

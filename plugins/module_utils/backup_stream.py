@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import shlex
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import IO, Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import backup_host
+from ansible_collections.brume.cloud.plugins.module_utils import backup_host, host_lock
 
 BOOTSTRAP = """
 import json, os
@@ -23,11 +23,12 @@ while not line.endswith(b"\\n"):
         raise SystemExit(3)
     line += byte
 given = json.loads(line)
-names = {"__name__": "backup_host"}
+lock, names = {"__name__": "host_lock"}, {"__name__": "backup_host"}
+exec(given["lock"], lock)
 exec(given["program"], names)
-names["main"](given["request"])
+names["main"](given["request"], lock, given["folder"])
 """
-"""Reads the program and what it is to do from the first line of standard input, and leaves the rest of it alone."""
+"""Reads programs and what is to be done from the first line of standard input, and leaves the rest of it alone."""
 
 
 class StreamError(Exception):
@@ -50,8 +51,9 @@ class Call:
         )
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        program = Path(backup_host.__file__).read_text(encoding="utf-8")
-        text = json.dumps({"program": program, "request": {"do": do, **request}})
+        lock, program = (inspect.getsource(one) for one in (host_lock, backup_host))
+        given = {"lock": lock, "folder": host_lock.FOLDER, "program": program, "request": {"do": do, **request}}
+        text = json.dumps(given)
         try:
             self.input.write(text.encode() + b"\n")
             self.input.flush()
@@ -85,6 +87,9 @@ class Call:
         """End it; the host ends what it had begun when its standard input ends."""
         self._process.kill()
         self._process.wait()
+        # Commands of a local one outlive it until they read this end.
+        with contextlib.suppress(BrokenPipeError):
+            self.input.close()
 
     def end(self) -> Any:
         """Wait for its end and return its result. Raises StreamError."""

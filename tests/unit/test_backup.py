@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.brume.cloud.plugins.module_utils import age_keys, backup, backup_host, backup_stream
+from ansible_collections.brume.cloud.plugins.action import backup as action_backup
+from ansible_collections.brume.cloud.plugins.module_utils import age_keys, backup, backup_host, backup_stream, host_lock
 
-from .playbooks import ROOT
+from .playbooks import ROOT, playbook
+from .test_playbooks import KEY as MASTER_KEY
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
+@pytest.fixture(autouse=True)
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let no test wait for another's lock."""
+    monkeypatch.setattr(host_lock, "FOLDER", str(tmp_path / "locks"))
+    return tmp_path / "locks"
+
+
 MEMBER = {"active": True, "version": "11.8", "identity": "1:2", "missing": [], "clients": 0}
 CLUSTERED = {**MEMBER, "wsrep_cluster_size": "3", "wsrep_cluster_status": "Primary", "wsrep_local_state": "4"}
 DONOR = {**CLUSTERED, "wsrep_local_state": "2"}
@@ -27,7 +40,8 @@ def manifest(name: str, base: str = "", **more: Any) -> dict[str, Any]:
     return {
         "format": 1, "name": name, "base": base, "cloud": backup.cloud_mark(KEY), "region": "RegionOne",
         "release": "2026.1", "member": "one", "version": "11.8", "identity": "1:2", "to_lsn": 7, "tables": {},
-        "services": {"nova": "abc"}, "configuration": {}, "parts": [], "images": {}, "with_images": True, **more,
+        "unpacked": 0, "services": {"nova": "abc"}, "configuration": {}, "parts": [], "images": {}, "with_images": True,
+        **more,
     }  # fmt: skip
 
 
@@ -109,6 +123,9 @@ def test_what_is_no_backup_is_named_and_never_deleted() -> None:
         ({"one": CLUSTERED, "two": CLUSTERED, "three": {**CLUSTERED, "clients": 90}}, "two"),
         ({"one": {**CLUSTERED, "clients": 90}, "two": CLUSTERED, "three": DONOR}, "two"),
         ({"one": CLUSTERED, "two": CUT_OFF, "three": {"active": False}}, "one"),
+        ({"one": {**CLUSTERED, "clients": 9}, "two": CLUSTERED, "three": {**CLUSTERED, "clients": 5}}, "two"),
+        ({"one": {**MEMBER, "wsrep_cluster_size": "0"}, "two": CLUSTERED}, "two"),
+        ({"one": CLUSTERED, "two": {**MEMBER, "wsrep_cluster_size": "0"}}, "one"),
     ],
 )
 def test_the_member_that_serves_is_left_alone(members: dict[str, Any], expected: str) -> None:
@@ -201,7 +218,7 @@ def test_another_release_and_services_that_nobody_deploys_are_refused() -> None:
 
 
 def test_what_a_restore_means_is_told() -> None:
-    whole = manifest(FULL, images={"one": ["x", "y"]}, configuration={"one": {"/etc/a": "1", "/etc/b": "2"}})
+    whole = manifest(FULL, images={"one": {"x": 1, "y": 2}}, configuration={"one": {"/etc/a": "1", "/etc/b": "2"}})
     plan = {"services": {"nova": "newer"}, "configuration": {"one": {"/etc/a": "1", "/etc/b": "3"}}}
     lines = backup.told([FULL], {FULL: whole}, backup.moment_of(FULL) + timedelta(hours=50), plan)
     assert "2 days and 2 hours ago" in lines[1]
@@ -212,6 +229,17 @@ def test_what_a_restore_means_is_told() -> None:
     ]
     without = backup.told([FULL], {FULL: manifest(FULL, with_images=False)}, NOW, plan)
     assert "no files of Glance's store are in it" in without
+    more = manifest(NEXT, FULL, with_images=False)
+    lines = backup.told([FULL, NEXT], {FULL: whole, NEXT: more}, NOW, plan)
+    assert f"files of Glance's store: 2, as of {FULL}; later ones are in no backup" in lines
+
+
+def test_of_a_file_that_grew_the_last_backup_has_it() -> None:
+    first = manifest(FULL, images={"one": {"x": 1, "y": 2}, "two": {"z": 3}})
+    later = manifest(NEXT, FULL, images={"one": {"y": 20}})
+    assert backup.images_of([FULL, NEXT], {FULL: first, NEXT: later}) == {
+        "one": {"x": (FULL, 1), "y": (NEXT, 20)}, "two": {"z": (FULL, 3)},
+    }  # fmt: skip
 
 
 def test_digests_of_configuration_cannot_be_guessed_without_the_key() -> None:
@@ -229,7 +257,7 @@ def test_a_backup_is_whole_only_with_its_manifest_and_deleted_ones_never_look_wh
     assert backup_stream.ask(LOCAL, "store_list", path=store)["partial"] == [f"{FULL}.partial"]
     backup_stream.ask(LOCAL, "store_commit", path=store, name=FULL, manifest="{}")
     said = backup_stream.ask(LOCAL, "store_list", path=store)
-    assert said["manifests"] == {FULL: "{}"} and said["partial"] == [] and said["free"] > 0
+    assert said["manifests"] == {FULL: "{}"} and said["partial"] == []
 
     def killed(path: str) -> None:
         raise OSError("killed")
@@ -258,22 +286,29 @@ def test_images_come_back_as_the_stores_owner_has_them(tmp_path: Path) -> None:
     keys.mkdir()
     (keys / "0").touch()
     (keys / "12").touch()
-    said = backup_stream.ask(LOCAL, "controller", images=str(images), keys=str(keys))
-    assert said == {"images": {"one": 3000, "-two": 4000, "three": 5000}, "primary": 12}
+    assert backup_stream.ask(LOCAL, "controller", keys=str(keys)) == {"primary": 12}
+    listed_now = backup_stream.ask(LOCAL, "images_list", images=str(images))
+    assert listed_now == {"one": 3000, "-two": 4000, "three": 5000}
     backup_stream.ask(LOCAL, "store_begin", path=str(store), name=FULL)
-    packing = {"images": str(images), "names": ["one", "-two"], "recipient": age_keys.recipient("s")}
+    packing = {"images": str(images), "names": ["one", "gone", "-two"], "recipient": age_keys.recipient("s")}
     where = {"path": str(store), "name": FULL, "file": "images-one"}
-    _given, part = backup_stream.flow(
+    packed, part = backup_stream.flow(
         backup_stream.Call(LOCAL, "images_pack", packing), backup_stream.Call(LOCAL, "store_put", where)
     )
+    assert packed == {"one": 3000, "-two": 4000}
     backup_stream.ask(LOCAL, "store_commit", path=str(store), name=FULL, manifest="{}")
     assert backup_stream.ask(LOCAL, "store_sum", **where) == part["sha256"]
-    unpacking = {"images": str(other), "identity": age_keys.identity("s")}
-    backup_stream.flow(
+    (other / "-two").write_text("-two" * 1000)
+    served = (other / "-two").stat()
+    sizes = {"one": 3000, "-two": 4000, "gone": 7}
+    unpacking = {"images": str(other), "identity": age_keys.identity("s"), "sizes": sizes}
+    _given, lacking = backup_stream.flow(
         backup_stream.Call(LOCAL, "store_get", where),
         backup_stream.Call(LOCAL, "images_unpack", unpacking),
         part["sha256"],
     )
+    assert lacking == ["gone"]
+    assert (other / "-two").stat() == served, "what Glance serves was replaced"
     assert sorted(one.name for one in other.iterdir()) == ["-two", "one"]
     assert (other / "one").read_text() == "one" * 1000 and (other / "one").stat().st_mode & 0o777 == 0o640
 
@@ -288,7 +323,7 @@ def test_what_a_full_disk_says_is_told(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_in_a_command(tmp_path: Path) -> None:
-    request = {"images": str(tmp_path), "identity": age_keys.identity("secret")}
+    request = {"images": str(tmp_path), "identity": age_keys.identity("secret"), "sizes": {}}
     call = backup_stream.Call(LOCAL, "images_unpack", request)
     shown = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
     call.stop()
@@ -302,3 +337,204 @@ def test_nothing_is_stopped_before_a_backup_was_tried() -> None:
     assert order.index("Tell") < order.index("Preflight") < order.index("Try") < order.index("Stop")
     assert order.index("Stop") < order.index("Place") < order.index("Controllers") < order.index("Deploy")
     assert order.index("Deploy") < order.index("Images") < order.index("OVN")
+
+
+@pytest.mark.parametrize("name", ["restore", "backup"])
+def test_a_limit_is_refused_wherever_it_leads(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "inventory"
+    (folder / "group_vars").mkdir(parents=True)
+    hosts = {one: {"hosts": {one: {"brume_addresses": {"management": f"192.0.2.{last}"}}}} for one, last in (
+        ("first", 11), ("second", 12)
+    )}  # fmt: skip
+    groups = dict.fromkeys(("control", "network", "compute", "loadbalancer", "messaging"), hosts["second"])
+    (folder / "hosts.yml").write_text(yaml.safe_dump({**groups, "database": hosts["first"]}))
+    networks = {"management": {"cidr": "192.0.2.0/24", "interface": "nowhere1"}}
+    networks["external"] = {"cidr": "198.51.100.0/24", "interface": "nowhere0"}
+    variables = {"ansible_connection": "local", "brume_networks": networks, "brume_master_key": MASTER_KEY}
+    (folder / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
+    done = playbook(folder, f"{name}.yml", "--check", "--limit", "second", "-e", f"backup_path={tmp_path}/backups")
+    assert f"is not for {name}.yml" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("TASK [") == 1
+
+
+def test_what_stops_the_cloud_refuses_limits_itself() -> None:
+    """Each play that hosts are left in says so itself, because the one before may have had none."""
+    plays = yaml.safe_load((ROOT / "playbooks/restore.yml").read_text(encoding="utf-8"))
+    stop = next(one for one in plays if one["name"] == "Stop")["tasks"]
+    assert stop[0]["ansible.builtin.assert"]["that"] == "ansible_limit is not defined"
+    assert stop[1]["brume.cloud.backup"] == {"step": "confirmed"}
+
+
+class Action(action_backup.ActionModule):
+    """The action on the host `one`, which is all groups, without Ansible; `asked` is what hosts were asked to do."""
+
+    def __init__(self, found: backup.Found, answers: dict[str, Any], check: bool = False, **said: Any) -> None:
+        """Answer hosts' requests with what is given, or what it returns."""
+        cloud = SimpleNamespace(members={"database": [("one", "")], "control": [("one", "")]})
+        self.piece: Any = SimpleNamespace(
+            host=SimpleNamespace(name="one"), plan=SimpleNamespace(hosts={"one": None}, cloud=cloud)
+        )
+        self.known = {"hostvars": {"one": said}}
+        self._task: Any = SimpleNamespace(check_mode=check, delegate_to=None)
+        self.told: list[str] = []
+        self._display: Any = SimpleNamespace(warning=self.told.append, display=self.told.append)
+        self.found, self.answers, self.asked = found, answers, list[Any]()
+
+    def _found(self) -> backup.Found:
+        return self.found
+
+    def _argv(self) -> list[str]:
+        return []
+
+    def _recipient(self) -> str:
+        return ""
+
+    _identity = _recipient
+
+    def ask(self, _argv: Any, do: str, **request: Any) -> Any:
+        """Answer as a host."""
+        self.asked.append((do, request))
+        answer = self.answers.get(do)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _get(self, name: str, file: str, argv: list[str], do: str, request: Any) -> Any:
+        return self.ask(argv, do, at=name, **request)
+
+    def _put(self, name: str, file: str, do: str, request: Any) -> Any:
+        return self.ask([], do, **request), {"file": file}
+
+    def steps(self) -> list[str]:
+        """Return the names of requests."""
+        return [do for do, _request in self.asked]
+
+
+@pytest.fixture
+def action(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Action]:
+    def make(*args: Any, **more: Any) -> Action:
+        one = Action(*args, **more)
+        monkeypatch.setattr(backup_stream, "ask", one.ask)
+        return one
+
+    return make
+
+
+TOLD = {"__backup_told": {"name": FULL}, "__backup_store": {"store": {"argv": [], "path": "/store"}}}
+
+
+def test_a_controller_forgets_nothing_that_was_not_confirmed(action: Callable[..., Action]) -> None:
+    one = action(backup.Found({FULL: manifest(FULL, fernet_primary=3)}), {})
+    for step in (one._step_forget, one._step_confirmed, one._step_place):
+        with pytest.raises(backup.BackupError, match="an earlier play was left out"):
+            step()
+    assert one.asked == []
+
+
+def test_images_are_listed_when_they_are_backed_up_and_what_grew_is_new(action: Callable[..., Action]) -> None:
+    found = backup.Found({FULL: manifest(FULL, images={"one": {"same": 1, "half": 2}, "two": {"other": 5}})})
+    answers = {"images_list": {"same": 1, "half": 4, "other": 5, "gone": 9}, "images_pack": {"half": 4, "other": 5}}
+    made = {"__backup_database": {"made": {"name": NEXT, "base": FULL}}}
+    one = action(found, answers, **made)
+    assert one._step_images()["new"] == {"half": 4, "other": 5}, "not what was packed"
+    assert one.asked[1][1]["names"] == ["gone", "half", "other"]
+
+
+def test_room_is_asked_for_before_anything_is_unpacked(action: Callable[..., Action]) -> None:
+    found = backup.Found({FULL: manifest(FULL, unpacked=1000 << 20), NEXT: manifest(NEXT, FULL, unpacked=100 << 20)})
+    for check in (True, False):
+        one = action(found, {"room": 1400 << 20}, check, **{**TOLD, "__backup_told": {"name": NEXT}})
+        with pytest.raises(backup.BackupError, match=r"takes 1466 MiB there, and 1400 MiB are free"):
+            one._step_try(keep=True)
+        assert one.steps() == ["room"] if check else ["remove", "room"]
+
+
+ROW = {"rows": 2, "checksum": "7", "moving": False}
+
+
+@pytest.fixture
+def odd() -> backup.Found:
+    """Return a full backup with a file of images, of which a table has another checksum than the trial's."""
+    part = {"file": "images-one", "sha256": "right"}
+    return backup.Found({FULL: manifest(FULL, tables={"a": ROW}, parts=[part], images={"one": {"x": 1, "y": 2}})})
+
+
+def trial(checksum: str, sha256: Any = "right") -> dict[str, Any]:
+    return {"room": 1 << 40, "database_try": {"tables": {"a": {**ROW, "checksum": checksum}}}, "store_sum": sha256}
+
+
+def test_differences_of_tables_can_be_accepted_by_name(action: Callable[..., Action], odd: backup.Found) -> None:
+    for accept in ("", NEXT):
+        one = action(odd, trial("8"), **TOLD)
+        with pytest.raises(backup.BackupError, match=f"-e restore_accept_differences={FULL}"):
+            one._step_try(keep=True, accept=accept)
+    one = action(odd, trial("8"), **TOLD)
+    assert one._step_try(keep=True, accept=FULL)["full"] == FULL
+    assert one.told == [f"{FULL}: a: has 2 rows, not the 2 of the backup, or others; accepted"]
+    assert one.steps()[-1] != "remove", "the data is to be put in place"
+    with pytest.raises(backup.BackupError, match="make a full backup now"):
+        action(odd, trial("8"), **TOLD)._step_try(accept=FULL)
+
+
+@pytest.mark.parametrize("sha256", ["wrong", backup_stream.StreamError("store_sum: No such file")])
+def test_spoiled_images_are_told_and_fail_tests_alone(
+    action: Callable[..., Action], odd: backup.Found, sha256: Any
+) -> None:
+    one = action(odd, trial("7", sha256), **TOLD)
+    assert one._step_try(keep=True)["full"] == FULL
+    assert one.told[0].startswith(f"{FULL}/images-one: ") and one.told[0].endswith("; its images will be lacking")
+    with pytest.raises(backup.BackupError, match=f"{FULL}/images-one: "):
+        action(odd, trial("7", sha256), **TOLD)._step_try()
+
+
+def test_images_come_from_the_backup_that_has_them_last_and_what_lacks_is_told(action: Callable[..., Action]) -> None:
+    first = manifest(FULL, images={"one": {"kept": 1, "grew": 2}, "gone": {"far": 3}})
+    found = backup.Found({FULL: first, NEXT: manifest(NEXT, FULL, images={"one": {"grew": 20}})})
+    said = {**TOLD, "__backup_told": {"name": NEXT}}
+    one = action(found, {"images_list": {"kept": 1}, "images_unpack": []}, **said)
+    assert one._step_unpack()["lacking"] == []
+    assert [(given["at"], given["sizes"]) for do, given in one.asked if do == "images_unpack"] == [
+        (NEXT, {"grew": 20}), (FULL, {"far": 3}),
+    ]  # fmt: skip
+    there = {"kept": 1, "grew": 20, "far": 3}
+    assert action(found, {"images_list": there}, True, **said)._step_unpack()["changed"] is False
+    one = action(found, {"images_list": there | {"far": 2}, "images_unpack": backup.BackupError("spoiled")}, **said)
+    assert one._step_unpack()["lacking"] == ["far"]
+    assert one.told == ["spoiled", "one: 1 files are not put into Glance's store: far"]
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
+def test_a_file_that_is_written_to_while_it_is_packed_is_left_to_the_next_backup(tmp_path: Path) -> None:
+    (tmp_path / "grows").write_bytes(bytes(30 << 20))
+    (tmp_path / "whole").write_text("whole")
+    request = {"images": str(tmp_path), "names": ["grows", "whole"], "recipient": age_keys.recipient("s")}
+    call = backup_stream.Call(LOCAL, "images_pack", request)
+    output = call.output
+    assert output.read(100)  # its size is taken, and pipes hold less than the file
+    with (tmp_path / "grows").open("ab") as stream:
+        stream.write(b"more")
+    output.read()
+    assert call.end() == {"whole": 5}
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
+def test_what_changes_a_host_holds_its_lock_and_waits_for_who_has_it(
+    tmp_path: Path, locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "image").write_bytes(bytes(30 << 20))
+    packing = {"images": str(tmp_path), "names": ["image"], "recipient": age_keys.recipient("s")}
+    call = backup_stream.Call(LOCAL, "images_pack", packing)
+    output = call.output
+    assert output.read(100)
+    started = time.monotonic()
+    holder = host_lock.take(str(locks), {"module": "another"}, 0.0)
+    assert holder is not None and holder["module"] == "backup images_pack" and holder["pid"], holder
+    assert backup_stream.ask(LOCAL, "images_list", images=str(tmp_path))["image"] == 30 << 20  # what reads waits not
+    child = Path(f"/proc/{holder['pid']}/task/{holder['pid']}/children").read_text(encoding="utf-8").split()[0]
+    opened = [os.readlink(one) for one in Path(f"/proc/{child}/fd").iterdir()]
+    assert str(locks / host_lock.WORK) in opened, "a command that outlives a killed run does not hold the lock"
+    output.read()
+    call.end()
+    assert host_lock.take(str(locks), {"module": "another"}, 5.0) is None
+    host_lock.release()
+    assert time.monotonic() - started < host_lock.WAIT

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.brume.cloud.plugins.module_utils import age_keys, backup, backup_host, backup_stream
+from ansible_collections.brume.cloud.plugins.module_utils import age_keys, backup, backup_host, backup_stream, host_lock
 
 MISSING = [name for name in (*backup_host.TOOLS, "mariadbd", "mariadb") if shutil.which(name) is None]
 pytestmark = [
@@ -71,8 +71,9 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="brume-backup-", dir="/tmp"))
+    monkeypatch.setattr(host_lock, "FOLDER", str(folder / "locks"))
     folder.chmod(0o711)
     one = Server(folder)
     (folder / "run").mkdir()
@@ -108,7 +109,10 @@ def test_full_and_incremental_backups_are_restored_and_compared(server: Server) 
     more = server.pack("more", full["to_lsn"])
     assert more["identity"] == full["identity"]
     assert more["size"] < full["size"]
+    assert full["unpacked"] > full["size"] and full["unpacked"] > more["unpacked"] > 0
     server.unpack("full", full["sha256"])
+    held = sum(one.stat().st_size for one in (server.folder / "work/full").rglob("*") if one.is_file())
+    assert full["unpacked"] >= held, "what is asked for before unpacking is too little"
     assert backup.differences(full["tables"], server.try_out("full")) == []
     server.unpack("full", full["sha256"])
     server.unpack("more", more["sha256"])
