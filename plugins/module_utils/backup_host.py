@@ -61,7 +61,6 @@ def main(request: dict[str, Any], lock: dict[str, Any], folder: str) -> None:
 
     `lock` has the names of `host_lock`, and `folder` is where the host's locks lie.
     """
-    os.umask(0o077)
     sys.stdout.buffer.write(BEGIN)
     sys.stdout.flush()
     do = DOES[request.pop("do")]
@@ -71,6 +70,7 @@ def main(request: dict[str, Any], lock: dict[str, Any], folder: str) -> None:
             if holder is not None:
                 raise Failure(f"this host is being changed by {lock['describe'](holder)}; let it end, and run again")
             _held.extend(lock["inherited"]())
+        os.umask(0o077)  # not for the folder of locks, which is everybody's to see
         result = do(**request)
     except (Failure, OSError, subprocess.SubprocessError) as error:
         _say(ERROR + str(error).replace("\n", " | "))
