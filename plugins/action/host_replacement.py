@@ -13,7 +13,10 @@ EXAMPLE = """playbooks/replace.yml -e '{"replace_hosts": ["controller2"]}'"""
 
 
 class ActionModule(PlanAction):
-    """Takes `hosts`, names of hosts; or `complete: true`, to look at what the role cluster_members has asked."""
+    """Takes `hosts`, names of hosts; or `complete: true`, to look at what the role cluster_members has asked.
+
+    With `alone: true` only what the host in play sees of its clusters counts.
+    """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Fail with everything that is wrong; change nothing."""
@@ -21,7 +24,8 @@ class ActionModule(PlanAction):
         piece = self.slice(known)
         if self._task.args.get("complete"):
             said = members_said(known["hostvars"], list(piece.plan.hosts))
-            found = membership.incomplete(members_of(piece, {}, []), said)
+            asked = [piece.host.name] if self._task.args.get("alone") else None
+            found = membership.incomplete(members_of(piece, {}, []), said, asked)
             remedy = "  next: `journalctl -u mariadb -u rabbitmq-server` there, then `site.yml`"
         else:
             found = mistakes(self._task.args.get("hosts"), piece.plan)

@@ -4,36 +4,65 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils.description import Component, Service
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import socket_of
 
+OF_GROUP = {"loadbalancer": "loadbalancers", "messaging": "brokers", "database": "databases"}
+OTHERS = "others"
+"""What is stopped after all that has a stage of its own, such as memcached, libvirt and the networks' switches."""
+
+
+def stage(service: Service, component: Component) -> str:
+    """Return with whom the units of a component stop when a whole cloud does (stop.yml has the order)."""
+    if service.wave == "infrastructure":
+        return next((OF_GROUP[group] for group in component.groups if group in OF_GROUP), OTHERS)
+    if component.kind == "wsgi":
+        return "apis"
+    return "workers" if "control" in component.groups else "agents"
+
 
 class ActionModule(PlanAction):
-    """Takes `state`.
+    """Takes `state`, `disable` and `power_off`.
 
-    With `addresses: true`, only what holds the shared addresses is stopped, with `database: true` only the database,
-    what uses it, and what keeps copies of it.
+    With `addresses: true`, only what holds the shared addresses is stopped; with `stage`, only the units of that stage;
+    with `database: true`, only the database, what uses it, and what keeps copies of it.
     """
 
     module = "host_units"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
-        """Return which units are kept, because every host has them, and which go last, because others write to them."""
+        """Return which units are kept, because every host has them, and in which order the others stop."""
         components = [
             (service.name, component)
             for service in piece.sources.services.values()
             for component in service.components.values()
             if component.kind == "system"
         ]
+        addresses = [one.unit for _service, one in components if one.only == "vip"]
         arguments: dict[str, Any] = {
             "state": args.get("state", "read"),
+            "disable": args.get("disable", True),
+            "power_off": args.get("power_off", False),
             "keep": [one.unit for service, one in components if service == "host"],
+            "first": addresses,
             "last": [one.unit for _service, one in components if one.data],
         }
         if args.get("addresses"):
-            arguments["units"] = [one.unit for _service, one in components if one.only == "vip"]
+            arguments["units"] = addresses
         if args.get("database"):
             arguments["units"] = _with_database(piece)
+        if args.get("stage"):
+            stages: dict[str, list[str]] = {}
+            for one in piece.host.instances:
+                service = piece.sources.services[one.service]
+                component = service.components[one.component]
+                units = [one.unit, *([socket_of(one.unit)] if component.kind == "wsgi" else [])]
+                stages.setdefault(stage(service, component), []).extend(units)
+            if args["stage"] == OTHERS:  # whatever else runs here, planned or not
+                arguments["keep"] += [unit for name, some in stages.items() if name != OTHERS for unit in some]
+            else:
+                arguments["units"] = stages.get(args["stage"], [])
         return arguments
 
 

@@ -34,6 +34,10 @@ class DrainAction(PlanAction):
 
     resume: Mapping[str, Any] | None = None
 
+    def slice(self, task_vars: Mapping[str, Any]) -> Slice:
+        """Return the slice of the host that works, also where the host in play is one that is drained."""
+        return super().slice(task_vars).of_first_controller()
+
     def common(self, piece: Slice, args: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments that both modules have."""
         return {

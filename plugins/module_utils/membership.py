@@ -105,21 +105,40 @@ def _minority(what: str, staying: int, counted: int) -> Iterable[str]:
         )
 
 
-def incomplete(hosts: Members, said: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what is missing in the clusters of the hosts that are to go on, with the next step."""
+def incomplete(
+    hosts: Members, said: Mapping[str, Mapping[str, Any]], asked: Collection[str] | None = None
+) -> list[str]:
+    """Return what is missing in the clusters of the hosts that are to go on, with the next step.
+
+    Only what those see counts that are in `asked`, where it is given.
+    """
+
+    def asked_of(names: Sequence[str]) -> list[str]:
+        return [name for name in names if names[1:] and (asked is None or name in asked)]
+
     found = []
-    for name in hosts.database if hosts.database[1:] else ():
+    for name in asked_of(hosts.database):
         member = galera.Member(**said.get("mariadb", {}).get(name, {}))
         if member.cluster_status != PRIMARY or member.size != len(hosts.database):
             found.append(f"database: {name} sees {member.size} of {len(hosts.database)} members")
     wanted = {f"rabbit@{name}" for name in hosts.messaging}
-    for name in hosts.messaging if hosts.messaging[1:] else ():
+    for name in asked_of(hosts.messaging):
         away = wanted - set(said.get("rabbitmq", {}).get(name, {}).get("running") or ())
         if away:
             found.append(f"messaging: {name} does not see {', '.join(sorted(away))}")
-    for name in hosts.ovn if hosts.ovn[1:] else ():
+    for name in asked_of(hosts.ovn):
         for database, values in said.get("ovn", {}).get(name, {}).items():
             member_ovn = ovn.Member(**values)
             if not member_ovn.leader or len(member_ovn.servers) != len(hosts.ovn):
                 found.append(f"{database} of OVN: {name} sees {len(member_ovn.servers)} of {len(hosts.ovn)} members")
     return found
+
+
+def lost_without(hosts: Members, name: str) -> list[str]:
+    """Return the clusters that stop serving while one of their members is away."""
+    kinds = {"database": hosts.database, "messaging": hosts.messaging, "OVN's databases": hosts.ovn}
+    return [
+        f"{kind} would stop, since {len(members) - 1} of {len(members)} are no majority"
+        for kind, members in kinds.items()
+        if name in members and any(_minority(kind, len(members) - 1, len(members)))
+    ]

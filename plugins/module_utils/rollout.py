@@ -41,7 +41,7 @@ JOURNAL_LINES = 20
 ENABLED = frozenset({"enabled", "enabled-runtime", "static", "alias", "generated", "indirect"})
 """States in which `systemctl enable` has nothing to do (systemctl(1), is-enabled)."""
 
-Verb = Literal["", "start", "restart", "reload"]
+Verb = Literal["", "start", "restart", "reload", "wait"]
 
 
 class UnitError(ValueError):
@@ -127,7 +127,7 @@ class Step:
             lines.append(f"stop and disable {name} (nothing here plans it)" if self.unit.idle else f"remove {name}")
         lines += [f"enable {name}"] if self.enable else []
         lines += [f"disable {name}"] if self.disable else []
-        lines += [f"{self.verb} {name} ({self.reason})"] if self.verb else []
+        lines += [f"{self.verb} {name} ({self.reason})"] if self.verb not in ("", "wait") else []
         return lines
 
 
@@ -271,6 +271,8 @@ def decide(
 def of_stage(steps: Sequence[Step], states: Mapping[str, State], stage: str, *, simulated: bool) -> list[Step]:
     """Return the steps of a stage: `start` for what does not run, `change` for the rest, empty for both.
 
+    `well` changes nothing that runs or is about to: it is waited for, and the others start.
+
     What comes first is settled by the start, whether it runs or not. A socket that does not run belongs to its service,
     which has to stop for it. After a start nothing is left that does not run, but for what has failed meanwhile; a dry
     run has started nothing and would tell of it twice.
@@ -281,6 +283,10 @@ def of_stage(steps: Sequence[Step], states: Mapping[str, State], stage: str, *, 
 
     if stage == "start":
         return [step for step in steps if step.unit.first or not runs(step.unit.name)]
+    if stage == "well":
+        planned = [step for step in steps if not (step.unit.absent or step.unit.idle)]
+        waits = {name for name, state in states.items() if state.is_active or state.active == "activating"}
+        return [Step(step.unit, verb="wait") if step.unit.name in waits else step for step in planned]
     if stage == "change" and simulated:
         return [step for step in steps if not step.unit.first and runs(step.unit.name)]
     return list(steps)
@@ -618,7 +624,7 @@ def roll_out(
 ) -> list[Outcome]:
     """Start, restart and reload what the steps say, side by side except for `after`, and wait until all are well.
 
-    `record` is called for each unit that became well, also when another one does not.
+    `record` is called for each unit that was started and became well, also when another one does not.
     """
     done: dict[str, threading.Event] = {step.unit.name: threading.Event() for step in steps}
     outcomes: dict[str, Outcome] = {}
@@ -637,9 +643,9 @@ def roll_out(
             began = time.monotonic()
             outcome.message = _start(step, states[unit.name], systemd, watch)
             outcome.healthy = not outcome.message
-            if outcome.healthy:
+            if outcome.healthy and step.verb != "wait":
                 record(step)
-            else:
+            elif not outcome.healthy:
                 outcome.journal = systemd.journal(unit.name)
         except Exception as error:  # whatever it is, the units that wait for this one must hear of it
             outcome.healthy, outcome.message = False, f"{type(error).__name__}: {error}"
@@ -663,6 +669,8 @@ def _start(step: Step, before: State, systemd: Systemd, watch: Watch) -> str:
     """
     unit = step.unit
     deadline = time.monotonic() + unit.timeout
+    if step.verb == "wait":
+        return _well(unit, before.restarts, watch, deadline)
     awaited = _wait_for(unit, deadline) if step.verb != "reload" else ""
     if awaited:
         return f"not started, because what it needs does not answer after {unit.timeout:.0f} s: {awaited}"
@@ -679,10 +687,15 @@ def _start(step: Step, before: State, systemd: Systemd, watch: Watch) -> str:
     if done.returncode and systemd.states([unit.name])[unit.name].active != "activating":
         lines = [line for line in done.stderr.splitlines() if "journalctl" not in line and line.strip()]
         return f"systemctl {step.verb}: {' '.join(lines) or f'exit code {done.returncode}'}"
+    # systemd counts from zero after a start or restart that somebody asked for; a reload keeps the count.
+    return _well(unit, before.restarts if step.verb == "reload" else 0, watch, deadline)
+
+
+def _well(unit: Unit, baseline: int, watch: Watch, deadline: float) -> str:
+    """Wait until a unit is well, and let it be watched meanwhile. Return an empty text, or why it is not."""
     watch.add(unit.name)
     try:
-        # systemd counts from zero after a start or restart that somebody asked for; a reload keeps the count.
-        return wait_healthy(unit, watch, before.restarts if step.verb == "reload" else 0, deadline)
+        return wait_healthy(unit, watch, baseline, deadline)
     finally:
         watch.drop(unit.name)
 

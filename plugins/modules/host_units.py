@@ -1,11 +1,11 @@
 #!/usr/bin/python
-"""The units that a host runs for the cloud: told, or stopped for good."""
+"""The units that a host runs for the cloud: told, or stopped."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_units
-short_description: Tells which units a host runs for the cloud, or stops and disables them
+short_description: Tells which units a host runs for the cloud, or stops them
 description:
   - The host's own records say which units those are (C(/var/lib/brume/units), of M(brume.cloud.unit_rollout)), so a
     host that no plan has any more can be asked. Unit files and drop-ins of Brume's count too, because a unit that never
@@ -13,7 +13,7 @@ description:
   - Data, configuration, packages and records stay. What is planned here again is started by the next deployment.
 options:
   state:
-    description: V(read) changes nothing. With V(stopped), units are stopped and do not start with the host.
+    description: V(read) changes nothing.
     type: str
     choices: [read, stopped]
     default: read
@@ -21,10 +21,19 @@ options:
     description: Only these, as far as they are there. All unless given.
     type: list
     elements: str
+  disable:
+    description: Whether units that are stopped do not start with the host any more.
+    type: bool
+    default: true
+  power_off:
+    description: Switch the machine off, five seconds after the module has ended.
+    type: bool
+    default: false
+  first: {description: Units that are stopped before all others., type: list, elements: str, default: []}
   last: {description: Units that are stopped after all others., type: list, elements: str, default: []}
   keep: {description: Units that are left alone., type: list, elements: str, default: []}
 attributes:
-  check_mode: {support: full, description: Tells which units would be stopped and disabled.}
+  check_mode: {support: full, description: Tells which units would be stopped.}
   diff_mode: {support: full, description: One line for each unit.}
 author: [Brume contributors]
 """
@@ -43,6 +52,11 @@ recorded:
   type: list
   elements: str
   returned: success
+guests:
+  description: Domains of libvirt that run or are paused here, whether libvirtd runs or not.
+  type: list
+  elements: str
+  returned: success
 actions:
   description: One sentence for each change, the same in check mode and in a run.
   type: list
@@ -53,6 +67,7 @@ actions:
 
 import glob
 import os
+import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -61,6 +76,15 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import tex
 
 DROPIN = "brume.conf"
 ENABLED = ("enabled", "enabled-runtime")
+GUESTS = "/run/libvirt/qemu"
+"""Where each domain that runs has its state and the number of its process, `<domain>.xml` and `.pid`.
+
+Libvirt's driver itself has a number there too (`driver.pid`), and no state.
+"""
+
+POWER_OFF = ("systemd-run", "--on-active=5", "--timer-property=AccuracySec=1", "--", "systemctl", "poweroff")
+"""Later than at once, so that Ansible still hears of it."""
+
 SUFFIXES = (".service", ".socket", ".timer", ".path", ".target", ".mount")
 
 
@@ -81,11 +105,30 @@ def written() -> list[str]:
     return found
 
 
-def stop(states: dict[str, rollout.State], last: list[str], systemd: rollout.Systemd) -> None:
-    """Stop units and disable those that start with the host. Raises OSError with what systemd said."""
-    for late in (False, True):
-        some = [name for name in states if (name in last) == late]
-        enabled = [name for name in some if states[name].file_state in ENABLED]
+def guests() -> list[str]:
+    """Return the domains whose process is there. Raises OSError."""
+    found = []
+    for path in sorted(glob.glob(f"{GUESTS}/*.pid")):
+        with open(path, encoding="ascii") as stream:
+            number = stream.read().strip()
+        if number and os.path.exists(f"/proc/{number}") and os.path.exists(f"{path.removesuffix('.pid')}.xml"):
+            found.append(os.path.basename(path).removesuffix(".pid"))
+    return found
+
+
+def power_off() -> None:
+    """Have the machine switched off in a moment. Raises OSError with what was said."""
+    done = subprocess.run(POWER_OFF, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise OSError(f"{POWER_OFF[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+
+
+def stop(states: dict[str, rollout.State], params: dict[str, Any], systemd: rollout.Systemd) -> None:
+    """Stop units in order, and disable those that start with the host. Raises OSError with what systemd said."""
+    late = [name for name in states if name in params["last"]]
+    early = [name for name in states if name in params["first"] and name not in late]
+    for some in (early, [name for name in states if name not in (*early, *late)], late):
+        enabled = [name for name in some if params["disable"] and states[name].file_state in ENABLED]
         for verb, names in (("stop", some), ("disable", enabled)):
             done = systemd.run(verb, "--", *names) if names else None
             if done is not None and done.returncode:
@@ -98,6 +141,9 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["read", "stopped"], "default": "read"},
             "units": {"type": "list", "elements": "str"},
+            "disable": {"type": "bool", "default": True},
+            "power_off": {"type": "bool", "default": False},
+            "first": {"type": "list", "elements": "str", "default": []},
             "last": {"type": "list", "elements": "str", "default": []},
             "keep": {"type": "list", "elements": "str", "default": []},
         },
@@ -111,26 +157,32 @@ def main() -> None:
         if params["state"] == "stopped":
             names = [name for name in dict.fromkeys([*recorded(), *written()]) if name not in params["keep"]]
             names = [name for name in names if wanted is None or name in wanted]
-            going = {name: state for name, state in systemd.states(names).items() if goes_on(state)}
+            states = systemd.states(names)
+            going = {name: state for name, state in states.items() if goes_on(state, params["disable"])}
             if not module.check_mode:
-                stop(going, params["last"], systemd)
+                stop(going, params, systemd)
+        if params["power_off"] and not module.check_mode:
+            power_off()
+        found = guests()
     except OSError as error:
         module.fail_json(msg=f"{error}\n  next: `systemctl status` on this host says more", invocation={})
     before = "".join(f"{name}: {state.active}, {state.file_state or 'no file'}\n" for name, state in going.items())
     result: dict[str, Any] = {
-        "changed": bool(going),
-        "actions": [f"stop and disable {name}" for name in going],
+        "changed": bool(going) or params["power_off"],
+        "actions": [f"stop{' and disable' * params['disable']} {name}" for name in going]
+        + ["power off this machine"] * params["power_off"],
         "diff": [text_diff("units", before, "")] if going else [],
         "recorded": recorded(),
+        "guests": found,
         "invocation": {},
     }
     module.exit_json(**result)
 
 
-def goes_on(state: rollout.State) -> bool:
-    """Return whether a unit runs, is about to, or starts with the host."""
+def goes_on(state: rollout.State, disable: bool) -> bool:
+    """Return whether a unit runs, is about to, or, where that counts, starts with the host."""
     active = state.active in ("active", "reloading", "activating", "deactivating")
-    return active or state.file_state in ENABLED
+    return active or (disable and state.file_state in ENABLED)
 
 
 if __name__ == "__main__":

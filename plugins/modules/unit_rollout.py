@@ -78,9 +78,9 @@ options:
   stage:
     description:
       - V(start) touches only what does not run, V(change) comes after it, for what runs on something old. With neither,
-        both are done.
+        both are done. V(well) leaves alone what runs, starts the rest, and waits until all is well.
     type: str
-    choices: ['', start, change]
+    choices: ['', start, change, well]
     default: ''
   planned_digests:
     description:
@@ -172,7 +172,7 @@ SPEC: dict[str, Any] = {
         },
     },
     "planned_digests": {"type": "dict", "default": {}},
-    "stage": {"type": "str", "choices": ["", "start", "change"], "default": ""},
+    "stage": {"type": "str", "choices": ["", "start", "change", "well"], "default": ""},
 }
 
 

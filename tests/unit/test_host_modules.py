@@ -756,6 +756,71 @@ done
     assert "systemctl stop: no such bus\n  next: " in call("host_units", stop)["msg"]
 
 
+def test_host_units_that_start_again_with_their_host(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit that is enabled and does not run is left alone; what holds addresses stops first."""
+    module = importlib.import_module(f"{PACKAGE}.host_units")
+    records = tmp_path / "records"
+    records.mkdir()
+    monkeypatch.setattr(rollout, "RECORDS", str(records))
+    monkeypatch.setattr(rollout, "UNIT_DIRECTORY", str(tmp_path / "none"))
+    for name in ("haproxy.service", "keepalived.service", "mariadb.service", "ended.service"):
+        (records / f"{name}.json").write_text("{}")
+        (tmp_path / "on" / name).mkdir(parents=True)
+    (tmp_path / "on/ended.service").rmdir()
+    program(
+        tmp_path / "bin/systemctl",
+        f"""echo "$*" >> {tmp_path}/log
+verb=$1; shift
+for unit in "$@"; do
+    case "$unit" in --*) continue ;; esac
+    case "$verb" in
+        show) test -d {tmp_path}/on/$unit && echo ActiveState=active || echo ActiveState=inactive
+              echo UnitFileState=enabled; echo ;;
+        stop) rmdir {tmp_path}/on/$unit ;;
+    esac
+done
+""",
+    )
+    program(tmp_path / "bin/systemd-run", f'echo "systemd-run $*" >> {tmp_path}/log')
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    stop = {"state": "stopped", "disable": False, "first": ["keepalived.service"], "last": ["mariadb.service"]}
+    assert converges(call, "host_units", stop) == [
+        f"stop {name}" for name in ("haproxy.service", "keepalived.service", "mariadb.service")
+    ]
+    log = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert [line for line in log if not line.startswith("show")] == [
+        "stop -- keepalived.service",
+        "stop -- haproxy.service",
+        "stop -- mariadb.service",
+    ]
+    (tmp_path / "log").unlink()
+    off = {**stop, "power_off": True}
+    dry = call("host_units", off, check=True)
+    assert (dry["changed"], dry["actions"]) == (True, ["power off this machine"])
+    assert "systemd-run" not in (tmp_path / "log").read_text(encoding="utf-8"), "a dry run switches nothing off"
+    assert call("host_units", off)["actions"] == dry["actions"]
+    assert (tmp_path / "log").read_text(encoding="utf-8").splitlines()[-1].endswith("-- systemctl poweroff")
+    assert module.POWER_OFF[0] == "systemd-run"
+
+
+def test_host_units_tells_of_guests(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of libvirt's own files, since libvirtd may have stopped; a file without its process is a guest that has ended."""
+    module = importlib.import_module(f"{PACKAGE}.host_units")
+    monkeypatch.setattr(rollout, "RECORDS", str(tmp_path / "none"))
+    monkeypatch.setattr(rollout, "UNIT_DIRECTORY", str(tmp_path / "none"))
+    monkeypatch.setattr(module, "GUESTS", str(tmp_path))
+    assert call("host_units", {})["guests"] == []
+    for name in ("driver", "instance-00000001"):
+        (tmp_path / f"{name}.pid").write_text(f"{os.getpid()}")
+    for name in ("instance-00000001", "instance-00000002"):
+        (tmp_path / f"{name}.xml").touch()
+    (tmp_path / "instance-00000002.pid").write_text("4194305")  # beyond what the kernel gives (proc(5), pid_max)
+    (tmp_path / "instance-00000003.xml").touch()
+    assert call("host_units", {})["guests"] == ["instance-00000001"]
+
+
 def test_preflight(call: Call) -> None:
     run = call("preflight", {"interfaces": [{"name": "no-such-one"}], "disk_bytes": {"/": 1}})
     assert run["failed"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.brume.cloud.plugins.action import (
+    agent_drain,
+    compute_drain,
     galera_member,
+    host_reboot,
     host_removal,
     host_replacement,
     host_units,
@@ -268,6 +272,93 @@ def test_units_of_every_host_are_kept_and_those_with_data_stop_last(monkeypatch:
     assert "units" not in every
     (addresses,) = act(monkeypatch, host_units, "controller3", {}, state="stopped", addresses=True)["asked"]
     assert addresses["units"] == ["keepalived.service"]
+
+
+def test_every_unit_stops_in_one_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = without(removed=False)
+    monkeypatch.setitem(run._state, "plan", found)
+    for host in ("controller1", "network1", "compute1"):
+        of: dict[str, list[str]] = {}
+        for stage in ("apis", "agents", "workers", "loadbalancers", "brokers", "databases"):
+            (asked,) = act(monkeypatch, host_units, host, {}, state="stopped", disable=False, stage=stage)["asked"]
+            assert asked["disable"] is False
+            of[stage] = asked["units"]
+        (others,) = act(monkeypatch, host_units, host, {}, state="stopped", disable=False, stage="others")["asked"]
+        (every,) = act(monkeypatch, host_units, host, {}, state="stopped")["asked"]
+        early = [unit for units in of.values() for unit in units]
+        assert len(early) == len(set(early)), "no unit is in two stages"
+        assert "units" not in others, "what is not planned any more stops too"
+        assert sorted(others["keep"]) == sorted([*every["keep"], *early]), "a dry run tells of no unit twice"
+        if host == "controller1":
+            assert {"nova-api.service", "nova-api.socket", "keystone-api.service"} <= set(of["apis"])
+            assert {"nova-scheduler.service", "neutron-rpc-server.service"} <= set(of["workers"])
+            assert {"haproxy.service", "keepalived.service"} == set(of["loadbalancers"])
+            assert {"epmd.socket", "rabbitmq-server.service"} == set(of["brokers"])
+            assert {"mariadb.service", "brume-mariadb-health.service"} == set(of["databases"])
+            assert of["agents"] == []
+        else:
+            assert set(of) - {stage for stage, units in of.items() if not units} == {"agents"}
+    assert "nova-compute.service" in of["agents"]
+
+
+def test_a_host_sees_its_clusters_alone() -> None:
+    whole = said(THREE, THREE)
+    asked = {kind: {"controller1": told["controller1"]} for kind, told in whole.items()}
+    every = members(THREE)
+    assert membership.incomplete(every, asked, ["controller1"]) == []
+    assert len(membership.incomplete(every, asked)) == len(THREE[1:]) * 2, "without, the others have to be asked"
+    asked["mariadb"] = {"controller1": database(2)}
+    assert membership.incomplete(every, asked, ["controller1"]) == ["database: controller1 sees 2 of 3 members"]
+    assert membership.incomplete(every, {}, ["compute1"]) == []
+
+
+@pytest.mark.parametrize(("size", "kinds"), [(1, 2), (2, 2), (3, 0)])
+def test_clusters_that_a_reboot_would_stop(size: int, kinds: int) -> None:
+    found = membership.lost_without(members(THREE[:size]), "controller1")
+    assert [one.partition(" would stop, ")[0] for one in found] == ["database", "messaging"][:kinds]
+    assert membership.lost_without(members(THREE[:size]), "compute1") == []
+
+
+def test_a_drain_that_is_delegated_works_with_what_the_first_controller_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run._state, "plan", without(removed=False))
+    for drain in (compute_drain, agent_drain):
+        action = drain.ActionModule.__new__(drain.ActionModule)
+        action._templar = Task()
+        assert action.slice({"inventory_hostname": "compute1", "brume_master_key": KEY}).host.name == "controller1"
+
+
+def reboot(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> dict[str, Any]:
+    monkeypatch.setattr(host_reboot.ActionModule, "_display", type("Display", (), {"display": print}), raising=False)
+    hosts: dict[str, Any] = {name: {} for name in run._state["plan"].hosts}
+    return act(monkeypatch, host_reboot, "controller1", hosts, **arguments)
+
+
+def test_hosts_to_reboot(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = without(removed=False)
+    monkeypatch.setitem(run._state, "plan", found)
+    every = reboot(monkeypatch)
+    assert every["hosts"] == list(found.hosts)
+    assert abs(every["since"] - time.time()) < 60, "who has started before this run has not been rebooted by it"
+    some = reboot(monkeypatch, hosts=["compute1", "controller1"], since="1970-01-02T00:00:00Z")
+    assert (some["hosts"], some["since"]) == (["controller1", "compute1"], 86400)
+    for wrong, words in (
+        ({"hosts": "compute1"}, "reboot_hosts: is no list of hosts"),
+        ({"hosts": ["compute9"]}, "reboot_hosts: compute9 is no host of the plan; known are controller1, "),
+        ({"since": "yesterday"}, "reboot_since: `yesterday` is no time"),
+    ):
+        result = reboot(monkeypatch, **wrong)
+        assert result["failed"], wrong
+        assert words in result["msg"], wrong
+        assert "\n  next: " in result["msg"], wrong
+
+
+def test_a_reboot_takes_no_majority_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run._state, "plan", without("controller3", removed=False))
+    refused = reboot(monkeypatch, hosts=["controller2"])
+    words = "controller2: database would stop, since 1 of 2 are no majority\n  next: -e reboot_in_place"
+    assert words in refused["msg"]
+    assert reboot(monkeypatch, hosts=["controller2"], in_place=True)["hosts"] == ["controller2"]
+    assert reboot(monkeypatch, hosts=["compute1"])["hosts"] == ["compute1"]
 
 
 def test_a_replaced_host_is_new_and_no_other_is_needed_by_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -339,6 +340,34 @@ def test_what_waits_for_a_unit_that_fails_is_left_alone_and_the_rest_is_recorded
     assert "a: it failed" in text
     assert "    a says why" in text
     assert "journalctl -u a" in text
+
+
+def test_what_runs_is_waited_for_and_neither_touched_nor_recorded() -> None:
+    """After a reboot: who is about to run is not started anew, as a start anew would be when a member catches up."""
+    old, late, ended, gone = (replace(UNIT, name=f"{name}.service") for name in ("old", "late", "ended", "gone"))
+    states = {old.name: UP, late.name: State(active="activating"), ended.name: State(active="inactive")}
+    steps = [
+        Step(old, verb="restart", reason="its files changed", record=True),
+        Step(late, verb="restart", record=True),
+        Step(ended, verb="start", reason="does not run", record=True),
+        Step(replace(gone, idle=True), remove=True),
+    ]
+    staged = rollout.of_stage(steps, {**states, gone.name: UP}, "well", simulated=False)
+    assert [(step.unit.name, step.verb) for step in staged] == [
+        (old.name, "wait"),
+        (late.name, "wait"),
+        (ended.name, "start"),
+    ]
+    assert [line for step in staged for line in step.actions] == [f"start {ended.name} (does not run)"]
+    systemd = FakeSystemd({old.name: [UP], late.name: [State(active="activating"), UP], ended.name: [UP]})
+    recorded: list[str] = []
+    outcomes = rollout.roll_out(staged, states, systemd, lambda step: recorded.append(step.unit.name))
+    assert all(one.healthy for one in outcomes), outcomes
+    assert systemd.calls == [f"start -- {ended.name}"]
+    assert recorded == [ended.name], "what it runs on is not known"
+    broken = FakeSystemd({old.name: [State(load="loaded", active="failed", result="exit-code")]})
+    (outcome,) = rollout.roll_out(staged[:1], states, broken, lambda step: recorded.append(step.unit.name))
+    assert (outcome.healthy, outcome.message) == (False, "it failed (exit-code)")
 
 
 def test_a_unit_starts_when_those_before_it_are_well() -> None:
