@@ -61,11 +61,7 @@ def test_every_secret_that_an_action_asks_for_is_known(aio: Plan, secrets: dict[
         if not issubclass(found, PlanAction) or name in ("environments", "host_certificates"):
             continue
         piece = Slice(aio, aio.hosts["aio"], project, Renderer(aio, project, secret), VAULT)
-<<<<<<< HEAD
-        if name in ("backup", "cloud_credentials", "host_replacement"):  # they call no module
-=======
         if found.arguments is PlanAction.arguments:  # it works on the deploy host, and calls no module
->>>>>>> main
             continue
         found.__new__(found).arguments(piece, {"hosts": ["aio"]} if name.endswith("_drain") else {})
         tried.append(name)
