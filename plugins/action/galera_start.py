@@ -9,7 +9,6 @@ from ansible_collections.brume.cloud.plugins.module_utils import galera
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
 UNIT = "mariadb.service"
-PORT = 3306
 BEGINS = {"_WSREP_NEW_CLUSTER": "--wsrep-new-cluster"}
 """What the distribution's unit passes to the server that begins a cluster, as `galera_new_cluster` does."""
 
@@ -58,17 +57,18 @@ class ActionModule(PlanAction):
             outcome = super().run(tmp, task_vars)
         return {
             **outcome,
-            "starts": {UNIT: _start(decision.begins, here, addresses)} if decision.begins else {},
+            "starts": {UNIT: _start(piece, decision.begins, addresses)} if decision.begins else {},
             "reason": decision.problem or decision.reason,
         }
 
 
-def _start(begins: str, here: str, addresses: Mapping[str, str]) -> dict[str, Any]:
-    """Return how the server of a member starts where another one, or it, begins the cluster.
+def _start(piece: Slice, begins: str, addresses: Mapping[str, str]) -> dict[str, Any]:
+    """Return how the server of this host starts where another member, or it, begins the cluster.
 
     Two that start together with the first may find each other before it, make a component without a majority, and give
     up half a minute later; so they wait until the first serves.
     """
-    if begins == here:
+    if begins == piece.host.name:
         return {"start_environment": BEGINS}
-    return {"waits_for": {"host": addresses[begins], "port": PORT}}
+    port = piece.sources.services["mariadb"].components["server"].health["tcp"]
+    return {"waits_for": {"host": addresses[begins], "port": port}}
