@@ -374,9 +374,9 @@ class ActionModule(PlanAction):
         part = next(one for one in self._found().manifests[name]["parts"] if one["file"] == file)
         where = {"path": self._store("path"), "name": name, "file": file}
         source = backup_stream.Call(self._store("argv"), "store_get", where)
-        target = backup_stream.Call(argv, do, request)
+        target = backup_stream.Call(argv, do, {**request, "sha256": part["sha256"]})
         try:
-            return backup_stream.flow(source, target, part["sha256"])[1]
+            return backup_stream.flow(source, target)[1]
         except backup_stream.StreamError as error:
             raise backup.BackupError(f"{name}/{file}: {error}\n  next: use another backup") from error
 

@@ -202,19 +202,19 @@ def images_pack(images: str, names: list[str], recipient: str) -> dict[str, int]
     return packed
 
 
-def images_unpack(images: str, identity: str, sizes: dict[str, int]) -> list[str]:
+def images_unpack(images: str, identity: str, sha256: str, sizes: dict[str, int]) -> list[str]:
     """Put files of Glance's store in place from standard input, as its folder's owner has them.
 
     `sizes` are those of files to put, and Glance may serve meanwhile: they come whole and under another folder first,
-    and what is there with that size stays. Returns which were not in the archive.
+    and what is there with that size stays. Returns which were not in the archive. Raises Failure for an archive with
+    another SHA-256, of which nothing is put in place.
     """
     owner, beside = os.stat(images), f"{images}/.brume-restore"
     shutil.rmtree(beside, ignore_errors=True)
     os.mkdir(beside)
     try:
-        with _identity(identity) as (path, handle):
-            tar = ["tar", "--extract", "--file=-", f"--directory={beside}", "--no-same-owner"]
-            _pipe([["age", "--decrypt", "--identity", path], tar], handles=(handle,), reads=True)
+        tar = ["tar", "--extract", "--file=-", f"--directory={beside}", "--no-same-owner"]
+        _decrypt(identity, sha256, [tar])
         there, come = images_list(images), images_list(beside)
         for name, size in sizes.items():
             if come.get(name) == size != there.get(name):
@@ -232,7 +232,7 @@ def images_unpack(images: str, identity: str, sizes: dict[str, int]) -> list[str
 def member(data: str, client: list[str]) -> dict[str, Any]:
     """Return what a database server says of itself: its cluster, how many clients it serves, and whether tools lack."""
     found: dict[str, Any] = {"missing": [name for name in TOOLS if shutil.which(name) is None], "active": False}
-    with suppress(Failure):
+    with suppress(Failure, FileNotFoundError):  # a new machine has no client yet
         found |= {row[0]: row[1] for row in _ask(client, SERVER)}
         found |= {"active": True, "clients": int(found["clients"]), "identity": _identity_of(data)}
     return found
@@ -311,16 +311,14 @@ def room(folder: str) -> int:
     return shutil.disk_usage(folder).free
 
 
-def database_unpack(folder: str, name: str, identity: str) -> None:
-    """Unpack a backup from standard input to `folder/name`, which is made anew."""
+def database_unpack(folder: str, name: str, identity: str, sha256: str) -> None:
+    """Unpack a backup from standard input to `folder/name`, which is made anew. Raises Failure if it is another's."""
     place = f"{folder}/{name}"
     shutil.rmtree(place, ignore_errors=True)
     os.makedirs(place)
     os.chmod(folder, 0o711)  # noqa: S103  # the server's user goes through it to its own
-    with _identity(identity) as (path, handle):
-        unpack = ["mbstream", "--extract", f"--directory={place}"]
-        _pipe([["age", "--decrypt", "--identity", path], ["zstd", "--decompress", "--quiet"], unpack],
-              handles=(handle,), reads=True)  # fmt: skip
+    unpack = ["mbstream", "--extract", f"--directory={place}"]
+    _decrypt(identity, sha256, [["zstd", "--decompress", "--quiet"], unpack])
 
 
 def database_try(folder: str, names: list[str]) -> dict[str, Any]:
@@ -458,6 +456,25 @@ def _identity(text: str) -> Iterator[tuple[str, int]]:
         os.close(read)
 
 
+def _decrypt(identity: str, sha256: str, commands: list[list[str]]) -> None:
+    """Let standard input flow through age and commands. Raises Failure unless it had the given SHA-256.
+
+    That is judged here and not where it comes from: whose run is killed or has failed gives an end like any other, and
+    everybody can encrypt.
+    """
+    digest = hashlib.sha256()
+
+    def give(stream: IO[bytes]) -> None:
+        while piece := os.read(0, CHUNK):
+            digest.update(piece)
+            stream.write(piece)
+
+    with _identity(identity) as (path, handle):
+        _pipe([["age", "--decrypt", "--identity", path], *commands], give, handles=(handle,), reads=True)
+    if digest.hexdigest() != sha256:
+        raise Failure("what is kept is not what was written: its SHA-256 is another")
+
+
 def _ask(client: Sequence[str], text: str) -> list[list[str]]:
     """Return the rows of statements, which are one session's. Raises Failure."""
     argv = ["mariadb", *client, "--batch", "--skip-column-names"]
@@ -487,13 +504,13 @@ def _pipe(
 ) -> list[str]:
     """Run commands as a pipe to standard output; return what each said. Raises Failure with what who failed said.
 
-    The first reads what `given` writes, or standard input with `reads`, or nothing. When the run on the other side has
-    ended, which the end of standard input tells where nobody reads it, all of them are ended.
+    The first reads what `given` writes, or nothing. When the run on the other side has ended, which the end of standard
+    input tells, all of them are ended; with `reads`, `given` reads standard input, and nothing goes to standard output.
     """
     started: list[subprocess.Popen[bytes]] = []
     said: list[bytearray] = []
     threads = []
-    source: Any = None if reads else subprocess.DEVNULL if given is None else subprocess.PIPE
+    source: Any = subprocess.DEVNULL if given is None else subprocess.PIPE
     for argv in commands:
         target: Any = subprocess.PIPE if argv is not commands[-1] else subprocess.DEVNULL if reads else None
         try:

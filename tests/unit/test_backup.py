@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -146,6 +147,15 @@ def test_without_a_member_that_serves_there_is_no_backup() -> None:
 def test_lacking_programs_are_named() -> None:
     with pytest.raises(backup.BackupError, match="lacks age, zstd; next"):
         backup.choose({"one": {**MEMBER, "missing": ["age", "zstd"]}}, {}, backup.FULL)
+
+
+def test_a_new_machine_that_has_no_client_is_a_member_that_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = backup_host.member(str(tmp_path), [])
+    assert said == {"active": False, "missing": list(backup_host.TOOLS)}
+    assert backup.choose({"one": CLUSTERED, "two": said}, {}, backup.FULL).member == "one"
 
 
 def test_an_incremental_backup_needs_the_same_data_of_the_same_member() -> None:
@@ -301,16 +311,40 @@ def test_images_come_back_as_the_stores_owner_has_them(tmp_path: Path) -> None:
     (other / "-two").write_text("-two" * 1000)
     served = (other / "-two").stat()
     sizes = {"one": 3000, "-two": 4000, "gone": 7}
-    unpacking = {"images": str(other), "identity": age_keys.identity("s"), "sizes": sizes}
+    unpacking = {
+        "images": str(other), "identity": age_keys.identity("s"), "sizes": sizes, "sha256": part["sha256"]
+    }  # fmt: skip
     _given, lacking = backup_stream.flow(
-        backup_stream.Call(LOCAL, "store_get", where),
-        backup_stream.Call(LOCAL, "images_unpack", unpacking),
-        part["sha256"],
+        backup_stream.Call(LOCAL, "store_get", where), backup_stream.Call(LOCAL, "images_unpack", unpacking)
     )
     assert lacking == ["gone"]
     assert (other / "-two").stat() == served, "what Glance serves was replaced"
     assert sorted(one.name for one in other.iterdir()) == ["-two", "one"]
     assert (other / "one").read_text() == "one" * 1000 and (other / "one").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
+def test_an_archive_that_anybody_could_encrypt_is_not_put_in_place(tmp_path: Path) -> None:
+    """Also where its host sees no more than the end of what comes, as after a run that was killed."""
+    images, other = tmp_path / "images", tmp_path / "other"
+    images.mkdir()
+    other.mkdir()
+    (images / "image").write_text("changed")
+    packing = {"images": str(images), "names": ["image"], "recipient": age_keys.recipient("s")}
+    call = backup_stream.Call(LOCAL, "images_pack", packing)
+    archive = call.output.read()
+    call.end()
+    unpacking = {"images": str(other), "identity": age_keys.identity("s"), "sizes": {"image": 7}}
+    right = hashlib.sha256(archive).hexdigest()
+    for sha256, there in (("0" * 64, []), (right, ["image"])):
+        call = backup_stream.Call(LOCAL, "images_unpack", {**unpacking, "sha256": sha256})
+        call.input.write(archive)
+        if there:
+            assert call.end() == []
+        else:
+            with pytest.raises(backup_stream.StreamError, match=r"images_unpack: .*its SHA-256 is another"):
+                call.end()
+        assert [one.name for one in other.iterdir()] == there
 
 
 def test_what_a_full_disk_says_is_told(tmp_path: Path) -> None:
@@ -322,12 +356,15 @@ def test_what_a_full_disk_says_is_told(tmp_path: Path) -> None:
         backup_stream.flow(source, backup_stream.Call(LOCAL, "store_put", where))
 
 
+@pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
 def test_no_secret_is_in_a_command(tmp_path: Path) -> None:
-    request = {"images": str(tmp_path), "identity": age_keys.identity("secret"), "sizes": {}}
+    request = {"images": str(tmp_path), "identity": age_keys.identity("secret"), "sha256": "", "sizes": {}}
     call = backup_stream.Call(LOCAL, "images_unpack", request)
-    shown = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
+    shown, end = "", time.monotonic() + 30
+    while f"--directory={tmp_path}/.brume-restore" not in shown and time.monotonic() < end:
+        shown = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
     call.stop()
-    assert "json.loads(line)" in shown
+    assert "json.loads(line)" in shown and "age --decrypt" in shown and f"{tmp_path}/.brume-restore" in shown
     assert age_keys.identity("secret") not in shown
 
 
@@ -510,8 +547,8 @@ def test_a_file_that_is_written_to_while_it_is_packed_is_left_to_the_next_backup
     request = {"images": str(tmp_path), "names": ["grows", "whole"], "recipient": age_keys.recipient("s")}
     call = backup_stream.Call(LOCAL, "images_pack", request)
     output = call.output
-    # More than the header, which age writes before it has read anything: the file's size was taken. Pipes and buffers hold
-    # far less than the rest, so that packing waits here.
+    # More than the header, which age writes before it has read anything: the file's size was taken. Pipes and buffers
+    # hold far less than the rest, so that packing waits here.
     assert len(output.read(1 << 20)) == 1 << 20
     with (tmp_path / "grows").open("ab") as stream:
         stream.write(b"more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -63,7 +64,7 @@ class Server:
         where = {"path": f"{self.folder}/store", "name": name, "file": "database"}
         source = backup_stream.Call(LOCAL, "store_get", where)
         request = {"folder": f"{self.folder}/work", "name": name, "identity": identity or age_keys.identity(SECRET)}
-        backup_stream.flow(source, backup_stream.Call(LOCAL, "database_unpack", request), sha256)
+        backup_stream.flow(source, backup_stream.Call(LOCAL, "database_unpack", {**request, "sha256": sha256}))
 
     def try_out(self, *names: str) -> dict[str, Any]:
         """Return the tables of a throw-away server."""
@@ -187,8 +188,17 @@ def test_a_spoiled_file_is_refused(server: Server, spoil: str) -> None:
             stream.write(bytes([byte ^ 1]))
     with pytest.raises(backup_stream.StreamError):
         server.unpack("full", full["sha256"])
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     with pytest.raises(backup_stream.StreamError, match="database_unpack: age"):  # by itself too
-        server.unpack("full", "")
+        server.unpack("full", digest)
+
+
+def test_another_backup_in_the_place_of_one_is_refused(server: Server) -> None:
+    full, other = server.pack("full"), server.pack("other")
+    assert full["sha256"] != other["sha256"]
+    (server.folder / "store/other/database").replace(server.folder / "store/full/database")
+    with pytest.raises(backup_stream.StreamError, match="database_unpack: what is kept is not what was written"):
+        server.unpack("full", full["sha256"])
 
 
 def test_a_run_that_is_killed_leaves_no_whole_backup_and_no_process(server: Server) -> None:
