@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.action import keystone_catalog
 from ansible_collections.brume.cloud.plugins.action.host_removal import IMAGES
 from ansible_collections.brume.cloud.plugins.module_utils import (
     age_keys,
@@ -13,6 +14,8 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     backup_stream,
     fernet,
     host_shell,
+    keystone_bootstrap,
+    schema,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
@@ -25,8 +28,8 @@ WORK = "/var/lib/brume-backup"
 CLIENT: list[str] = []
 """Words for the client: root by the server's own socket."""
 
-FORGOTTEN = ["/var/lib/brume/keystone-passwords.json", "/var/lib/brume/schema"]
-"""What controllers remember of the database that was: docs/adr/0004, and which schema commands have run."""
+FORGOTTEN = [keystone_catalog.RECORD, keystone_bootstrap.RECORD, schema.RECORDS]
+"""What controllers remember of the database that was: passwords, the administrator, and which schema work is done."""
 
 
 class ActionModule(PlanAction):
@@ -105,7 +108,7 @@ class ActionModule(PlanAction):
         onto = f", what changed since {choice.base}" if choice.base else ""
         actions = [f"delete {name}, which is not whole" for name in found.partial]
         actions += [f"back up the database ({kind}{onto})", *(f"note: {one}" for one in choice.notes)]
-        name = backup.name_of(datetime.now(UTC), kind)
+        name = backup.name_of(datetime.now(UTC), kind, max(found.manifests, default=""))
         made: dict[str, Any] = {"name": name, "base": choice.base, "parts": [], "notes": list(choice.notes)}
         if not self._task.check_mode:
             argv, path = self._store("argv"), self._store("path")
@@ -188,8 +191,10 @@ class ActionModule(PlanAction):
                 f"{WORK}: {chosen} takes {needed >> 20} MiB there, and {free >> 20} MiB are free\n"
                 "  next: make room on this host, and run again"
             )
+        # Only what is kept for `place` is a change.
+        outcome = {"actions": [f"restore {chosen} into a throw-away server and compare"], "changed": keep}
         if self._task.check_mode:
-            return {"actions": [f"restore {chosen} into a throw-away server and compare"], "changed": True}
+            return outcome
         try:
             for one in names:
                 request = {"folder": WORK, "name": one, "identity": self._identity()}
@@ -218,10 +223,10 @@ class ActionModule(PlanAction):
             self._display.warning(f"{chosen}: {one}; accepted")
         for one in spoiled:
             self._display.warning(f"{one}; its images will be lacking")
-        text = f"{chosen} can be restored: {backup.compared(found.manifests[chosen]['tables'])}"
         if not wrong:
-            self._display.display(text)
-        return {"said": text, "full": names[0]}
+            compared = backup.compared(found.manifests[chosen]["tables"])
+            self._display.display(f"{chosen} can be restored: {compared}")
+        return outcome
 
     def _spoiled(self, names: list[str]) -> list[str]:
         """Return which files of backups are not what was written; the database's were read already."""

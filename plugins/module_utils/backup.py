@@ -51,8 +51,16 @@ class Choice:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def name_of(moment: datetime, kind: str) -> str:
-    """Return the name of a backup that begins at a moment."""
+def name_of(moment: datetime, kind: str, last: str) -> str:
+    """Return the name of a backup that begins at a moment; `last` is that of the newest one, empty for none.
+
+    Raises BackupError for a moment that is not later: names are the order in which backups build on each other and go.
+    """
+    if last and moment_of(last) >= moment.astimezone(UTC).replace(microsecond=0):
+        raise BackupError(
+            f"{last}: is of a time that has not come yet by the clock of the deploy host, "
+            f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC; next: correct the clock, or move that backup away"
+        )
     return f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}-{kind}"
 
 
