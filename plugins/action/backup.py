@@ -32,6 +32,10 @@ FORGOTTEN = [keystone_catalog.RECORD, keystone_bootstrap.RECORD, schema.RECORDS]
 """What controllers remember of the database that was: passwords, the administrator, and which schema work is done."""
 
 
+NODE = "/var/lib/nova/compute_id"
+"""Where nova-compute keeps the identity of its node (docs.openstack.org/nova, Compute Node Identification)."""
+
+
 class ActionModule(PlanAction):
     """Takes `step` and what that step needs.
 
@@ -42,10 +46,11 @@ class ActionModule(PlanAction):
     - `try` (database hosts): restores `name` into a throw-away server of one of them and compares; `keep` its data.
     - `tell` (one host): says what restoring `name` means; fails unless `confirm` names it. `confirmed`: fails where
       that was left out.
-    - `place` (database hosts), `forget` and `unpack` (control hosts): restore.
+    - `place` (database hosts), `forget` and `unpack` (control hosts), `identify` (compute hosts): restore.
 
     What other steps have found is in registered variables: `__backup_store`, `__backup_member`, `__backup_controller`,
-    `__backup_database`, `__backup_images`, `__backup_told`.
+    `__backup_database`, `__backup_images`, `__backup_told`,
+    `__backup_tried`.
     """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -199,8 +204,8 @@ class ActionModule(PlanAction):
             for one in names:
                 request = {"folder": WORK, "name": one, "identity": self._identity()}
                 self._get(one, "database", argv, "database_unpack", request)
-            tables = backup_stream.ask(argv, "database_try", folder=WORK, names=names)["tables"]
-            wrong = backup.differences(found.manifests[chosen]["tables"], tables)
+            tried = backup_stream.ask(argv, "database_try", folder=WORK, names=names)
+            wrong = backup.differences(found.manifests[chosen]["tables"], tried["tables"])
             spoiled = self._spoiled(names)
         except BaseException:
             backup_stream.ask(argv, "remove", paths=[WORK])
@@ -226,7 +231,7 @@ class ActionModule(PlanAction):
         if not wrong:
             compared = backup.compared(found.manifests[chosen]["tables"])
             self._display.display(f"{chosen} can be restored: {compared}")
-        return outcome
+        return {**outcome, "nodes": tried["nodes"]}
 
     def _spoiled(self, names: list[str]) -> list[str]:
         """Return which files of backups are not what was written; the database's were read already."""
@@ -290,6 +295,27 @@ class ActionModule(PlanAction):
             "actions": ["forget what is known of the database that was"],
             "fernet_primary": primary,
         }
+
+    def _step_identify(self) -> dict[str, Any]:
+        """Give a bare compute host the identity of its node in the restored database.
+
+        Without one nova-compute refuses to start where the database knows its service
+        (nova.compute.manager.ComputeManager._ensure_existing_node_identity).
+        """
+        argv, here = self._argv(), self.piece.host.name
+        there = backup_stream.ask(argv, "identity_read", file=NODE)
+        # A dry run has no database to look into.
+        known = "" if self._task.check_mode else self._any("__backup_tried", "nodes").get(here, "")
+        if there and known not in ("", there):
+            self._display.warning(
+                f"{here}: Nova knew it as node {known} and it is {there}, because the machine was replaced since; "
+                f"next: when no instance is on it, write the former into {NODE} and restart nova-compute.service there"
+            )
+        if there or not (known or self._task.check_mode):
+            return {}
+        if known:
+            backup_stream.ask(argv, "identity_write", file=NODE, identity=known)
+        return {"changed": True, "actions": ["give this host the identity by which Nova knows it"]}
 
     def _step_unpack(self) -> dict[str, Any]:
         """Put files of Glance's store in place: a host's own, on the first controller those of absent hosts too.

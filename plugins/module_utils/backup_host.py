@@ -45,6 +45,10 @@ SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_cluster_status', 'wsrep_local_
 SELECT 'clients', COUNT(*) FROM information_schema.PROCESSLIST
 WHERE HOST NOT IN ('', 'localhost') AND USER <> 'system user';"""
 
+CELLS = """SELECT TABLE_SCHEMA FROM information_schema.TABLES
+WHERE TABLE_NAME = 'compute_nodes' AND TABLE_SCHEMA LIKE 'nova\\_%';"""
+"""Lists the databases of Nova's cells."""
+
 START_SECONDS = 300
 
 
@@ -226,6 +230,26 @@ def images_unpack(images: str, identity: str, sha256: str, sizes: dict[str, int]
     return [name for name, size in sizes.items() if come.get(name) != size]
 
 
+# compute hosts
+
+
+def identity_read(file: str) -> str:
+    """Return the identity that Nova has written on this compute host, empty for none."""
+    if not os.path.exists(file):
+        return ""
+    with open(file, encoding="ascii") as stream:
+        return stream.read().strip()
+
+
+def identity_write(file: str, identity: str) -> None:
+    """Write an identity for Nova, which reads it and never writes it again."""
+    os.makedirs(os.path.dirname(file), exist_ok=True)
+    with open(f"{file}.new", "w", encoding="ascii") as stream:
+        stream.write(identity)
+        os.fchmod(stream.fileno(), 0o644)
+    os.rename(f"{file}.new", file)
+
+
 # the database
 
 
@@ -324,7 +348,8 @@ def database_unpack(folder: str, name: str, identity: str, sha256: str) -> None:
 def database_try(folder: str, names: list[str]) -> dict[str, Any]:
     """Prepare a full backup with its incremental ones, start a server on it that nobody else reaches, and look into it.
 
-    The server has no network, and no cluster; its socket lies in a folder of its own.
+    The server has no network, and no cluster; its socket lies in a folder of its own. Returned are its tables, and the
+    identities of Nova's compute nodes by host.
     """
     full = f"{folder}/{names[0]}"
     _run(["mariadb-backup", "--prepare", f"--target-dir={full}"])
@@ -348,6 +373,10 @@ def database_try(folder: str, names: list[str]) -> dict[str, Any]:
     try:
         _await(server, client, f"{own}/log")
         tables = fingerprints(client)
+        nodes = {}
+        for (cell,) in _ask(client, CELLS):
+            text = f"SELECT host, uuid FROM `{cell}`.compute_nodes WHERE deleted = 0;"  # noqa: S608  # the server's name
+            nodes.update({row[0]: row[1] for row in _ask(client, text)})
     finally:
         server.terminate()
         try:
@@ -356,7 +385,7 @@ def database_try(folder: str, names: list[str]) -> dict[str, Any]:
             server.kill()
             server.wait()
     shutil.rmtree(own)
-    return {"tables": tables}
+    return {"tables": tables, "nodes": nodes}
 
 
 def database_place(folder: str, name: str, data: str) -> None:
@@ -567,10 +596,10 @@ DOES = {
     one.__name__: one
     for one in (
         store_list, store_begin, store_put, store_get, store_sum, store_commit, store_delete, controller, images_list,
-        images_pack, images_unpack, member, room, database_pack, database_unpack, database_try, database_place,
-        database_empty, remove,
+        images_pack, images_unpack, identity_read, identity_write, member, room, database_pack, database_unpack,
+        database_try, database_place, database_empty, remove,
     )
 }  # fmt: skip
-LOCKING = (images_pack, images_unpack, database_pack, database_unpack, database_try, database_place, database_empty,
-           remove)  # fmt: skip
+LOCKING = (images_pack, images_unpack, identity_write, database_pack, database_unpack, database_try, database_place,
+           database_empty, remove)  # fmt: skip
 """What takes the lock that modules take while they change the host (`host_lock`)."""

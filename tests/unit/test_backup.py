@@ -381,6 +381,7 @@ def test_nothing_is_stopped_before_a_backup_was_tried() -> None:
     order = [one["name"] for one in plays]
     assert order.index("Tell") < order.index("Preflight") < order.index("Try") < order.index("Stop")
     assert order.index("Stop") < order.index("Place") < order.index("Controllers") < order.index("Deploy")
+    assert order.index("Try") < order.index("Compute hosts") < order.index("Deploy")
     assert order.index("Deploy") < order.index("Images") < order.index("OVN")
 
 
@@ -514,7 +515,8 @@ def odd() -> backup.Found:
 
 
 def trial(checksum: str, sha256: Any = "right") -> dict[str, Any]:
-    return {"room": 1 << 40, "database_try": {"tables": {"a": {**ROW, "checksum": checksum}}}, "store_sum": sha256}
+    tried = {"tables": {"a": {**ROW, "checksum": checksum}}, "nodes": {}}
+    return {"room": 1 << 40, "database_try": tried, "store_sum": sha256}
 
 
 def test_differences_of_tables_can_be_accepted_by_name(action: Callable[..., Action], odd: backup.Found) -> None:
@@ -535,10 +537,36 @@ def test_spoiled_images_are_told_and_fail_tests_alone(
     action: Callable[..., Action], odd: backup.Found, sha256: Any
 ) -> None:
     one = action(odd, trial("7", sha256), **TOLD)
-    assert one._step_try(keep=True) == action(odd, trial("7"), True, **TOLD)._step_try(keep=True)
+    assert one._step_try(keep=True) == {**action(odd, trial("7"), True, **TOLD)._step_try(keep=True), "nodes": {}}
     assert one.told[0].startswith(f"{FULL}/images-one: ") and one.told[0].endswith("; its images will be lacking")
     with pytest.raises(backup.BackupError, match=f"{FULL}/images-one: "):
         action(odd, trial("7", sha256), **TOLD)._step_try()
+
+
+@pytest.mark.parametrize(
+    ("there", "nodes", "written", "told"),
+    [("", {"one": "a"}, ["a"], 0), ("", {"two": "a"}, [], 0), ("a", {"one": "a"}, [], 0), ("b", {"one": "a"}, [], 1),
+     ("b", {}, [], 0)],
+)  # fmt: skip
+def test_bare_compute_hosts_get_the_identity_that_nova_knows(
+    action: Callable[..., Action], there: str, nodes: dict[str, str], written: list[str], told: int
+) -> None:
+    none = backup.Found({})
+    one = action(none, {"identity_read": there}, __backup_tried={"nodes": nodes})
+    said = one._step_identify()
+    assert [request["identity"] for do, request in one.asked if do == "identity_write"] == written
+    assert len(one.told) == told and bool(said.get("changed")) == bool(written)
+    if there or written:
+        dry = action(none, {"identity_read": there}, True)
+        assert dry._step_identify() == said and dry.steps() == ["identity_read"]
+
+
+def test_an_identity_is_what_nova_would_read(tmp_path: Path) -> None:
+    file = tmp_path / "nova/compute_id"
+    assert backup_stream.ask(LOCAL, "identity_read", file=str(file)) == ""
+    backup_stream.ask(LOCAL, "identity_write", file=str(file), identity="4ce2e5a2-0d5b-4b0f-8d0c-5e1a4f1f7c11")
+    assert backup_stream.ask(LOCAL, "identity_read", file=str(file)) == "4ce2e5a2-0d5b-4b0f-8d0c-5e1a4f1f7c11"
+    assert len(file.read_text(encoding="ascii")) == 36 and file.stat().st_mode & 0o777 == 0o644
 
 
 def test_images_come_from_the_backup_that_has_them_last_and_what_lacks_is_told(action: Callable[..., Action]) -> None:

@@ -142,9 +142,13 @@ def test_a_table_that_is_written_to_meanwhile_is_not_compared(server: Server) ->
 
 
 def test_the_backup_takes_the_place_of_data_and_a_member_is_emptied(server: Server) -> None:
+    for cell in ("nova_cell0", "nova_cell1"):
+        server.sql(f"CREATE DATABASE {cell}; CREATE TABLE {cell}.compute_nodes (host TEXT, uuid TEXT, deleted INT);")
+    server.sql("INSERT INTO nova_cell1.compute_nodes VALUES ('one', 'a', 0), ('one', 'b', 1), ('two', 'c', 0);")
     full = server.pack("full")
     server.unpack("full", full["sha256"])
-    server.try_out("full")
+    tried = backup_stream.ask(LOCAL, "database_try", folder=f"{server.folder}/work", names=["full"])
+    assert tried["nodes"] == {"one": "a", "two": "c"}
     data = server.folder / "new"
     data.mkdir()
     (data / "debian-12.flag").touch()
