@@ -123,8 +123,13 @@ def test_all_hosts_go_back_or_are_finalized_together(name: str, limit: str, tmp_
 
 @pytest.mark.parametrize("name", ["upgrade.yml", "rollback.yml", "finalize.yml"])
 def test_hosts_are_asked_where_nothing_stands_against_it(name: str, tmp_path: Path) -> None:
-    done = playbook(one_host(tmp_path / "inventory"), name, "--check")
+    done = playbook(one_host(tmp_path / "inventory"), name, "--check", "-e", "upgrade_backup=false")
     assert "UNREACHABLE" in done.stdout, done.stdout + done.stderr
+
+
+def test_an_upgrade_wants_a_backup_before_it_asks_anybody(tmp_path: Path) -> None:
+    done = playbook(one_host(tmp_path / "inventory"), "upgrade.yml")
+    assert "there would be no backup" in done.stdout and "UNREACHABLE" not in done.stdout
 
 
 def test_nothing_is_finalized_while_a_host_stays(tmp_path: Path) -> None:
