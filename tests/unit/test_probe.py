@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.probe import Call, summary
+from ansible_collections.brume.cloud.plugins.module_utils.api_probe import Call, summary
 
 
 def test_calls_are_counted_by_kind_and_failures_are_listed() -> None:
