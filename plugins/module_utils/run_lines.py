@@ -30,6 +30,10 @@ from ansible_collections.brume.cloud.plugins.module_utils.api_probe import Call
 UNFINISHED = "not ended"
 """Outcome of a task on a host that was cut off."""
 
+NO_CALL = "No API call was made"
+NO_PING = "Nothing was pinged"
+"""How notes begin that say why."""
+
 FAILED = ("failed", "unreachable")
 """Outcomes of tasks after which a host does not go on, unless the playbook rescues it."""
 

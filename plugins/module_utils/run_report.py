@@ -14,7 +14,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.api_probe import figur
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write
 from ansible_collections.brume.cloud.plugins.module_utils.diagram import PAPER
 from ansible_collections.brume.cloud.plugins.module_utils.progress import duration, fold, natural
-from ansible_collections.brume.cloud.plugins.module_utils.run_lines import FAILED, UNFINISHED, Report
+from ansible_collections.brume.cloud.plugins.module_utils.run_lines import FAILED, NO_CALL, NO_PING, UNFINISHED, Report
 from ansible_collections.brume.cloud.plugins.module_utils.run_timeline import clean, color
 
 SHOWN = 50
@@ -88,11 +88,8 @@ def sentence(report: Report) -> str:
 def notes(report: Report) -> list[str]:
     """Return what a reader must know of the figures: what was noted, and what was not looked at."""
     said = list(dict.fromkeys(report.notes))
-    if not report.calls:
-        said.append("No API call was made.")
-    if not report.rounds:
-        said.append("Nothing was pinged.")
-    return said
+    missing = [text for text, there in ((NO_CALL, report.calls), (NO_PING, report.rounds)) if not there]
+    return [*said, *(f"{text}." for text in missing if not any(one.startswith(text) for one in said))]
 
 
 def _releases(report: Report) -> list[str]:

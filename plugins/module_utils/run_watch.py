@@ -24,7 +24,7 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import api_probe, probes, run_lines, run_report
 from ansible_collections.brume.cloud.plugins.module_utils.api_probe import PROBLEMS, Call, Cloud, Probe
-from ansible_collections.brume.cloud.plugins.module_utils.run_lines import Lines
+from ansible_collections.brume.cloud.plugins.module_utils.run_lines import NO_CALL, NO_PING, Lines
 
 PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -75,7 +75,7 @@ def main(text: str) -> None:
     except BlockingIOError:
         print(json.dumps({"apis": [], "addresses": {}, "notes": [f"{path}: a probe writes to it already"]}))
         return
-    probe, notes = _begin(wish)
+    probe, notes = begun(wish)
     addresses, more = chosen(wish, probe)
     apis = probe.kinds if probe is not None else []
     for note in notes + more:
@@ -103,16 +103,16 @@ def main(text: str) -> None:
         run_report.write(path)
 
 
-def _begin(wish: Mapping[str, Any]) -> tuple[RecordedProbe | None, list[str]]:
+def begun(wish: Mapping[str, Any]) -> tuple[RecordedProbe | None, list[str]]:
     """Return a probe with its user, or why there is none."""
     path = Path(wish["clouds_file"])
     if not path.is_file():
-        return None, [f"No API was probed: the cloud has no credentials yet, there is no {path}; site.yml writes it."]
+        return None, [f"{NO_CALL}: the cloud has no credentials yet, there is no {path}; site.yml writes it."]
     try:
         cloud = api_probe.settings(path, wish["cloud"])
         return RecordedProbe(path, wish["cloud"], user(cloud)), []
     except PROBLEMS as error:
-        return None, [f"No API was probed: a user for it could not be made: {str(error) or type(error).__name__}."]
+        return None, [f"{NO_CALL}: a user for them could not be made: {str(error) or type(error).__name__}."]
 
 
 def chosen(wish: Mapping[str, Any], probe: Probe | None) -> tuple[dict[str, str], list[str]]:
@@ -125,9 +125,10 @@ def chosen(wish: Mapping[str, Any], probe: Probe | None) -> tuple[dict[str, str]
             found = api_probe.floating_ips(probe.cloud.servers())
             addresses |= api_probe.reachable(found, probes.ping)
     except (probes.ProbeError, *PROBLEMS) as error:
-        return {}, [f"Nothing was pinged: {str(error) or type(error).__name__}."]
+        return {}, [f"{NO_PING}: {str(error) or type(error).__name__}."]
     if wish["ping_instances"] and not addresses:
-        return {}, ["Nothing was pinged: no running instance has a floating IP that answers."]
+        why = "there is no API to find instances with" if probe is None else "no instance has a floating IP that answers"
+        return {}, [f"{NO_PING}: {why}."]
     return addresses, []
 
 

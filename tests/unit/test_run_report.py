@@ -175,12 +175,13 @@ def test_the_html_tells_what_was_seen() -> None:
 
 
 def test_what_was_not_looked_at_is_said() -> None:
-    bare = replace(made_up(), calls=[], rounds=0, addresses={}, notes=["No credentials yet.", "No credentials yet."])
+    notes = ["No credentials yet.", "No credentials yet.", "Nothing was pinged: no reason."]
+    bare = replace(made_up(), calls=[], rounds=0, addresses={}, notes=notes)
     page = parsed(run_report.html(bare))
     assert [one.text for one in page.iter("p") if one.get("class") == "note"] == [
         "No credentials yet.",
+        "Nothing was pinged: no reason.",
         "No API call was made.",
-        "Nothing was pinged.",
     ]
     assert [one.findtext("h2") for one in page.iter("section")] == ["Summary", "Timeline", "Plays", "Failed tasks"]
     assert parsed(run_report.html(Report())).findtext("body/h1") == "Run"
