@@ -110,9 +110,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Write the report."""
-        # A host whose failure was rescued stays there with a count of 0.
-        failed = {host for counts in (stats.failures, stats.dark) for host, number in counts.items() if number}
-        self._write("run end", failed=sorted(failed))
+        self._write("run end", failed=sorted({*stats.failures, *stats.dark}))
         if self._path is not None:
             try:
                 self._display.display(f"Report: {run_report.write(self._path)}")

@@ -127,7 +127,7 @@ def chosen(wish: Mapping[str, Any], probe: Probe | None) -> tuple[dict[str, str]
     except (probes.ProbeError, *PROBLEMS) as error:
         return {}, [f"{NO_PING}: {str(error) or type(error).__name__}."]
     if wish["ping_instances"] and not addresses:
-        why = "there is no API to find instances with" if probe is None else "no instance has a floating IP that answers"
+        why = "no instance has a floating IP that answers" if probe else "there is no API to find instances with"
         return {}, [f"{NO_PING}: {why}."]
     return addresses, []
 
