@@ -29,7 +29,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 class ActionModule(ActionBase):
     """Takes `show`: nothing (check only), `summary`, `explain`, `render`, `json` or `diagram`; `path` for the last two.
 
-    With `one_release`, hosts that stay with another release than the cloud's are a mistake.
+    Returns the cloud's `release`. With `one_release`, hosts that stay with another release than the cloud's are a mistake.
     What is shown goes straight to the screen: as a result it would be JSON. With `master_key: optional`, a missing one
     is a warning, because a plan needs none.
     """
@@ -70,7 +70,7 @@ class ActionModule(ActionBase):
                 self._display.display("\n".join(result.pop("lines")))
         except PlanError as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": False}
+        return {**result, "changed": False, "release": plan.cloud.release}
 
     @staticmethod
     def _refuse_former(plan: Plan) -> None:

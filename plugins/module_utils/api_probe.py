@@ -191,8 +191,11 @@ class Cloud:
         project = {"name": self.auth["project_name"], "domain": {"name": self.auth["project_domain_name"]}}
         return self.log_in(user, project)
 
-    def make_user(self, name: str, password: str) -> None:
-        """Make a user with a project of the same name, of which it is a member. Raises what PROBLEMS names."""
+    def make_user(self, name: str, password: str) -> tuple[str, str]:
+        """Make a user with a project of the same name, of which it is a member; return the ids of both.
+
+        Raises what PROBLEMS names.
+        """
         token = self.administrator().token
         base = base_url(self.auth["auth_url"])
         project = {"name": name, "domain_id": DOMAIN}
@@ -203,6 +206,7 @@ class Cloud:
         _, user = self.request("POST", f"{base}/users", token, {"user": {**project, "password": password}})
         path = f"/projects/{made['project']['id']}/users/{user['user']['id']}/roles/{found['roles'][0]['id']}"
         self.request("PUT", f"{base}{path}", token)
+        return user["user"]["id"], made["project"]["id"]
 
     def remove_user(self, name: str) -> None:
         """Delete that user and its project, also those that an earlier probe left. Raises what PROBLEMS names."""
@@ -281,7 +285,8 @@ class Probe:
         self.cloud = settings(clouds_file, cloud)
         self.password = secrets.token_urlsafe(24)
         self.cloud.remove_user(name)
-        self.cloud.make_user(name, self.password)
+        # By their ids, because Keystone may remember for a minute whose this name was in an earlier probe.
+        self.user, self.project = self.cloud.make_user(name, self.password)
         self._use(self.log_in())
         self.calls: list[Call] = []
         self.begin = time.monotonic()
@@ -292,9 +297,7 @@ class Probe:
 
     def log_in(self) -> Login:
         """Log in as the probe's user. Raises what PROBLEMS names."""
-        domain = {"id": DOMAIN}
-        user = {"name": self.name, "domain": domain, "password": self.password}
-        return self.cloud.log_in(user, {"name": self.name, "domain": domain})
+        return self.cloud.log_in({"id": self.user, "password": self.password}, {"id": self.project})
 
     @property
     def kinds(self) -> list[str]:

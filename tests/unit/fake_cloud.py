@@ -44,7 +44,7 @@ class FakeCloud:
                 data = b"" if document is None else json.dumps(document).encode()
                 self.send_response(status)
                 if self.path.endswith("/auth/tokens"):
-                    admin = body["auth"]["identity"]["password"]["user"]["name"] == "admin"
+                    admin = body["auth"]["identity"]["password"]["user"].get("name") == "admin"
                     self.send_header("X-Subject-Token", ADMIN if admin else f"{MEMBER}-{next(cloud.tokens)}")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -103,8 +103,8 @@ class FakeCloud:
     def log_in(self, body: dict[str, Any]) -> tuple[int, Any]:
         """Answer who wants a token."""
         user = body["auth"]["identity"]["password"]["user"]
-        known = {one["name"]: one["password"] for one in self.kept["users"].values()} | {"admin": "secret-of-admin"}
-        if known.get(user["name"]) != user["password"]:
+        known = {number: one["password"] for number, one in self.kept["users"].items()}
+        if {**known, "admin": "secret-of-admin"}.get(user.get("id") or user["name"]) != user["password"]:
             return 401, None
         catalog = [
             {
