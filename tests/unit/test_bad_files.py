@@ -248,6 +248,10 @@ PROJECT: dict[str, Change] = {
     "file that is neither tree nor template": replace(DESCRIPTION, "settings: [two], ", ""),
     "mode without quotes": replace(DESCRIPTION, "format: text,", "format: text, mode: 0640,"),
     "command that is no list": append(DESCRIPTION, "commands: {expand: two-manage db sync}\n"),
+    "version of a package that is not locked": replace(
+        DESCRIPTION, "{packages: [two]}", "{packages: [two], pinned: {tow: '1.0'}}"
+    ),
+    "version that is a number": replace(DESCRIPTION, "[two]}", "[two], pinned: {two: 1.0}}"),
     "command of numbers": append(DESCRIPTION, "commands: {expand: [[two-manage, 7]]}\n"),
     "cleanup without commands": append(DESCRIPTION, "cleanup: {keeps: [images]}\n"),
     "cleanup of no program": append(DESCRIPTION, "cleanup: {commands: [{success: [0]}]}\n"),
