@@ -29,7 +29,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 class ActionModule(ActionBase):
     """Takes `show`: nothing (check only), `summary`, `explain`, `render`, `json` or `diagram`; `path` for the last two.
 
-    Returns the cloud's `release`. With `one_release`, hosts that stay with another release than the cloud's are a mistake.
+    Returns the cloud's `release`. With `one_release`, hosts that stay with another one are a mistake.
     What is shown goes straight to the screen: as a result it would be JSON. With `master_key: optional`, a missing one
     is a warning, because a plan needs none.
     """

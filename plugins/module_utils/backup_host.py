@@ -49,6 +49,13 @@ CELLS = """SELECT TABLE_SCHEMA FROM information_schema.TABLES
 WHERE TABLE_NAME = 'compute_nodes' AND TABLE_SCHEMA LIKE 'nova\\_%';"""
 """Lists the databases of Nova's cells."""
 
+INSTANCES = """SELECT TABLE_SCHEMA, AUTO_INCREMENT FROM information_schema.TABLES
+WHERE TABLE_NAME = 'instances' AND TABLE_SCHEMA LIKE 'nova\\_%' AND AUTO_INCREMENT IS NOT NULL;"""
+"""Lists the number of the next instance of each cell, from which its domain's name in libvirt is made."""
+
+AHEAD = 1_000_000
+"""How many numbers are left out after a restore: instances that were made since the backup still have theirs."""
+
 START_SECONDS = 300
 
 
@@ -348,8 +355,8 @@ def database_unpack(folder: str, name: str, identity: str, sha256: str) -> None:
 def database_try(folder: str, names: list[str]) -> dict[str, Any]:
     """Prepare a full backup with its incremental ones, start a server on it that nobody else reaches, and look into it.
 
-    The server has no network, and no cluster; its socket lies in a folder of its own. Returned are its tables, and the
-    identities of Nova's compute nodes by host.
+    The server has no network, and no cluster; its socket lies in a folder of its own. Returned are its tables, the
+    identities of Nova's compute nodes by host, and by cell the number that the next instance gets.
     """
     full = f"{folder}/{names[0]}"
     _run(["mariadb-backup", "--prepare", f"--target-dir={full}"])
@@ -377,6 +384,9 @@ def database_try(folder: str, names: list[str]) -> dict[str, Any]:
         for (cell,) in _ask(client, CELLS):
             text = f"SELECT host, uuid FROM `{cell}`.compute_nodes WHERE deleted = 0;"  # noqa: S608  # the server's name
             nodes.update({row[0]: row[1] for row in _ask(client, text)})
+        for cell, number in _ask(client, INSTANCES):
+            _ask(client, f"ALTER TABLE `{cell}`.instances AUTO_INCREMENT = {int(number) + AHEAD};")
+        numbers = {row[0]: int(row[1]) for row in _ask(client, INSTANCES)}
     finally:
         server.terminate()
         try:
@@ -385,7 +395,7 @@ def database_try(folder: str, names: list[str]) -> dict[str, Any]:
             server.kill()
             server.wait()
     shutil.rmtree(own)
-    return {"tables": tables, "nodes": nodes}
+    return {"tables": tables, "nodes": nodes, "numbers": numbers}
 
 
 def database_place(folder: str, name: str, data: str) -> None:

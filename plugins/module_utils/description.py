@@ -465,10 +465,10 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     if not python.data.get("packages") and any(one.kind != "system" for one in components.values()):
         python.problem("packages", "is missing", "name the packages that its programs come from")
     # What follows is for tools/locks.py.
-    for name, version in python.mapping("pinned").items():
-        if name not in service.python_packages or not isinstance(version, str):
+    for package, version in python.mapping("pinned").items():
+        if package not in service.python_packages or not isinstance(version, str):
             remedy = "name one of `packages`, with a version in quotes"
-            python.problem(f"pinned.{name}", "is no package with a version", remedy)
+            python.problem(f"pinned.{package}", "is no package with a version", remedy)
     python.done()
     top.done()
     for where, used in [

@@ -145,10 +145,13 @@ def test_the_backup_takes_the_place_of_data_and_a_member_is_emptied(server: Serv
     for cell in ("nova_cell0", "nova_cell1"):
         server.sql(f"CREATE DATABASE {cell}; CREATE TABLE {cell}.compute_nodes (host TEXT, uuid TEXT, deleted INT);")
     server.sql("INSERT INTO nova_cell1.compute_nodes VALUES ('one', 'a', 0), ('one', 'b', 1), ('two', 'c', 0);")
+    server.sql("CREATE TABLE nova_cell1.instances (id INT AUTO_INCREMENT PRIMARY KEY);")
+    server.sql("INSERT INTO nova_cell1.instances VALUES (7);")
     full = server.pack("full")
     server.unpack("full", full["sha256"])
     tried = backup_stream.ask(LOCAL, "database_try", folder=f"{server.folder}/work", names=["full"])
     assert tried["nodes"] == {"one": "a", "two": "c"}
+    assert tried["numbers"] == {"nova_cell1": 1_000_008}, "domains of instances made since may still run"
     data = server.folder / "new"
     data.mkdir()
     (data / "debian-12.flag").touch()
