@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
@@ -15,14 +16,16 @@ MEMORY_MIB = {"control": 4096, "network": 2048, "compute": 2048}
 
 
 class ActionModule(PlanAction):
-    """Takes `crossing`: the way to another release that the run is; `first_controller`: read that one instead."""
+    """Takes `crossing`: the way to another release that the run is; `host`: read that controller instead."""
 
     module = "preflight"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return what the plan needs of this host."""
-        piece = piece.of_first_controller() if args.get("first_controller") else piece
-        host = piece.host
+        if args.get("host"):
+            piece = piece.of_first_controller()
+        host = piece.plan.hosts[args["host"]] if args.get("host") else piece.host
+        piece = replace(piece, host=host)
         disk = max(DISK.get(group, GIB) for group in host.groups)
         networks = piece.plan.cloud.networks
         interfaces: dict[str, list[str]] = {host.interfaces[role]: [] for role in self._roles(piece)}

@@ -42,9 +42,15 @@ class ActionModule(PlanAction):
                         "environment": environment.path,
                         "digest": digest(environment.digest, whole),
                         "commands": self._commands(piece, environment.path, of_stage),
+                        "expand": self._commands(piece, environment.path, expand or sync or ()),
+                        "release": piece.plan.cloud.release,
                     }
                 )
-        return {"services": services, "stage": stage} if services else None
+        if not services:
+            return None
+        # What a command says may name any secret of its service's files.
+        piece.renderer.files(piece.host, [str(one["name"]) for one in services])
+        return {"services": services, "stage": stage, "redactions": dict(piece.revealed)}
 
     @staticmethod
     def _commands(piece: Slice, environment: str, argvs: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -45,29 +45,34 @@ def is_newer(found, known):
 def levelled(found, known):
     if isinstance(found, dict) and found.get("nova_object.name") in known:
         item = base.NovaObject.obj_from_primitive(found)
-        return item.obj_to_primitive(target_version=known[found["nova_object.name"]], version_manifest=known)
+        # An old object may have a part that is newer: an object is never written as newer than it is.
+        target = min(item.VERSION, known[found["nova_object.name"]], key=number)
+        return item.obj_to_primitive(target_version=target, version_manifest=known)
     if isinstance(found, dict):
         return {key: levelled(one, known) for key, one in found.items()}
     return [levelled(one, known) for one in found] if isinstance(found, list) else found
 
-def level(session, model, known, write):
-    table, last, count = model.__table__, 0, 0
-    while True:
-        query = sqlalchemy.select(table).where(table.c.id > last).order_by(table.c.id).limit(ROWS)
-        rows = session.execute(query).mappings().all()
-        if not rows:
-            return count
-        for row in rows:
-            texts = {name: text for name, text in row.items()
-                     if isinstance(text, str) and '"nova_object.version"' in text}
-            found = {name: json.loads(text) for name, text in texts.items()}
-            values = {name: json.dumps(levelled(one, known)) for name, one in found.items() if is_newer(one, known)}
-            count += bool(values)
-            if values and write:
-                # What has been written meanwhile is left to the next call.
-                same = [table.c[name] == texts[name] for name in values]
-                session.execute(table.update().where(table.c.id == row["id"], *same).values(**values))
-        last = rows[-1]["id"]
+def level(within, model, known, write):
+    # A transaction for each batch: others write to these tables meanwhile, and a cluster refuses large ones.
+    last, count = 0, 0
+    while last is not None:
+        last, changed = within(lambda session: batch(session, model.__table__, known, write, last))
+        count += changed
+    return count
+
+def batch(session, table, known, write, last):
+    query = sqlalchemy.select(table).where(table.c.id > last).order_by(table.c.id).limit(ROWS)
+    rows, count = session.execute(query).mappings().all(), 0
+    for row in rows:
+        texts = {name: text for name, text in row.items() if isinstance(text, str) and '"nova_object.version"' in text}
+        found = {name: json.loads(text) for name, text in texts.items()}
+        values = {name: json.dumps(levelled(one, known)) for name, one in found.items() if is_newer(one, known)}
+        count += bool(values)
+        if values and write:
+            # What has been written meanwhile is left to the next call.
+            same = [table.c[name] == texts[name] for name in values]
+            session.execute(table.update().where(table.c.id == row["id"], *same).values(**values))
+    return (rows[-1]["id"] if rows else None), count
 
 def do(order):
     known, lowest, write = order["objects"], order["service"], order["write"]
@@ -76,23 +81,28 @@ def do(order):
         if count:
             changes.append({"cell": cell, "table": model.__tablename__, "rows": count})
     @api_database.context_manager.writer
-    def api(context):
-        note("", api_models.RequestSpec, level(context.session, api_models.RequestSpec, known, write))
+    def in_api(context, work):
+        return work(context.session)
     @main_database.pick_context_manager_writer
-    def cell(context, name):
-        for model in (models.InstanceExtra, models.ComputeNode):
-            note(name, model, level(context.session, model, known, write))
+    def in_cell(context, work):
+        return work(context.session)
+    def lower(session):
         services = models.Service.__table__
         newer = sqlalchemy.and_(services.c.version > lowest, services.c.deleted == 0)
-        rows = context.session.execute(sqlalchemy.select(services).where(newer)).mappings().all()
-        for row in rows:
-            changes.append({"cell": name, "service": row["binary"], "host": row["host"], "version": row["version"]})
+        columns = (services.c.binary, services.c.host, services.c.version)
+        rows = session.execute(sqlalchemy.select(*columns).where(newer)).all()
         if rows and write:
-            context.session.execute(services.update().where(newer).values(version=lowest))
-    api(ctx)
+            session.execute(services.update().where(newer).values(version=lowest))
+        return rows
+    spec = api_models.RequestSpec
+    note("", spec, level(lambda work: in_api(ctx, work), spec, known, write))
     for mapping in objects.CellMappingList.get_all(ctx):
-        with context.target_cell(ctx, mapping) as cell_context:
-            cell(cell_context, mapping.name or mapping.uuid)
+        name = mapping.name or mapping.uuid
+        with context.target_cell(ctx, mapping) as cell:
+            for model in (models.InstanceExtra, models.ComputeNode):
+                note(name, model, level(lambda work: in_cell(cell, work), model, known, write))
+            for binary, host, version in in_cell(cell, lower):
+                changes.append({"cell": name, "service": binary, "host": host, "version": version})
     return {"changes": changes}
 """
 """Writes what is newer than an order's `objects` and `service` say as they have it; without `write` only lists it."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ansible_collections.brume.cloud.plugins.module_utils import host_lock
 from ansible_collections.brume.cloud.plugins.module_utils.file_state import redact_pair
+from ansible_collections.brume.cloud.plugins.module_utils.releases import release_number
 
 RECORDS = "/var/lib/brume/schema"
 OUTPUT_LINES = 30
@@ -26,6 +27,9 @@ way to another release while both serve (docs.openstack.org/nova: upgrades; keys
 CHECKED = (0, 1)
 """Exit codes of `*-status upgrade check` with which an upgrade may go on: all well, or warnings
 (docs.openstack.org/oslo.upgradecheck)."""
+
+RESULTS = "Upgrade Check Results"
+"""What such a program prints, unlike one that ended by an exception, which has the exit code of warnings too."""
 
 
 class SchemaError(RuntimeError):
@@ -43,6 +47,9 @@ class Service:
     commands: tuple[tuple[str, ...], ...]
     variables: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 900.0
+    release: str = ""
+    expand: tuple[tuple[str, ...], ...] = ()
+    """What takes the place of `commands` where the schema serves another release too."""
 
 
 def parse(items: Iterable[Mapping[str, Any]]) -> list[Service]:
@@ -56,6 +63,8 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Service]:
             commands=tuple(tuple(str(word) for word in command) for command in item["commands"]),
             variables={str(key): str(value) for key, value in (item.get("variables") or {}).items()},
             timeout=float(item.get("timeout") or 900),
+            release=str(item.get("release") or ""),
+            expand=tuple(tuple(str(word) for word in command) for command in item.get("expand") or ()),
         )
         for item in items
     ]
@@ -68,36 +77,81 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Service]:
 
 
 def served(record: Mapping[str, Any]) -> list[str]:
-    """Return the digests of all that a schema serves: two from the first step to another release to the last."""
-    return [str(one) for one in record.get("digests") or [record.get("digest", "")] if one]
+    """Return the digests of all that a schema serves."""
+    return [str(one) for one in record.get("digests", [record.get("digest", "")]) if one]
+
+
+def releases(record: Mapping[str, Any]) -> list[str]:
+    """Return the releases that a schema serves: two from the first step to another one until it is contracted."""
+    return [str(one) for one in record.get("releases") or ()]
+
+
+def stage_of(service: Service, record: Mapping[str, Any], stage: Stage) -> Stage | Literal["none"]:
+    """Return what a stage is for one service.
+
+    While a schema serves two releases, bringing it up to date at once would take the way back: the newer one expands,
+    and the older one has what it needs, and programs that do not know the schema.
+    """
+    others = {one for one in releases(record) if one != service.release}
+    if stage != "sync" or not others:
+        return stage
+    later = any(release_number(one) > release_number(service.release) for one in others)
+    return "none" if later else "expand"
 
 
 def is_done(service: Service, record: Mapping[str, Any], stage: Stage) -> bool:
-    """Return whether a record says that a stage has nothing to do for a service. Checks are made anew each time."""
+    """Return whether a record says that a stage has nothing to do for a service.
+
+    Checks are made anew each time, and so are migrations of data until the schema is contracted, because hosts of the
+    former release may still write.
+    """
     if stage in ("sync", "expand"):
         return service.digest in served(record)
-    return stage not in ("check", "served") and record.get(stage) == service.digest
+    return stage in ("online", "contract") and record.get("contract") == service.digest
 
 
-def done(service: Service, record: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
+def is_told(service: Service, record: Mapping[str, Any], stage: Stage) -> bool:
+    """Return whether a stage that is not done is a change: not where it only looks for more of what it did before."""
+    return stage != "check" and bool(service.commands) and (stage != "online" or record.get(stage) != service.digest)
+
+
+def begun(service: Service, record: Mapping[str, Any], stage: Stage) -> dict[str, Any] | None:
+    """Return the record that must stand while a stage runs, None where the present one may: a run may be killed."""
+    if stage not in ("sync", "contract") or not served(record):
+        return None
+    same = [one for one in served(record) if one == service.digest]
+    return {**record, "digests": same, "releases": [one for one in releases(record) if one == service.release]}
+
+
+def done(service: Service, record: Mapping[str, Any], stage: Stage | Literal["none"]) -> dict[str, Any]:
     """Return a service's record after a stage.
 
     What was synced at once has nothing left to migrate or to contract. What was expanded serves the former release too,
     so that nothing has to be run on the way back to it, until it is contracted.
     """
-    known = served(record)
-    digests = {"expand": list(dict.fromkeys([*known, service.digest])), "online": known}.get(stage, [service.digest])
+    both = stage in ("expand", "none")
+    digests = list(dict.fromkeys([*served(record), service.digest])) if both else [service.digest]
+    names = list(dict.fromkeys([*releases(record), service.release])) if both else [service.release]
+    if stage == "online":
+        digests, names = served(record), releases(record)
     finished = {key: record[key] for key in ("online", "contract") if key in record}
     if stage == "sync":
         finished = dict.fromkeys(("online", "contract"), service.digest)
     elif stage in ("online", "contract"):
         finished[stage] = service.digest
-    return {"digest": service.digest, "digests": digests, **finished}
+    elif stage == "expand":
+        finished = {}
+    return {"digest": service.digest, "digests": digests, "releases": names, **finished}
 
 
 def refuse_unserved(services: Iterable[Service], records: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise SchemaError, naming each service whose schema does not serve its planned release any more, or not yet."""
-    names = [one.name for one in services if one.digest not in served(records.get(one.name, {}))]
+
+    def serves(one: Service) -> bool:
+        record = records.get(one.name, {})
+        return one.digest in served(record) or one.release in releases(record)
+
+    names = [one.name for one in services if not serves(one)]
     if names:
         raise SchemaError(
             f"the schema of {', '.join(names)} does not serve the planned release: it was never expanded from it, or "
@@ -129,6 +183,8 @@ def run(service: Service, redactions: Mapping[str, str], accepted: Sequence[int]
     for command in service.commands:
         began = time.monotonic()
         code, output = execute(service, command, redactions, accepted)
+        if code and RESULTS not in output:
+            raise SchemaError(failure(service, command, f"exits with {code}", output, redactions))
         results.append(
             {
                 "command": " ".join(command),

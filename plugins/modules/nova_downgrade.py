@@ -43,8 +43,8 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import host_lock, uv_environments
-from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock, schema, uv_environments
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import read_marker, text_diff
 from ansible_collections.brume.cloud.plugins.module_utils.nova_downgrade import LEVEL, VERSIONS, newest, sentence
 from ansible_collections.brume.cloud.plugins.module_utils.nova_process import NovaError, NovaProcess
 
@@ -72,7 +72,9 @@ def main() -> None:
     params = module.params
     markers = glob.glob(f"{os.path.dirname(params['environment'])}/*/{uv_environments.MARKER}")
     newer = newest([os.path.dirname(path) for path in markers], params["environment"])
-    if not newer:
+    # Until the schema is the newer release's too, none of it has run.
+    served = schema.releases(read_marker(f"{schema.RECORDS}/nova.json"))
+    if not newer or served == [params["release"]]:
         module.exit_json(changed=False, actions=[], diff=[], invocation={})
     try:
         known = ask(params["environment"], params, VERSIONS, do="say its versions")

@@ -93,6 +93,10 @@ findings:
     subject: {description: What it is about., type: str}
     message: {description: What was found and what is needed., type: str}
     remedy: {description: What to do., type: str}
+releases:
+  description: By service, the releases that its units last started well with.
+  type: dict
+  returned: success
 """
 
 from dataclasses import asdict
@@ -158,7 +162,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
         needs = preflight.requirements(module.params)
-        findings = preflight.judge(preflight.gather(needs), needs)
+        facts = preflight.gather(needs)
+        findings = preflight.judge(facts, needs)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"the host cannot be read: {error}", findings=[], invocation={})
     result: dict[str, Any] = {"findings": [asdict(finding) for finding in findings], "invocation": {}}
@@ -168,7 +173,8 @@ def main() -> None:
             module.warn(str(finding))
     if errors:
         module.fail_json(msg="\n".join(errors), **result)
-    module.exit_json(changed=False, **result)
+    runs = {name: list(releases) for name, releases in facts.releases.items()}
+    module.exit_json(changed=False, releases=runs, **result)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ options:
         type: str
       commands: {description: Lists of words without secrets., type: list, elements: list, default: []}
       variables: {description: Environment variables without secrets., type: dict, default: {}}
+      expand:
+        description: Commands in the place of O(services[].commands) where the schema serves another release too.
+        type: list
+        elements: list
+        default: []
+      release: {description: 'OpenStack release, as V(2026.1).', type: str, default: ''}
       timeout: {description: Seconds that one command may take., type: float, default: 900}
       state:
         description: V(absent) removes the record and leaves the schema as it is.
@@ -77,6 +83,7 @@ actions:
 
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -94,6 +101,8 @@ SPEC: dict[str, Any] = {
             "environment": {"type": "path"},
             "digest": {"type": "str"},
             "commands": {"type": "list", "elements": "list", "default": []},
+            "expand": {"type": "list", "elements": "list", "default": []},
+            "release": {"type": "str", "default": ""},
             "variables": {"type": "dict", "default": {}},
             "timeout": {"type": "float", "default": 900},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -117,12 +126,22 @@ def converge(
     """Run a service's commands and record what is done by them."""
     if stage == "check":
         return schema.run(service, redactions, schema.CHECKED)
-    results = schema.run(service, redactions)
     os.makedirs(schema.RECORDS, mode=0o700, exist_ok=True)
+    own = schema.stage_of(service, record, stage)
+    before = schema.begun(service, record, stage) if own == stage else None
+    if before is not None:
+        convergence.write_marker(path_of(service.name), before, mode=0o600)
+    results = schema.run(service, redactions)
     done_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    after = {**schema.done(service, record, stage), "done_at": done_at}
+    after = {**schema.done(service, record, own), "done_at": done_at}
     convergence.write_marker(path_of(service.name), after, mode=0o600)
     return results
+
+
+def adapted(service: schema.Service, record: dict[str, Any], stage: schema.Stage) -> schema.Service:
+    """Return a service with the commands that are for it while its schema serves two releases."""
+    own = schema.stage_of(service, record, stage)
+    return service if own == stage else replace(service, commands=service.expand if own == "expand" else ())
 
 
 def told_of(record: dict[str, Any], stage: schema.Stage) -> str:
@@ -140,7 +159,11 @@ def main() -> None:
         services = schema.parse(item for item in module.params["services"] if item["state"] == "present")
         records = {service.name: convergence.read_marker(path_of(service.name)) for service in services}
         stage: schema.Stage = module.params["stage"]
-        work = [service for service in services if not schema.is_done(service, records[service.name], stage)]
+        work = [
+            adapted(service, records[service.name], stage)
+            for service in services
+            if not schema.is_done(service, records[service.name], stage)
+        ]
         if stage == "served":
             schema.refuse_unserved(services, records)
             work = []
@@ -150,7 +173,7 @@ def main() -> None:
         absent = [item["name"] for item in module.params["services"] if item["state"] == "absent"]
         gone = [name for name in absent if os.path.exists(path_of(name))]
         # What has no commands for a stage is recorded with the others, and nothing to tell of.
-        told = [service for service in work if service.commands and stage != "check"]
+        told = [service for service in work if schema.is_told(service, records[service.name], stage)]
         digests = [(service.name, told_of(records[service.name], stage), service.digest) for service in told]
         digests += [(name, str(convergence.read_marker(path_of(name)).get("digest", "?")), "") for name in gone]
         if checks or not module.check_mode:

@@ -206,6 +206,8 @@ def record_path(unit: rollout.Unit) -> str:
 def record(step: rollout.Step, digests: tuple[str, str], files: dict[str, str]) -> None:
     """Remember that a unit runs well with these digests."""
     os.makedirs(rollout.RECORDS, mode=0o700, exist_ok=True)
+    known = read_marker(record_path(step.unit))
+    same = known.get("revision") == step.unit.revision
     write_marker(
         record_path(step.unit),
         {
@@ -213,8 +215,8 @@ def record(step: rollout.Step, digests: tuple[str, str], files: dict[str, str]) 
             "start_digest": digests[1],
             "files": files,
             "revision": step.unit.revision,
-            # Who starts later knows at least what was known before.
-            "versions": step.unit.versions or read_marker(record_path(step.unit)).get("versions", ""),
+            # Who starts later with the same release knows at least what was known before.
+            "versions": step.unit.versions or (known.get("versions", "") if same else ""),
             "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
         mode=0o600,
