@@ -84,6 +84,9 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             found["environments"] = host_leftovers.find(
                 root, params["planned"], params["uv"], in_use, way_back=params["way_back"]
             )
+            if not params["way_back"]:
+                still = host_leftovers.find(root, params["planned"], params["uv"], (), way_back=False)
+                unseen = [f"{one.path}: it is still in use" for one in still if one not in found["environments"]]
         except PermissionError as error:
             unseen = [f"{root}: all environments, because a process cannot be looked into: {error}"]
         actions += host_leftovers.removals(found["environments"])
@@ -117,6 +120,9 @@ def main() -> None:
         result = run(module.params, module.check_mode)
     except (OSError, ConvergenceError) as error:
         module.fail_json(msg=str(error), invocation={})
+    if not module.params["way_back"]:
+        for line in result["kinds"]["environments"]["left"]:
+            module.warn(line)
     module.exit_json(**result, invocation={})
 
 

@@ -93,6 +93,7 @@ findings:
     subject: {description: What it is about., type: str}
     message: {description: What was found and what is needed., type: str}
     remedy: {description: What to do., type: str}
+release: {description: The planned release., type: str, returned: success}
 releases:
   description: By service, the releases that its units last started well with.
   type: dict
@@ -174,7 +175,7 @@ def main() -> None:
     if errors:
         module.fail_json(msg="\n".join(errors), **result)
     runs = {name: list(releases) for name, releases in facts.releases.items()}
-    module.exit_json(changed=False, releases=runs, **result)
+    module.exit_json(changed=False, releases=runs, release=needs.release, **result)
 
 
 if __name__ == "__main__":
