@@ -83,7 +83,7 @@ def served(record: Mapping[str, Any]) -> list[str]:
 
 def releases(record: Mapping[str, Any]) -> list[str]:
     """Return the releases that a schema serves: two from the first step to another one until it is contracted."""
-    return [str(one) for one in record.get("releases") or ()]
+    return [str(one) for one in record.get("releases") or () if one]
 
 
 def stage_of(service: Service, record: Mapping[str, Any], stage: Stage) -> Stage | Literal["none"]:
@@ -149,7 +149,7 @@ def refuse_unserved(services: Iterable[Service], records: Mapping[str, Mapping[s
 
     def serves(one: Service) -> bool:
         record = records.get(one.name, {})
-        return one.digest in served(record) or one.release in releases(record)
+        return one.digest in served(record) or (bool(one.release) and one.release in releases(record))
 
     names = [one.name for one in services if not serves(one)]
     if names:

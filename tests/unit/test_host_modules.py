@@ -409,7 +409,7 @@ def test_schema_sync_goes_through_the_stages(call: Call, tmp_path: Path, monkeyp
 
 def test_schema_sync_checks_each_time_and_in_a_dry_run(call: Call, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    line = f"echo looks; echo x >> {tmp_path}/log; exit "
+    line = f"echo Upgrade Check Results; echo x >> {tmp_path}/log; exit "
     item = {"name": "a", "user": "root", "environment": str(tmp_path), "digest": "1"}
 
     def ask(code: int, check: bool = False, environment: Path = tmp_path) -> dict[str, Any]:
@@ -417,9 +417,12 @@ def test_schema_sync_checks_each_time_and_in_a_dry_run(call: Call, tmp_path: Pat
         return call("schema_sync", {"stage": "check", "services": [service]}, check=check)
 
     assert not ask(0)["changed"]
-    assert ask(1, check=True)["services"][0]["commands"][0]["output"] == ["looks"]
+    assert ask(1, check=True)["services"][0]["commands"][0]["output"] == ["Upgrade Check Results"]
     assert ask(2)["failed"]
     assert ask(255)["failed"]
+    crashed = {**item, "commands": [["sh", "-c", "echo Traceback of mysql://secret@; exit 1"]]}
+    said = call("schema_sync", {"stage": "check", "services": [crashed], "redactions": {"secret": "nova/x"}})
+    assert "exits with 1" in said["msg"] and "mysql://<secret nova/x>@" in said["msg"]
     assert (tmp_path / "log").read_text() == "x\n" * 4
     assert ask(2, check=True, environment=tmp_path / "not yet")["services"] == []
 
