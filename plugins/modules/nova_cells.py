@@ -14,6 +14,7 @@ description:
   - Mappings that are not named are left alone.
 options:
   environment: {description: Nova's virtual environment., type: path, required: true}
+  current: {description: The one in use, for a dry run before the other is built., type: path}
   config_file: {description: A configuration file with the API database., type: path, required: true}
   user: {description: System user of Nova., type: str, default: nova}
   cells:
@@ -77,6 +78,7 @@ START_RECORD = f"{rollout.RECORDS}/nova-api.service.json"
 
 SPEC: dict[str, Any] = {
     "environment": {"type": "path", "required": True},
+    "current": {"type": "path"},
     "config_file": {"type": "path", "required": True},
     "user": {"type": "str", "default": "nova"},
     "cells": {"type": "dict", "default": {}},
@@ -112,7 +114,10 @@ def refuse_astray(wanted: dict[str, str], present: dict[str, str]) -> None:
 
 def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Map cells and hosts; return what was (or would be) changed. Raises NovaError."""
-    nova = NovaProcess(params["environment"], params["user"], params["config_file"], PROGRAM)
+    # A dry run has not built what a run would use.
+    there = not check_mode or os.path.exists(f"{params['environment']}/bin/python")
+    environment = params["environment"] if there else params["current"] or params["environment"]
+    nova = NovaProcess(environment, params["user"], params["config_file"], PROGRAM)
     try:
         found = nova.order(do="read", unmapped=params["discover"])
         changes = compare(params["cells"], found["cells"])

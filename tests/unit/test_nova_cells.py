@@ -95,9 +95,11 @@ class Nova:
     unmapped: dict[str, str]
     coming: dict[str, str]
     orders: list[str]
+    started: list[str]
 
-    def __init__(self, *_started: str) -> None:
+    def __init__(self, *started: str) -> None:
         """Start it, however often."""
+        self.started.append(started[0])
 
     def order(self, **order: Any) -> dict[str, Any]:
         """Answer as PROGRAM does."""
@@ -115,7 +117,7 @@ class Nova:
 
 @pytest.fixture
 def nova(monkeypatch: pytest.MonkeyPatch) -> type[Nova]:
-    fresh: dict[str, Any] = {"mapped": {"one": "cell1"}, "unmapped": {}, "coming": {}, "orders": []}
+    fresh: dict[str, Any] = {"mapped": {"one": "cell1"}, "unmapped": {}, "coming": {}, "orders": [], "started": []}
     kind = type("Fresh", (Nova,), fresh)
     monkeypatch.setattr(module, "NovaProcess", kind)
     return kind
@@ -123,7 +125,8 @@ def nova(monkeypatch: pytest.MonkeyPatch) -> type[Nova]:
 
 def converged(check_mode: bool = False, **params: Any) -> list[str]:
     taken = {
-        "environment": "",
+        "environment": "/new",
+        "current": "/old",
         "user": "",
         "config_file": "",
         "cells": {},
@@ -134,6 +137,12 @@ def converged(check_mode: bool = False, **params: Any) -> list[str]:
     }
     found: list[str] = module.converge(taken | params, check_mode)["actions"]
     return found
+
+
+def test_a_dry_run_asks_the_release_in_use(nova: type[Nova]) -> None:
+    converged(check_mode=True)
+    converged()
+    assert nova.started == ["/old", "/new"]
 
 
 def test_a_host_that_was_never_deployed_is_no_failure(nova: type[Nova]) -> None:
