@@ -9,6 +9,7 @@ import pytest
 import yaml
 from ansible_collections.brume.cloud.plugins.action.environments import ActionModule as Environments
 from ansible_collections.brume.cloud.plugins.action.nova_cells import ActionModule as Cells
+from ansible_collections.brume.cloud.plugins.action.preflight import ActionModule as Preflight
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, sources
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
@@ -141,3 +142,15 @@ def test_nothing_is_finalized_while_a_host_stays(tmp_path: Path) -> None:
     done = playbook(folder, "finalize.yml")
     assert "brume_release: leaves two at 2025.1; upgrade it first" in done.stdout, done.stdout + done.stderr
     assert "UNREACHABLE" not in done.stdout
+
+
+def test_controllers_are_read_with_the_clouds_release() -> None:
+    """A host that stays must not come before them, and is judged by its own release."""
+    found = mixed(compute2="2025.1")
+    action = object.__new__(Preflight)
+    own = action.arguments(piece(found, "compute2"), {"crossing": "upgrade"}) or {}
+    other = action.arguments(piece(found, "compute2"), {"host": "controller2"}) or {}
+    assert (own["release"], own["crossing"]) == ("2025.1", "upgrade")
+    assert (other["release"], other["crossing"]) == ("2026.1", "")
+    units = {unit for one in other["environments"] for unit in one["units"]}
+    assert "nova-conductor.service" in units and "nova-compute.service" not in units
