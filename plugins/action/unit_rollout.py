@@ -37,13 +37,18 @@ class ActionModule(PlanAction):
             return None
         starts = dict(args.get("starts") or {})
         versions = piece.plan.cloud.release if args.get("versions") else ""
-        planned = [{**_unit(piece, one, units), "versions": versions * one.component.keeps_versions} for one in units]
+        planned = [{**_unit(piece, one, units), "versions": versions * _keeps_versions(one)} for one in units]
         return {
             "units": [{**one, **(starts.get(one["name"]) or {})} for one in planned]
             + [{"name": name, "state": "idle"} for name in idle],
             "planned_digests": dict(args.get("planned_digests") or {}),
             "stage": args.get("stage", ""),
         }
+
+
+def _keeps_versions(one: UnitEntry) -> bool:
+    """Return whether a unit's process keeps other services' versions; a socket has none, and goes on to take requests."""
+    return one.component.keeps_versions and one.instance.unit.endswith(".service")
 
 
 def _unit(piece: Slice, one: UnitEntry, units: list[UnitEntry]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import yaml
 from ansible_collections.brume.cloud.plugins.action.environments import ActionModule as Environments
 from ansible_collections.brume.cloud.plugins.action.nova_cells import ActionModule as Cells
 from ansible_collections.brume.cloud.plugins.action.preflight import ActionModule as Preflight
+from ansible_collections.brume.cloud.plugins.action.unit_rollout import ActionModule as Rollout
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, sources
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
@@ -154,3 +155,13 @@ def test_controllers_are_read_with_the_clouds_release() -> None:
     assert (other["release"], other["crossing"]) == ("2026.1", "")
     units = {unit for one in other["environments"] for unit in one["units"]}
     assert "nova-conductor.service" in units and "nova-compute.service" not in units
+
+
+def test_processes_that_keep_versions_start_anew_and_their_sockets_do_not() -> None:
+    one = piece(mixed(), "controller1")
+    action = object.__new__(Rollout)
+    planned = (action.arguments(one, {"wave": "core", "versions": True}) or {})["units"]
+    named = {unit["name"] for unit in planned if unit["versions"] == "2026.1"}
+    assert {"nova-api.service", "nova-conductor.service", "nova-scheduler.service"} <= named
+    assert not any(name.endswith(".socket") or name.startswith("neutron") for name in named)
+    assert not any(unit["versions"] for unit in (action.arguments(one, {"wave": "core"}) or {})["units"])
