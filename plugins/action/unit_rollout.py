@@ -47,7 +47,7 @@ class ActionModule(PlanAction):
 
 
 def _keeps_versions(one: UnitEntry) -> bool:
-    """Return whether a unit's process keeps other services' versions; a socket has none, and goes on taking requests."""
+    """Return whether a unit's process keeps other services' versions; a socket has none, and is not to be shut."""
     return one.component.keeps_versions and one.instance.unit.endswith(".service")
 
 
