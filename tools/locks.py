@@ -64,6 +64,8 @@ class Wanted:
     service: str
     release: str
     requirements: tuple[str, ...]
+    pinned: tuple[str, ...] = ()
+    """Packages with versions that the description gives them, whatever upper constraints say."""
 
     @property
     def path(self) -> Path:
@@ -85,24 +87,28 @@ def requirements(packages: list[str], series: dict[str, Any], release: str, file
     return (f"{packages[0]}>={major},<{major + 1}", *packages[1:])
 
 
-def described_packages(service: str, release: str) -> list[str]:
-    """Return the Python packages that a role says for a release, its own first. Raises ToolError."""
+def described(service: str, release: str) -> dict[str, Any]:
+    """Return what a role says for a release about Python: `packages`, its own first, `pinned`. Raises ToolError."""
     places = [ROOT / f"roles/{service}/meta/{name}" for name in DESCRIPTIONS]
     description = next((path for path in places if path.exists()), None)
     if description is None:
         raise ToolError(f"{places[0].relative_to(ROOT)}: is missing; describe the service first")
     data = of_release(yaml.safe_load(description.read_text("utf-8")) or {}, release) or {}
-    return list((data.get("python") or {}).get("packages") or [])
+    return dict(data.get("python") or {})
 
 
 def wanted(service: str, release: str) -> Wanted | None:
     """Return what a service's lock is made from, None for a role without Python packages. Raises ToolError."""
-    packages = described_packages(service, release)
+    python = described(service, release)
+    packages = list(python.get("packages") or [])
     if not packages:
         return None
+    pinned = python.get("pinned") or {}
     file = ROOT / f"roles/{service}/files/locks/series.yml"
     series = yaml.safe_load(file.read_text("utf-8")) if file.exists() else {}
-    return Wanted(service, release, requirements(packages, series, release, str(file.relative_to(ROOT))))
+    found = requirements(packages, series, release, str(file.relative_to(ROOT)))
+    versions = tuple(f"{name}=={pinned[name]}" if name in pinned else name for name in found)
+    return Wanted(service, release, versions, tuple(pinned))
 
 
 def read_constraints(source: str) -> str:
@@ -142,7 +148,10 @@ def compile_lock(item: Wanted, constraints: str, variables: dict[str, str], upgr
     own = re.split(r"[<>=!~\[; ]", item.requirements[0], maxsplit=1)[0]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        (place / "constraints.txt").write_text(without(constraints, own), "utf-8")
+        left = constraints
+        for name in (own, *item.pinned):
+            left = without(left, name)
+        (place / "constraints.txt").write_text(left, "utf-8")
         (place / "requirements.in").write_text("\n".join(item.requirements) + "\n", "utf-8")
         known = ", ".join(
             f'{{name = "{name}", requires-dist = {list(required)}}}' for name, required in SOURCE_ONLY.items()
@@ -182,8 +191,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Make the locks; return 0, or 1 after printing every error."""
     options = arguments(argv)
-    described = {path.parent.parent.name for name in DESCRIPTIONS for path in ROOT.glob(f"roles/*/meta/{name}")}
-    names = options.service or sorted(described)
+    roles = {path.parent.parent.name for name in DESCRIPTIONS for path in ROOT.glob(f"roles/*/meta/{name}")}
+    names = options.service or sorted(roles)
     try:
         constraints = read_constraints(options.constraints)
         variables = {**os.environ, **host_variables(os.environ)}

@@ -32,7 +32,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.uv_environments import
     host_variables,
 )
 
-from tools.locks import SOURCE_ONLY, UV, ToolError, described_packages  # noqa: E402
+from tools.locks import SOURCE_ONLY, UV, ToolError, described  # noqa: E402
 
 
 def installable(lock: str, file: str) -> str:
@@ -82,7 +82,7 @@ def options_of(
     with tempfile.TemporaryDirectory() as folder:
         environment = f"{folder}/environment"
         install(environment, service, lock, file, python, variables)
-        package = described_packages(service, release)[0]
+        package = described(service, release)["packages"][0]
         asked = [f"{environment}/bin/python", "-I", str(ROOT / "tools/service_options.py"), package]
         result: dict[str, Any] = json.loads(run(asked, variables, service))
         return result

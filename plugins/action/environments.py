@@ -12,7 +12,10 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Pla
 
 
 class ActionModule(PlanAction):
-    """Takes `service` to build one environment only. The deploy host's own `uv` is handed to the host first."""
+    """Takes `service` to build one environment only, and `link: false` to leave the link `current` where it is.
+
+    The deploy host's own `uv` is handed to the host first.
+    """
 
     module = "environments"
 
@@ -29,7 +32,7 @@ class ActionModule(PlanAction):
                 {
                     "service": one.service,
                     "path": one.path,
-                    "current": one.current,
+                    "current": one.current if args.get("link", True) else "",
                     "python": "/usr/bin/python3",
                     "lock": lock_without(piece.sources.locks[one.service][release], one.without),
                 }

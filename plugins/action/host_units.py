@@ -25,7 +25,8 @@ def stage(service: Service, component: Component) -> str:
 class ActionModule(PlanAction):
     """Takes `state`, `disable` and `power_off`.
 
-    With `addresses: true`, only what holds the shared addresses is stopped; with `stage`, only the units of that stage.
+    With `addresses: true`, only what holds the shared addresses is stopped; with `stage`, only the units of that stage;
+    with `database: true`, only the database, what uses it, and what keeps copies of it.
     """
 
     module = "host_units"
@@ -49,6 +50,8 @@ class ActionModule(PlanAction):
         }
         if args.get("addresses"):
             arguments["units"] = addresses
+        if args.get("database"):
+            arguments["units"] = _with_database(piece)
         if args.get("stage"):
             stages: dict[str, list[str]] = {}
             for one in piece.host.instances:
@@ -61,3 +64,16 @@ class ActionModule(PlanAction):
             else:
                 arguments["units"] = stages.get(args["stage"], [])
         return arguments
+
+
+def _with_database(piece: Slice) -> list[str]:
+    """Return this host's units that use the database, sockets that would start them, and what keeps copies of it."""
+    found = []
+    for one in piece.host.instances:
+        service = piece.sources.services[one.service]
+        component = service.components[one.component]
+        if service.name in ("mariadb", "memcached"):
+            found.append(one.unit)
+        elif service.databases and "control" in component.groups:
+            found += [one.unit, *([socket_of(one.unit)] if component.kind == "wsgi" else [])]
+    return found

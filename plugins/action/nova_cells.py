@@ -22,8 +22,10 @@ class ActionModule(PlanAction):
         """
         cloud, renderer = piece.plan.cloud, piece.renderer
         controller = piece.of_first_controller().host
+        nova = next(one for one in controller.environments if one.service == "nova")
         common = {
-            "environment": next(one.path for one in controller.environments if one.service == "nova"),
+            "environment": nova.path,
+            "current": nova.current,
             "config_file": "/etc/nova/nova.conf",
             "hosts": {name: piece.plan.hosts[name].cell for name, _address in cloud.members["compute"]},
         }

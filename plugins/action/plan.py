@@ -21,7 +21,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
 )
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import PRIVATE, place
-from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, said_at
 from ansible_collections.brume.cloud.plugins.module_utils.public_certificate import PublicCertificate
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
@@ -29,6 +29,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 class ActionModule(ActionBase):
     """Takes `show`: nothing (check only), `summary`, `explain`, `render`, `json` or `diagram`; `path` for the last two.
 
+    Returns the cloud's `release`. With `one_release`, hosts that stay with another one are a mistake.
     What is shown goes straight to the screen: as a result it would be JSON. With `master_key: optional`, a missing one
     is a warning, because a plan needs none.
     """
@@ -41,6 +42,8 @@ class ActionModule(ActionBase):
         show = self._task.args.get("show", "")
         try:
             plan = run.current(task_vars or {}) if show else self._checked(task_vars or {})
+            if self._task.args.get("one_release"):
+                self._refuse_former(plan)
             project = sources.load()
             renderer = Renderer(plan, project, run.placeholder_vault().value)
             if show == "summary":
@@ -67,7 +70,18 @@ class ActionModule(ActionBase):
                 self._display.display("\n".join(result.pop("lines")))
         except PlanError as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": False}
+        return {**result, "changed": False, "release": plan.cloud.release}
+
+    @staticmethod
+    def _refuse_former(plan: Plan) -> None:
+        """Raise PlanError, naming the hosts that stay with the release before the cloud's."""
+        problems = [
+            Problem(said_at(host.layers, "brume_release"), f"leaves {host.name} at {host.release}", "upgrade it first")
+            for host in plan.hosts.values()
+            if host.release != plan.cloud.release
+        ]
+        if problems:
+            raise PlanError(problems)
 
     @staticmethod
     def _placed(problem: Problem, task_vars: dict[str, Any]) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
@@ -15,13 +16,16 @@ MEMORY_MIB = {"control": 4096, "network": 2048, "compute": 2048}
 
 
 class ActionModule(PlanAction):
-    """Takes no arguments of its own."""
+    """Takes `crossing`: the way to another release that the run is; `host`: read that controller instead."""
 
     module = "preflight"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return what the plan needs of this host."""
-        host = piece.host
+        if args.get("host"):
+            piece = piece.of_first_controller()
+        host = piece.plan.hosts[args["host"]] if args.get("host") else piece.host
+        piece = replace(piece, host=host)
         disk = max(DISK.get(group, GIB) for group in host.groups)
         networks = piece.plan.cloud.networks
         interfaces: dict[str, list[str]] = {host.interfaces[role]: [] for role in self._roles(piece)}
@@ -45,10 +49,17 @@ class ActionModule(PlanAction):
             "tun": bool({"network", "compute"} & set(host.groups)),
             "data": [{"path": path, "unit": unit} for path, unit in piece.data().items()],
             "environments": [
-                {"service": one.service, "path": one.path, "current": one.current} for one in host.environments
+                {
+                    "service": one.service,
+                    "path": one.path,
+                    "current": one.current,
+                    "units": [other.unit for other in host.instances if other.service == one.service],
+                }
+                for one in host.environments
             ],
             "excluded": host.excluded,
             "release": piece.plan.cloud.release,
+            "crossing": args.get("crossing", ""),
             "wheelhouse": host.variables["brume_wheelhouse"] if host.environments else "",
             "database_hosts": len(piece.plan.cloud.members["database"]) if "database" in host.groups else 0,
         }

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-from ansible_collections.brume.cloud.plugins.module_utils import host_lock, run
+from ansible_collections.brume.cloud.plugins.module_utils import host_lock, host_shell, run
 
 ANSWER_SECONDS = 60.0
 """Longest wait for an answer from the host, beyond the wait for a module of an earlier run."""
@@ -95,24 +95,11 @@ class ActionModule(ActionBase):
 
     def _command(self, shell: str) -> list[str] | None:
         """Return the command that runs a line on the host, None where it cannot be run beside Ansible's own calls."""
-        connection: Any = self._connection
-        if connection.become is not None:
-            if connection.become.get_option("become_pass"):
-                self._display.warning("a password for become was given, so this run holds no lock on this host")
-                return None
-            shell = connection.become.build_become_command(shell, connection._shell)
-        if connection.transport == "local":
-            return ["/bin/sh", "-c", shell]
-        if connection.transport != "ssh":
-            self._display.warning(f"connections of type {connection.transport} hold no lock on the host")
+        try:
+            return host_shell.command(self._connection, shell)
+        except host_shell.UnusableError as error:
+            self._display.warning(f"{error}, so this run holds no lock on this host")
             return None
-        if connection.get_option("password") or connection._play_context.password:
-            # sshpass would wait for a password on a pipe that nobody fills beside Ansible's own call.
-            self._display.warning("a password for SSH was given, so this run holds no lock on this host")
-            return None
-        connection.host = connection.get_option("host") or connection._play_context.remote_addr
-        words = connection._build_command(connection.get_option("ssh_executable"), "ssh", connection.host, shell)
-        return [word.decode() if isinstance(word, bytes) else str(word) for word in words]
 
 
 def _refusal(holder: dict[str, Any], wait: float, *, has_ended: bool) -> str:

@@ -22,6 +22,7 @@ TLS_FILES = (CA_FILE, "/etc/brume/tls/host.crt")
 class ActionModule(PlanAction):
     """Takes `wave` or `service`, `stage`, `planned_digests` (what a dry run of the configuration would write).
 
+    With `versions`, units that keep others' versions must have been started since all have those of the release.
     `starts` holds, by unit, what its start needs besides: `start_environment`, `waits_for`.
     """
 
@@ -35,12 +36,19 @@ class ActionModule(PlanAction):
         if not units and not idle:
             return None
         starts = dict(args.get("starts") or {})
+        versions = piece.plan.cloud.release if args.get("versions") else ""
+        planned = [{**_unit(piece, one, units), "versions": versions * _keeps_versions(one)} for one in units]
         return {
-            "units": [{**_unit(piece, one, units), **(starts.get(one.instance.unit) or {})} for one in units]
+            "units": [{**one, **(starts.get(one["name"]) or {})} for one in planned]
             + [{"name": name, "state": "idle"} for name in idle],
             "planned_digests": dict(args.get("planned_digests") or {}),
             "stage": args.get("stage", ""),
         }
+
+
+def _keeps_versions(one: UnitEntry) -> bool:
+    """Return whether a unit's process keeps other services' versions; a socket has none, and is not to be shut."""
+    return one.component.keeps_versions and one.instance.unit.endswith(".service")
 
 
 def _unit(piece: Slice, one: UnitEntry, units: list[UnitEntry]) -> dict[str, Any]:

@@ -37,5 +37,5 @@ class LookupModule(LookupBase):
         return [
             name
             for name in here
-            if name in project.hooks.get(phase, ()) and plan.services[name].wave in waves
+            if name in project.hooks.get(phase, ()) and name in plan.services and plan.services[name].wave in waves
         ]

@@ -20,6 +20,8 @@ REMOVED = "removed"
 
 KINDS = ("wsgi", "daemon", "system")
 ON_CHANGE = ("restart", "reload", "none")
+COMMANDS = ("check", "sync", "expand", "online", "contract", "diagnose")
+"""What a service has commands for: schema.Stage, and what is read for a diagnosis."""
 HEALTH = ("http", "tcp", "queue", "command")
 ONLY = ("", "cluster", "vip")
 EXPOSURE_LIMIT, EXPOSURE_WORST = 6.0, 10.0
@@ -137,6 +139,8 @@ class Component:
     shell: str = ""
     """Login shell that its user needs; without one the user has none (nologin(8))."""
     on_change: str = "restart"
+    keeps_versions: bool = False
+    """Whether a process keeps from its start on which versions the other ones of the service have."""
     on_renewal: str = ""
     """What a new certificate needs where that is less than `on_change`."""
     ports: tuple[Any, ...] = ()
@@ -185,6 +189,29 @@ class Directory:
 
 
 @dataclass(frozen=True)
+class Purge:
+    """One command that ends rows which are marked as deleted: its words, and the exit codes of a success.
+
+    `{before}` and `{days}` stand for the moment before which they were deleted, in UTC, and for the days since then.
+    """
+
+    words: tuple[str, ...]
+    success: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Cleanup:
+    """How a service's databases lose rows that are marked as deleted (`deleted_at`, oslo.db's SoftDeleteMixin).
+
+    The commands run in order and may do a part each time: they are repeated as long as there are fewer rows then.
+    """
+
+    commands: tuple[Purge, ...]
+    keeps: tuple[str, ...] = ()
+    """Tables whose rows the commands leave."""
+
+
+@dataclass(frozen=True)
 class Service:
     """One service: an OpenStack project or a piece of infrastructure."""
 
@@ -204,6 +231,7 @@ class Service:
     components: Mapping[str, Component] = field(default_factory=dict)
     files: Mapping[str, File] = field(default_factory=dict)
     commands: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    cleanup: Cleanup | None = None
     python_packages: tuple[str, ...] = ()
     when: Conditions = field(default_factory=dict)
 
@@ -430,11 +458,17 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         components=components,
         files=files,
         commands=_commands(problems, file, top.mapping("commands")),
+        cleanup=_cleanup(problems, file, top.take("cleanup", Mapping, None)),
         python_packages=python.texts("packages"),
         when=top.mapping("when"),
     )
     if not python.data.get("packages") and any(one.kind != "system" for one in components.values()):
         python.problem("packages", "is missing", "name the packages that its programs come from")
+    # What follows is for tools/locks.py.
+    for package, version in python.mapping("pinned").items():
+        if package not in service.python_packages or not isinstance(version, str):
+            remedy = "name one of `packages`, with a version in quotes"
+            python.problem(f"pinned.{package}", "is no package with a version", remedy)
     python.done()
     top.done()
     for where, used in [
@@ -508,7 +542,7 @@ def _directory(problems: list[Problem], file: str, data: Any) -> Directory:
 def _commands(problems: list[Problem], file: str, data: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], ...]]:
     reader = _Reader(problems, file, "commands", data)
     result = {}
-    for verb in ("check", "expand", "online", "contract", "diagnose"):
+    for verb in COMMANDS:
         value = reader.take(verb, list, [])
         argvs = [value] if value and all(isinstance(item, str) for item in value) else value
         for argv in argvs:
@@ -516,9 +550,34 @@ def _commands(problems: list[Problem], file: str, data: dict[str, Any]) -> dict[
                 reader.problem(
                     verb, f"holds {_kind(argv)}, lists of words are needed", "write [program, argument, ...]"
                 )
-            elif any("{" in word.replace("{cell}", "") for word in argv):
-                reader.problem(verb, f"`{' '.join(argv)}` has an unknown name in braces", "only {cell} is known")
+            elif any("{" in word.replace("{cell}", "").replace("{environment}", "") for word in argv):
+                remedy = "only {cell} and {environment} are known"
+                reader.problem(verb, f"`{' '.join(argv)}` has an unknown name in braces", remedy)
         result[verb] = tuple(tuple(str(word) for word in argv) for argv in argvs if isinstance(argv, list))
+    reader.done()
+    return result
+
+
+def _cleanup(problems: list[Problem], file: str, data: Any) -> Cleanup | None:
+    if data is None:
+        return None
+    reader = _Reader(problems, file, "cleanup", data)
+    commands = []
+    for entry in reader.take("commands", list, []):
+        inner = _Reader(problems, file, "cleanup.commands", entry)
+        words, codes = inner.texts("run"), inner.take("success", list, [0])
+        if not words:
+            inner.problem("run", "is missing", "write [program, argument, ...]")
+        if any("{" in re.sub(r"\{(before|days)\}", "", word) for word in words):
+            remedy = "only {before} and {days} are known"
+            inner.problem("run", f"`{' '.join(words)}` has an unknown name in braces", remedy)
+        if any(isinstance(code, bool) or not isinstance(code, int) for code in codes):
+            inner.problem("success", f"`{codes}` are no exit codes", "write numbers, such as [0, 1]")
+        inner.done()
+        commands.append(Purge(words, tuple(codes)))
+    if not commands:
+        reader.problem("commands", "is missing", "write [{run: [program, argument, ...]}]")
+    result = Cleanup(tuple(commands), reader.texts("keeps"))
     reader.done()
     return result
 
@@ -565,6 +624,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         unix_groups=unix_groups,
         shell=reader.matching("shell", _PATH, "", "write the whole path of a program, such as /bin/sh"),
         on_change=reader.choice("on_change", ON_CHANGE, "restart"),
+        keeps_versions=reader.take("keeps_versions", bool, False),
         on_renewal=reader.choice("on_renewal", ("", "reload"), ""),
         ports=_ports(reader),
         packages=reader.texts("packages"),

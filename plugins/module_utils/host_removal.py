@@ -101,12 +101,7 @@ def fetch(leaving: Leaving, apis: Mapping[str, Request]) -> Actual:
         )
     found = values(side_by_side(lists))
     services = [one for one in found["list of compute services"] if one["host"] in hosts]
-    unknown = sorted({one["host"] for one in services if "id" not in one})
-    if unknown:  # of a cell that is down Nova tells names alone, and none of its instances
-        raise ConvergenceError(
-            f"the cell of {', '.join(unknown)} does not answer Nova\n"
-            "  next: see the cell's database and broker, `openstack compute service list`, and run again"
-        )
+    refuse_silent_cells(services)
     actual = Actual(
         services=services,
         agents=[one for one in found["list of network agents"] if one["host"] in hosts],
@@ -118,8 +113,18 @@ def fetch(leaving: Leaving, apis: Mapping[str, Request]) -> Actual:
     roots |= {one["uuid"] for one in providers if one["name"] in hosts}
     actual.providers = [one for one in providers if one["root_provider_uuid"] in roots]
     if leaving.lost and not leaving.replaced:
-        actual.stranded = _stranded(actual.agents, leaving.lost, apis["network"], found["list of network agents"])
+        actual.stranded = stranded(actual.agents, leaving.lost, apis["network"], found["list of network agents"])
     return actual
+
+
+def refuse_silent_cells(services: Iterable[Record]) -> None:
+    """Raise ConvergenceError where a cell is down: Nova tells names alone of its services, and no instances."""
+    unknown = sorted({one["host"] for one in services if "id" not in one})
+    if unknown:
+        raise ConvergenceError(
+            f"the cell of {', '.join(unknown)} does not answer Nova\n"
+            "  next: see the cell's database and broker, `openstack compute service list`, and run again"
+        )
 
 
 def _images(image: Request) -> list[str]:
@@ -134,7 +139,7 @@ def _images(image: Request) -> list[str]:
     return found
 
 
-def _stranded(
+def stranded(
     agents: Iterable[Record], lost: Collection[str], network: Request, every: Iterable[Record]
 ) -> list[tuple[str, str, str]]:
     """Return what agents of lost hosts serve and no agent elsewhere that lives."""
@@ -144,11 +149,21 @@ def _stranded(
         if agent["host"] not in lost or agent["binary"] not in BOUND:
             continue
         listed, plural, holders, what = BOUND[agent["binary"]]
-        for one in network("GET", f"/v2.0/agents/{agent['id']}/{listed}")[plural]:
+        for one in _served(network, f"/v2.0/agents/{agent['id']}/{listed}", plural):
             others = network("GET", f"/v2.0/{plural}/{one['id']}/{holders}")["agents"]
             if not any(other["id"] in living for other in others):
                 found.append((agent["host"], agent["binary"], f"{what} {one['id']}"))
     return found
+
+
+def _served(network: Request, path: str, plural: str) -> list[Record]:
+    """Return what an agent serves: nothing where the driver needs no such agents, so that Neutron has no list."""
+    try:
+        return list(network("GET", path)[plural])
+    except ApiError as error:
+        if error.status != NOT_FOUND:
+            raise
+        return []
 
 
 def drained(leaving: Leaving, actual: Actual) -> list[str]:
@@ -169,7 +184,7 @@ def problems(leaving: Leaving, actual: Actual, files: Collection[str], *, drains
     """
     found = []
     for host in leaving.hosts:
-        up = _up(host, actual)
+        up = reporting(host, actual)
         if host in leaving.lost and not leaving.replaced and up:
             found.append(f"{host}: Ansible does not reach it, and its {', '.join(up)} report; next: {POWER_OFF}")
         servers = actual.servers.get(host) or []
@@ -218,13 +233,13 @@ def compare(leaving: Leaving, actual: Actual, apis: Mapping[str, Request]) -> li
         if leaving.replaced and (one["binary"] != COMPUTE or _is_new(leaving, one["host"], actual)):
             continue
         step = COMPUTE_SERVICE if one["binary"] == COMPUTE else REPORTED
-        apply = partial(_delete, compute, f"/os-services/{one['id']}")
+        apply = partial(delete, compute, f"/os-services/{one['id']}")
         before = {"status": one["status"], "state": one["state"]}
         # A controller has a conductor for each cell, and one above them.
         label = f"{one['binary']} of {one['host']} ({one['id']})"
         actions.append(Action("service", "delete", label, before, {}, apply, step))
     for one in actual.agents if not leaving.replaced else ():
-        apply = partial(_delete, apis["network"], f"/v2.0/agents/{one['id']}")
+        apply = partial(delete, apis["network"], f"/v2.0/agents/{one['id']}")
         before = {"admin_state_up": one["admin_state_up"], "alive": one["alive"]}
         label = f"{one['binary']} of {one['host']}"
         actions.append(Action("network agent", "delete", label, before, {}, apply, REPORTED))
@@ -250,7 +265,7 @@ def _depth(number: str | None, parents: Mapping[str, str | None]) -> int:
     return depth
 
 
-def _up(host: str, actual: Actual) -> list[str]:
+def reporting(host: str, actual: Actual) -> list[str]:
     """Return what of a host reports in."""
     services = [one["binary"] for one in actual.services if one["host"] == host and one["state"] == "up"]
     return services + [one["binary"] for one in actual.agents if one["host"] == host and one["alive"]]
@@ -275,7 +290,7 @@ def _named(servers: Sequence[Record]) -> str:
     return f"{len(servers)} instance{'s' if servers[1:] else ''}: {shown}{more}"
 
 
-def _delete(send: Request, path: str) -> None:
+def delete(send: Request, path: str) -> None:
     """Delete what is at a path; that it is gone already, by Nova or by a run before, is no error."""
     try:
         send("DELETE", path)
@@ -286,7 +301,7 @@ def _delete(send: Request, path: str) -> None:
 
 def _give_up(compute: Request, path: str) -> None:
     """Delete an instance and wait until it is gone. Raises ConvergenceError."""
-    _delete(compute, path)
+    delete(compute, path)
     deadline = time.monotonic() + SECONDS
     while True:
         try:
@@ -305,14 +320,14 @@ def _give_up(compute: Request, path: str) -> None:
 def _delete_provider(placement: Request, number: str, name: str) -> None:
     """Delete a provider. Raises ApiError with the next step where instances still hold something of it."""
     try:
-        _delete(placement, f"/resource_providers/{number}")
+        delete(placement, f"/resource_providers/{number}")
     except ApiError as error:
         held = placement("GET", f"/resource_providers/{number}/allocations").get("allocations") or {}
         if not held:
             raise
         raise ApiError(
             f"{error}; it still counts {', '.join(sorted(held))}\n"
-            f"  next: `nova-manage placement audit --resource_provider {number} --delete --verbose` on a controller "
-            f"removes what no instance has any more of {name}, then run again",
+            "  next: `playbooks/cleanup.yml` with the kind `allocations` removes what no instance has any more of "
+            f"{name}, then run again",
             error.status,
         ) from error

@@ -153,7 +153,25 @@ def _names(value: Any, services: Mapping[str, Service]) -> Iterable[Mistake]:
             yield f".{name}", f"{shown(address)} is no address", "write the address that the name leads to"
 
 
+CLEANUP_KINDS = ("allocations", "agents", "records", "environments", "journals")
+
+
+def _cleanup_kinds(value: Any, services: Mapping[str, Service]) -> Iterable[Mistake]:
+    for item in value:
+        if item not in CLEANUP_KINDS:
+            yield "", f"{shown(item)} is nothing that cleanup.yml looks for", "use " + ", ".join(CLEANUP_KINDS)
+
+
+def _age(value: Any, services: Mapping[str, Service]) -> Iterable[Mistake]:
+    if value < 1:  # what is going on now would be old
+        yield "", f"{shown(value)} is no age", "write a whole number, at least 1"
+
+
 RULES: Mapping[str, Rule] = {
+    "cleanup_kinds": _cleanup_kinds,
+    "cleanup_agent_hours": _age,
+    "cleanup_record_days": _age,
+    "cleanup_journal_days": _age,
     "brume_services": _services,
     "brume_cells": _cells,
     "brume_region": _region,

@@ -7,8 +7,6 @@ it on its standard input. What to change is decided here, without Nova.
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,16 +17,9 @@ CELL0 = "00000000-0000-0000-0000-000000000000"
 """nova.objects.CellMapping.CELL0_UUID: instances that were never scheduled."""
 
 PROGRAM = r"""
-import json, os, sys, time
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
-request = json.loads(sys.stdin.readline())
+import time
 from oslo_utils import uuidutils
-from nova import config, context, objects
 from nova.objects import host_mapping
-config.parse_args(["nova", "--config-file", request["config_file"]], default_config_files=[])
-objects.register_all()
-ctx = context.get_admin_context()
 
 def state():
     cells = objects.CellMappingList.get_all(ctx)
@@ -71,15 +62,7 @@ def do(order):
                 return {"missing": missing, "hosts": found}
             time.sleep(1)
     return {}
-
-for line in sys.stdin:
-    answers.write(json.dumps(do(json.loads(line))) + "\n")
-    answers.flush()
 """
-
-
-class CellsError(RuntimeError):
-    """Nova's Python failed; the text holds the end of what it said, and the next step."""
 
 
 @dataclass(frozen=True)
@@ -150,47 +133,3 @@ def astray(wanted: Mapping[str, str], present: Mapping[str, str]) -> str:
         "service (openstack compute service delete), which takes it out of the cell, and run again"
     )
     return "\n".join([*lines, remedy]) if lines else ""
-
-
-class NovaProcess:
-    """Nova's Python as a process that reads one order per line and answers each with one line."""
-
-    def __init__(self, environment: str, user: str, config_file: str) -> None:
-        """Start it as `user`; `config_file` names the API's database."""
-        self.process = subprocess.Popen(
-            ["runuser", "-u", user, "--", f"{environment}/bin/python", "-c", PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            text=True,
-        )
-        self._send({"config_file": config_file})
-
-    def _send(self, document: Mapping[str, Any]) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.write(json.dumps(document) + "\n")
-            self.process.stdin.flush()
-
-    def order(self, **document: Any) -> dict[str, Any]:
-        """Send an order and return its answer; raises CellsError when Nova's Python fails."""
-        try:
-            self._send(document)
-            line = self.process.stdout.readline() if self.process.stdout is not None else ""
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            _out, said = self.process.communicate()
-            end = "\n    ".join(said.strip().splitlines()[-12:])
-            raise CellsError(
-                f"Nova's cells could not be {document['do']}:\n    {end}\n"
-                "  next: check that the database answers and that its schema is up to date, then run again"
-            )
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self.process.wait(timeout=30)

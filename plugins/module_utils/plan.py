@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import netaddr
@@ -33,7 +33,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import 
 from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest, lock_without, normalized
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema, check
 from ansible_collections.brume.cloud.plugins.module_utils.public_certificate import PublicCertificate
-from ansible_collections.brume.cloud.plugins.module_utils.releases import DEFAULT_RELEASE
+from ansible_collections.brume.cloud.plugins.module_utils.releases import DEFAULT_RELEASE, can_cross
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, Variable
 
@@ -203,6 +203,8 @@ class Host:
     """Bridge that holds the interface of the external network, on hosts that have one."""
     excluded: Mapping[str, str] = field(default_factory=dict)
     """Unit -> `variable: value` with which the cloud would have it on this host."""
+    release: str = ""
+    """The cloud's, or the one before it that the host stays with for now."""
 
     def services(self, wave: str, services: Mapping[str, Service]) -> list[str]:
         """Return the host's services of a wave, in order."""
@@ -312,6 +314,10 @@ class Plan:
     warnings: tuple[str, ...] = ()
     services: Mapping[str, Service] = field(default_factory=dict)
     """Their descriptions as this cloud has them, without conditions."""
+    former: Plan | None = None
+    """The plan with the release that some network and compute hosts stay with, whose slices are of that one."""
+    newest: Plan | None = None
+    """Of a former plan: the cloud's own."""
 
 
 def account_name(base: str, generation: int) -> str:
@@ -330,7 +336,35 @@ def bridge(address: str) -> str:
 
 
 def plan(inventory: Inventory, sources: Sources) -> Plan:
-    """Return the plan of a cloud; raises PlanError with every mistake."""
+    """Return the plan of a cloud; raises PlanError with every mistake.
+
+    Network and compute hosts may stay with one release from which there is a step to that of the controllers.
+    """
+    members = _members(inventory, [])
+    names = list(dict.fromkeys(host for group in GROUPS for host in members[group]))
+    said = {name: _said_release(inventory.hosts[name]) for name in names}
+    first = {host for group in GROUPS if group not in ("network", "compute") for host in members[group]}
+    release = next((said[name] for name in names if name in first), "")
+    stays = {name: one for name, one in said.items() if name not in first and can_cross(one, release)}
+    former = next(iter(stays.values()), "")
+    behind = [name for name, one in stays.items() if one == former]
+    if not behind:
+        return _plan(inventory, sources)
+    found = _plan(_with_release(inventory, behind, release, names[0]), sources)
+    old = _plan(_with_release(inventory, names, former, behind[0]), sources)
+    hosts = {name: old.hosts[name] if name in behind else host for name, host in found.hosts.items()}
+    return replace(found, hosts=hosts, former=replace(old, newest=found))
+
+
+def _with_release(inventory: Inventory, names: Iterable[str], release: str, who: str) -> Inventory:
+    """Return the inventory as if it named one release for some hosts, where it does so for another one."""
+    place = said_at(inventory.hosts[who], "brume_release").rpartition(":")[0]
+    layer = Layer("brume_release", {"brume_release": release}, {"brume_release": place})
+    changed = {name: (*inventory.hosts[name], layer) for name in names}
+    return replace(inventory, hosts={**inventory.hosts, **changed})
+
+
+def _plan(inventory: Inventory, sources: Sources) -> Plan:
     problems: list[Problem] = [*sources.problems, *inventory.problems]
     members = _members(inventory, problems)
     names = list(dict.fromkeys(host for group in GROUPS for host in members[group]))
@@ -351,7 +385,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     first, first_host = resolved[names[0]], names[0]
 
     def where(key: str, host: str = first_host) -> str:
-        return _where(inventory.hosts[host], key)
+        return said_at(inventory.hosts[host], key)
 
     external, mistakes = external_parts.read(first["brume_external"])
     problems += _problems([*mistakes, *external_parts.group_mistakes(external, members)], where("brume_external"))
@@ -428,7 +462,7 @@ def _said_release(layers: tuple[Layer, ...]) -> str:
     return str(said[-1]) if said else DEFAULT_RELEASE
 
 
-def _where(layers: tuple[Layer, ...], key: str) -> str:
+def said_at(layers: tuple[Layer, ...], key: str) -> str:
     """Return where the winning value of a variable was said."""
     for layer in reversed(layers):
         if key in layer.variables:
@@ -508,7 +542,7 @@ def _one_value(
             if resolved[name].get(key) is wanted or resolved[name].get(key) == wanted:
                 continue
             says = name if any(key in layer.variables for layer in inventory.hosts[name]) else first
-            place = _where(inventory.hosts[says], key)
+            place = said_at(inventory.hosts[says], key)
             message = f"holds for the whole cloud, but {name} and {first} have different values"
             found.setdefault(place, Problem(place, message, "say it once, in group_vars/all.yml"))
     problems.extend(found.values())
@@ -538,7 +572,8 @@ def _external_interfaces(
             key = "brume_interfaces" if "external" in own or shared[0] in own else "brume_networks"
             problems.append(
                 Problem(
-                    f"{_where(inventory.hosts[host], key)}.external{'' if key == 'brume_interfaces' else '.interface'}",
+                    said_at(inventory.hosts[host], key)
+                    + (".external" if key == "brume_interfaces" else ".external.interface"),
                     f"{outer} of {host} is the interface of {shared[0]} too, which would be cut off from it",
                     "give the external network an interface, or a VLAN's, of its own",
                 )
@@ -579,7 +614,7 @@ def _user_space_tunnels(
         own = resolved[host]["brume_interfaces"]
         tunnel, management = (own.get(role, networks[role].interface) for role in ("tunnel", "management"))
         if resolved[host].get("openvswitch_datapath_type") == "netdev" and tunnel == management:
-            place = _where(inventory.hosts[host], "openvswitch_datapath_type")
+            place = said_at(inventory.hosts[host], "openvswitch_datapath_type")
             message = f"is netdev, and {tunnel} of {host} carries tunnels and management"
             remedy = "give the network `tunnel` an interface of its own, which becomes a port of the switch"
             found.setdefault(place, Problem(place, message, remedy))
@@ -849,7 +884,7 @@ def _addresses(
     needs_tunnel = {*members["network"], *members["compute"]}
     balancers = set(members["loadbalancer"])
     for host in names:
-        where = _where(inventory.hosts[host], "brume_addresses")
+        where = said_at(inventory.hosts[host], "brume_addresses")
         if not any("brume_addresses" in layer.variables for layer in inventory.hosts[host]):
             where = f"host {host}: brume_addresses"
         own: dict[str, netaddr.IPAddress] = {}
@@ -1381,6 +1416,7 @@ def _host(
         idle=_idle(shared.services, packages, instances, renamed),
         external_bridge=bridge_name,
         excluded=_excluded(shared, groups, variables, {one.unit for one in instances}),
+        release=shared.cloud.release,
     )
 
 

@@ -44,7 +44,10 @@ class Slice:
 
     def of_first_controller(self) -> Slice:
         """Return the slice of the host to which others delegate what is the cloud's."""
-        return replace(self, host=self.plan.hosts[self.plan.cloud.members["control"][0][0]])
+        plan = self.plan.newest or self.plan
+        renderer = self.renderer if plan is self.plan else Renderer(plan, sources.load(), self.renderer.secret)
+        host = plan.hosts[plan.cloud.members["control"][0][0]]
+        return replace(self, plan=plan, host=host, renderer=renderer, sources=renderer.sources)
 
     def secret(self, name: str) -> str:
         """Return a secret's value."""
@@ -128,8 +131,8 @@ class PlanAction(ActionBase):
         host = plan.hosts.get(task_vars["inventory_hostname"])
         if host is None:
             host = next(iter(plan.hosts.values()))  # localhost works for the cloud, in the name of its first host
-        renderer = Renderer(plan, project, secret)
-        return Slice(plan, host, renderer.sources, renderer, vault, revealed)
+        renderer = Renderer(plan, project, secret).of(host)
+        return Slice(renderer.plan, host, renderer.sources, renderer, vault, revealed)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the module with the arguments of the plan."""

@@ -26,7 +26,8 @@ def summary(plan: Plan) -> list[str]:
     lines += _external(cloud)
     lines += ["", f"Leaving the cloud  {', '.join(cloud.removed)}"] if cloud.removed else []
     for host in plan.hosts.values():
-        lines += ["", f"Host {host.name} ({', '.join(host.groups)})"]
+        behind = f", stays with {host.release}" if host.release != cloud.release else ""
+        lines += ["", f"Host {host.name} ({', '.join(host.groups)}){behind}"]
         lines += [f"  addresses  {', '.join(f'{role} {address}' for role, address in host.addresses.items())}"]
         lines += [f"  services   {', '.join(dict.fromkeys(one.service for one in host.instances))}"]
         lines += [f"  packages   {', '.join(host.packages)}"]
@@ -61,7 +62,7 @@ def explain(plan: Plan, renderer: Renderer) -> list[str]:
     lines = []
     for host in plan.hosts.values():
         for entry in host.files:
-            rendered = renderer.file(host, entry)
+            rendered = renderer.of(host).file(host, entry)
             if not rendered.layers:
                 continue
             lines.append(f"{host.name}: {entry.path}")
@@ -74,8 +75,8 @@ def render_all(plan: Plan, renderer: Renderer) -> tuple[int, int]:
     count = size = 0
     for host in plan.hosts.values():
         services = list(dict.fromkeys(one.service for one in host.instances))
-        texts = [one.text for one in renderer.files(host, services)]
-        texts += [one.content for one in renderer.units(host, services) if one.content]
+        texts = [one.text for one in renderer.of(host).files(host, services)]
+        texts += [one.content for one in renderer.of(host).units(host, services) if one.content]
         count += len(texts)
         size += sum(len(text.encode()) for text in texts)
     return count, size
@@ -91,7 +92,7 @@ def _host(host: Host, renderer: Renderer) -> dict[str, Any]:
     keys = ("groups", "addresses", "interfaces", "packages", "environments", "directories", "users", "ports", "idle")
     result: dict[str, Any] = {key: _plain(getattr(host, key)) for key in keys}
     services = list(dict.fromkeys(one.service for one in host.instances))
-    result["files"] = [_plain(one.entry) for one in renderer.files(host, services)]
+    result["files"] = [_plain(one.entry) for one in renderer.of(host).files(host, services)]
     result["units"] = [
         {
             "name": one.instance.unit,
@@ -99,7 +100,7 @@ def _host(host: Host, renderer: Renderer) -> dict[str, Any]:
             "service": one.instance.service,
             "kind": one.component.kind,
         }
-        for one in renderer.units(host, services)
+        for one in renderer.of(host).units(host, services)
     ]
     return result
 

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ansible_collections.brume.cloud.plugins.module_utils import claims
-from ansible_collections.brume.cloud.plugins.module_utils.releases import release_number
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import read_marker
+from ansible_collections.brume.cloud.plugins.module_utils.releases import can_cross, release_number
 
 MIB = 1024**2
 GIB = 1024**3
@@ -88,11 +89,12 @@ class Listener:
 
 @dataclass(frozen=True)
 class Environment:
-    """A service's Python environment: where the planned one is, and the link to the one in use."""
+    """A service's Python environment: where the planned one is, the link to the one in use, and the units it is for."""
 
     service: str
     path: str
     current: str
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class Requirements:
     """Folder -> the unit whose own data it holds."""
     environments: tuple[Environment, ...] = ()
     release: str = ""
+    crossing: Literal["", "upgrade", "rollback"] = ""
+    """Which way to another release the run goes; empty for one that stays with the release of the host."""
     wheelhouse: str = ""
     database_hosts: int = 0
     """How many hosts the database has; 0 on hosts that are none of them."""
@@ -146,8 +150,8 @@ class Facts:
     """Folders of data that the project has made its own."""
     built: frozenset[str] = frozenset()
     """Environments that are complete."""
-    releases: Mapping[str, str] = field(default_factory=dict)
-    """Service -> the release it runs."""
+    releases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Service -> the releases it runs: several after a way to another one that was not finished."""
     wheelhouse: str = ""
     """Why the wheelhouse cannot be used, empty when it can."""
 
@@ -358,18 +362,7 @@ def _excluded(facts: Facts, needs: Requirements) -> Iterable[Finding]:
 
 
 def _environments(facts: Facts, needs: Requirements) -> Iterable[Finding]:
-    later = {
-        service: release
-        for service, release in sorted(facts.releases.items())
-        if release_number(release) > release_number(needs.release) > ()
-    }
-    for service, release in later.items():
-        yield Finding(
-            "error",
-            f"release of {service}",
-            f"is {release} on this host, planned is {needs.release}, which is older",
-            f"set brume_release to {max(later.values(), key=release_number)}; a database's schema has no way back",
-        )
+    yield from _releases(facts, needs)
     if facts.wheelhouse:
         missing = [one.service for one in needs.environments if one.path not in facts.built]
         yield Finding(
@@ -377,6 +370,30 @@ def _environments(facts: Facts, needs: Requirements) -> Iterable[Finding]:
             "brume_wheelhouse",
             f"{needs.wheelhouse} {facts.wheelhouse}",
             "put the wheels that the locks name there, let this host reach it, or correct brume_wheelhouse",
+        )
+
+
+def _releases(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    """Yield services of other releases than the planned one, where the run is not the way from there."""
+    planned = release_number(needs.release)
+    others: dict[str, list[str]] = {}
+    for service, found in sorted(facts.releases.items()):
+        for release in sorted({one for one in found if planned and release_number(one)} - {needs.release}):
+            others.setdefault(release, []).append(service)
+    for release, services in others.items():
+        older = release_number(release) < planned
+        way, other = ("upgrade", "rollback") if older else ("rollback", "upgrade")
+        possible = can_cross(release, needs.release) if older else can_cross(needs.release, release)
+        if needs.crossing == way and possible:
+            continue
+        if not possible:
+            remedy = f"set brume_release to {release}, or to one that is a single step from it"
+        elif needs.crossing == other:
+            remedy = f"run {way}.yml, or set brume_release to what {other}.yml is to end with"
+        else:
+            remedy = f"run {way}.yml, or set brume_release to {release}"
+        yield Finding(
+            "error", f"release of {', '.join(services)}", f"is {release} here, planned is {needs.release}", remedy
         )
 
 
@@ -401,7 +418,7 @@ def gather(needs: Requirements) -> Facts:
         filled=frozenset(path for path in needs.data if set(_names(path)) - {"lost+found"}),
         claimed=claims.claimed(),
         built=frozenset(one.path for one in needs.environments if os.path.exists(f"{one.path}/{BUILT}")),
-        releases={one.service: runs for one in needs.environments if (runs := running_release(one.current))},
+        releases={one.service: runs for one in needs.environments if (runs := running_releases(one))},
         wheelhouse=wheelhouse_problem(needs.wheelhouse),
     )
 
@@ -414,12 +431,15 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def running_release(link: str) -> str:
-    """Return the release that a service's link `current` leads to, whose name is `<release>-<digest of the lock>`."""
-    try:
-        return os.path.basename(os.readlink(link)).rpartition("-")[0]
-    except OSError:
-        return ""
+def running_releases(environment: Environment) -> tuple[str, ...]:
+    """Return the releases that a service's units last started well with, by the paths of their environments.
+
+    Those are named `<release>-<digest of the lock>` and stand in the units' records (modules/unit_rollout).
+    """
+    folder = os.path.dirname(environment.current)
+    paths = [str(read_marker(f"{RECORDS}/{unit}.json").get("revision", "")) for unit in environment.units]
+    names = [os.path.basename(path) for path in paths if os.path.dirname(path) == folder]
+    return tuple(sorted({name.rpartition("-")[0] for name in names}))
 
 
 def mount_problem(path: str) -> str:
@@ -651,8 +671,12 @@ def requirements(params: Mapping[str, Any]) -> Requirements:
         kvm=bool(params["kvm"]),
         mtus={item["name"]: item["mtu"] for item in params["interfaces"] if item.get("mtu")},
         data={item["path"]: item["unit"] for item in params["data"]},
-        environments=tuple(Environment(one["service"], one["path"], one["current"]) for one in params["environments"]),
+        environments=tuple(
+            Environment(one["service"], one["path"], one["current"], tuple(one["units"]))
+            for one in params["environments"]
+        ),
         release=params["release"] or "",
+        crossing=params["crossing"],
         wheelhouse=params["wheelhouse"] or "",
         database_hosts=int(params["database_hosts"]),
         excluded=dict(params["excluded"]),

@@ -25,6 +25,15 @@ def release_number(name: str) -> tuple[int, ...]:
     return tuple(int(part) for part in name.split(".")) if re.fullmatch(r"\d+\.\d+", name) else ()
 
 
+def can_cross(older: str, newer: str) -> bool:
+    """Return whether a cloud goes from one release to the other in one step: to the next one, or to the next SLURP.
+
+    Those are the first of a year (docs.openstack.org/project-team-guide: release cadence adjustment).
+    """
+    (year, number), (other, last) = release_number(older) or (0, 0), release_number(newer) or (0, 0)
+    return year > 0 and (other - year, last - number) in ((0, 1), (1, -1), *([(1, 0)] if number == 1 else []))
+
+
 def of_release(data: Any, release: str) -> Any:
     """Return YAML data as a release has it, None where all of it is of other releases; `data` stays as it is.
 

@@ -104,6 +104,12 @@ class Renderer:
         self.vhosts = {one.name: one for one in plan.cloud.vhosts}
         self.logins = {one.service: one for one in plan.cloud.logins}
         self.shared = self._shared_names()
+        self.former = Renderer(plan.former, sources, secret) if plan.former is not None else None
+
+    def of(self, host: Host) -> Renderer:
+        """Return the renderer of a host's release."""
+        behind = host.release != self.plan.cloud.release
+        return self.former if behind and self.former is not None else self
 
     def _shared_names(self) -> dict[str, Any]:
         cloud = self.plan.cloud

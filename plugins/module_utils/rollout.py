@@ -69,6 +69,8 @@ class Unit:
     waits_for: Mapping[str, Any] = field(default_factory=dict)
     """Where a connection must be accepted before the unit is started; empty for one that waits for nobody."""
     first: bool = False
+    versions: str = ""
+    """What a process that keeps other services' versions must have been started with; empty for one that need not."""
 
     @property
     def texts(self) -> dict[str, str | None]:
@@ -163,6 +165,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
             start_environment=dict(item.get("start_environment") or {}),
             waits_for=dict(item.get("waits_for") or {}),
             first=bool(item.get("first")),
+            versions=str(item.get("versions") or ""),
         )
         for item in items
     ]
@@ -263,6 +266,8 @@ def decide(
             light = unit.on_change == "reload" or (predicted and set(predicted) <= set(unit.reload_files))
             verb = "reload" if light else "restart"
             reason = f"{', '.join(predicted)} changed" if predicted else "its files changed since it last started well"
+    elif unit.versions and known.get("versions") != unit.versions:
+        verb, reason = "restart", "it keeps the versions that other services had"
     return Step(
         unit, verb=verb, reason=reason, enable=enable, disable=disable, write=write, record=differs, digest=whole
     )

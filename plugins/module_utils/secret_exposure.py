@@ -82,7 +82,7 @@ def _rendered(plan: Plan, sources: Sources) -> dict[str, set[str]]:
     for host in plan.hosts.values():
         for entry in host.files:
             asked.clear()
-            renderer.file(host, entry)
+            renderer.of(host).file(host, entry)
             for name in asked:
                 found = readers.setdefault(name, set())
                 found.update(("root", entry.owner, entry.group), ("mysql",) * name.startswith(IN_DATABASE))

@@ -14,6 +14,7 @@ description:
   - Mappings that are not named are left alone.
 options:
   environment: {description: Nova's virtual environment., type: path, required: true}
+  current: {description: The one in use, for a dry run before the other is built., type: path}
   config_file: {description: A configuration file with the API database., type: path, required: true}
   user: {description: System user of Nova., type: str, default: nova}
   cells:
@@ -63,13 +64,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import host_lock, rollout, schema
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import text_diff
 from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import (
-    CellsError,
+    PROGRAM,
     Change,
-    NovaProcess,
     astray,
     compare,
     to_map,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.nova_process import NovaError, NovaProcess
 
 SCHEMA_RECORD = f"{schema.RECORDS}/nova.json"
 START_RECORD = f"{rollout.RECORDS}/nova-api.service.json"
@@ -77,6 +78,7 @@ START_RECORD = f"{rollout.RECORDS}/nova-api.service.json"
 
 SPEC: dict[str, Any] = {
     "environment": {"type": "path", "required": True},
+    "current": {"type": "path"},
     "config_file": {"type": "path", "required": True},
     "user": {"type": "str", "default": "nova"},
     "cells": {"type": "dict", "default": {}},
@@ -104,15 +106,18 @@ def report(changes: list[Change], unmapped: dict[str, str]) -> dict[str, Any]:
 
 
 def refuse_astray(wanted: dict[str, str], present: dict[str, str]) -> None:
-    """Raise CellsError for hosts that are in another cell: restarted, they would be lost to Nova."""
+    """Raise NovaError for hosts that are in another cell: restarted, they would be lost to Nova."""
     message = astray(wanted, present)
     if message:
-        raise CellsError(message)
+        raise NovaError(message)
 
 
 def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Map cells and hosts; return what was (or would be) changed. Raises CellsError."""
-    nova = NovaProcess(params["environment"], params["user"], params["config_file"])
+    """Map cells and hosts; return what was (or would be) changed. Raises NovaError."""
+    # A dry run has not built what a run would use.
+    there = not check_mode or os.path.exists(f"{params['environment']}/bin/python")
+    environment = params["environment"] if there else params["current"] or params["environment"]
+    nova = NovaProcess(environment, params["user"], params["config_file"], PROGRAM)
     try:
         found = nova.order(do="read", unmapped=params["discover"])
         changes = compare(params["cells"], found["cells"])
@@ -125,7 +130,7 @@ def converge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             answer = nova.order(**order) if unmapped else {}
             refuse_astray(params["hosts"], answer.get("hosts") or {})
             if answer.get("missing"):
-                raise CellsError(
+                raise NovaError(
                     f"compute hosts have not reported within {params['timeout']} s: {', '.join(answer['missing'])}\n"
                     "  next: read `journalctl -u nova-compute` on them, then run again"
                 )
@@ -145,7 +150,7 @@ def main() -> None:
             coming = to_map(params["hosts"], params["wait_for"], {}, {})
             module.exit_json(**report(compare(params["cells"], []), coming), invocation={})
         module.exit_json(**converge(params, module.check_mode), invocation={})
-    except CellsError as error:
+    except NovaError as error:
         module.fail_json(msg=str(error), invocation={})
 
 

@@ -50,7 +50,13 @@ options:
       service: {description: Service., type: str, required: true}
       path: {description: Where it is built., type: str, required: true}
       current: {description: Link to the one in use., type: str, required: true}
+      units: {description: Units that run from it., type: list, elements: str, default: []}
   release: {description: Planned release., type: str}
+  crossing:
+    description: Which way to the planned release the run goes. Without one, units of another release are an error.
+    type: str
+    choices: ['', upgrade, rollback]
+    default: ''
   wheelhouse:
     description: Folder or address that this host gets wheels from. It is opened once when it is an address.
     type: str
@@ -87,6 +93,11 @@ findings:
     subject: {description: What it is about., type: str}
     message: {description: What was found and what is needed., type: str}
     remedy: {description: What to do., type: str}
+release: {description: The planned release., type: str, returned: success}
+releases:
+  description: By service, the releases that its units last started well with.
+  type: dict
+  returned: success
 """
 
 from dataclasses import asdict
@@ -136,9 +147,11 @@ SPEC: dict[str, Any] = {
             "service": {"type": "str", "required": True},
             "path": {"type": "str", "required": True},
             "current": {"type": "str", "required": True},
+            "units": {"type": "list", "elements": "str", "default": []},
         },
     },
     "release": {"type": "str"},
+    "crossing": {"type": "str", "choices": ["", "upgrade", "rollback"], "default": ""},
     "wheelhouse": {"type": "str"},
     "database_hosts": {"type": "int", "default": 0},
     "excluded": {"type": "dict", "default": {}},
@@ -150,7 +163,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
         needs = preflight.requirements(module.params)
-        findings = preflight.judge(preflight.gather(needs), needs)
+        facts = preflight.gather(needs)
+        findings = preflight.judge(facts, needs)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"the host cannot be read: {error}", findings=[], invocation={})
     result: dict[str, Any] = {"findings": [asdict(finding) for finding in findings], "invocation": {}}
@@ -160,7 +174,8 @@ def main() -> None:
             module.warn(str(finding))
     if errors:
         module.fail_json(msg="\n".join(errors), **result)
-    module.exit_json(changed=False, **result)
+    runs = {name: list(releases) for name, releases in facts.releases.items()}
+    module.exit_json(changed=False, releases=runs, release=needs.release, **result)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,12 @@ options:
         description: Whether it is settled before all others, and in V(start) even if it runs.
         type: bool
         default: false
+      versions:
+        description:
+          - What a unit that keeps other services' versions from its start must have been started with, as recorded.
+            Left out, it does not matter.
+        type: str
+        default: ''
       start_environment:
         description: Variables of systemd's own environment while the unit starts, and only then (systemctl(1)).
         type: dict
@@ -169,6 +175,7 @@ SPEC: dict[str, Any] = {
             "start_environment": {"type": "dict", "default": {}},
             "waits_for": {"type": "dict", "default": {}},
             "first": {"type": "bool", "default": False},
+            "versions": {"type": "str", "default": ""},
         },
     },
     "planned_digests": {"type": "dict", "default": {}},
@@ -199,6 +206,8 @@ def record_path(unit: rollout.Unit) -> str:
 def record(step: rollout.Step, digests: tuple[str, str], files: dict[str, str]) -> None:
     """Remember that a unit runs well with these digests."""
     os.makedirs(rollout.RECORDS, mode=0o700, exist_ok=True)
+    known = read_marker(record_path(step.unit))
+    same = known.get("revision") == step.unit.revision
     write_marker(
         record_path(step.unit),
         {
@@ -206,6 +215,8 @@ def record(step: rollout.Step, digests: tuple[str, str], files: dict[str, str]) 
             "start_digest": digests[1],
             "files": files,
             "revision": step.unit.revision,
+            # Who starts later with the same release knows at least what was known before.
+            "versions": step.unit.versions or (known.get("versions", "") if same else ""),
             "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
         mode=0o600,

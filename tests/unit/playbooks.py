@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
+KEY = base64.b64encode(bytes(range(32))).decode()
+"""A master key."""
+
+
+def one_host(folder: Path) -> Path:
+    """Write the inventory of a host that is in all groups and does not answer; return its folder."""
+    (folder / "group_vars").mkdir(parents=True)
+    one = {"hosts": {"one": {"brume_addresses": {"management": "192.0.2.11"}, "ansible_port": 1}}}
+    groups = dict.fromkeys(("control", "network", "compute", "loadbalancer", "database", "messaging"), one)
+    (folder / "hosts.yml").write_text(yaml.safe_dump(groups))
+    networks = {"management": {"cidr": "192.0.2.0/24", "interface": "nowhere1"}}
+    networks["external"] = {"cidr": "198.51.100.0/24", "interface": "nowhere0"}
+    variables = {"ansible_host": "127.0.0.1", "brume_networks": networks, "brume_master_key": KEY}
+    (folder / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
+    return folder
 
 
 def playbook(folder: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -248,7 +248,15 @@ PROJECT: dict[str, Change] = {
     "file that is neither tree nor template": replace(DESCRIPTION, "settings: [two], ", ""),
     "mode without quotes": replace(DESCRIPTION, "format: text,", "format: text, mode: 0640,"),
     "command that is no list": append(DESCRIPTION, "commands: {expand: two-manage db sync}\n"),
+    "version of a package that is not locked": replace(
+        DESCRIPTION, "{packages: [two]}", "{packages: [two], pinned: {tow: '1.0'}}"
+    ),
+    "version that is a number": replace(DESCRIPTION, "[two]}", "[two], pinned: {two: 1.0}}"),
     "command of numbers": append(DESCRIPTION, "commands: {expand: [[two-manage, 7]]}\n"),
+    "cleanup without commands": append(DESCRIPTION, "cleanup: {keeps: [images]}\n"),
+    "cleanup of no program": append(DESCRIPTION, "cleanup: {commands: [{success: [0]}]}\n"),
+    "cleanup with an unknown name": append(DESCRIPTION, "cleanup: {commands: [{run: [two-manage, '{age}']}]}\n"),
+    "cleanup with codes that are none": append(DESCRIPTION, "cleanup: {commands: [{run: [x], success: [one]}]}\n"),
     "missing requirement": replace(DESCRIPTION, "requires: [one]", "requires: [three]"),
     "requirement in a later wave": several(
         replace(DESCRIPTION, "wave: core", "wave: identity"), replace("roles/one/meta/service.yml", "identity", "core")

@@ -15,6 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.brume.cloud.plugins.action import preflight as action_preflight
 from ansible_collections.brume.cloud.plugins.module_utils import claims, preflight, run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import write_marker
 from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
 from ansible_collections.brume.cloud.plugins.module_utils.preflight import (
@@ -33,6 +34,7 @@ from .playbooks import playbook
 
 FILE = "bad-hosts.txt"
 ALL = "0.0.0.0"  # noqa: S104 (the address of a listener, nothing is opened)
+PLANNED = ("2026.1",)
 NOVA = Environment("nova", "/opt/brume/nova/2026.1-0123456789ab", "/opt/brume/nova/current")
 
 GOOD = Facts(
@@ -88,8 +90,13 @@ KINDS: dict[str, Kind] = {
     "no KVM": ({"kvm": "/dev/kvm cannot be opened (No such file or directory)"}, {"kvm": True}),
     "foreign database in place": ({"filled": frozenset({"/var/lib/mysql"})}, {}),
     "even number of database hosts": ({}, {"database_hosts": 2}),
-    "downgrade": ({"releases": {"nova": "2026.2"}}, {}),
-    "downgrade of some": ({"releases": {"nova": "2026.2", "glance": "2027.1", "keystone": "2026.1"}}, {}),
+    "hosts of a newer release": ({"releases": {"nova": ("2026.2",)}}, {}),
+    "hosts of several releases": ({"releases": {"nova": ("2026.2",), "glance": ("2027.1",), "keystone": PLANNED}}, {}),
+    "hosts of an older release": ({"releases": {"nova": ("2025.2",), "glance": ("2025.2",)}}, {}),
+    "upgrade that was not finished": ({"releases": {"nova": ("2025.1", "2026.1")}}, {}),
+    "upgrade over too many releases": ({"releases": {"nova": ("2024.1",)}}, {"crossing": "upgrade"}),
+    "upgrade to an older release": ({"releases": {"nova": ("2027.1",)}}, {"crossing": "upgrade"}),
+    "rollback to a newer release": ({"releases": {"nova": ("2025.1",)}}, {"crossing": "rollback"}),
     "unreachable wheelhouse": (
         {"wheelhouse": "does not answer this host ([Errno 111] Connection refused)"},
         {"wheelhouse": "https://wheels.example.org/brume/"},
@@ -144,9 +151,11 @@ FINE: dict[str, Kind] = {
         {"database_hosts": 2},
     ),
     "an even number of database hosts, seen from another host": ({}, {"database_hosts": 0}),
-    "the same release": ({"releases": {"nova": "2026.1"}}, {}),
-    "an upgrade": ({"releases": {"nova": "2025.2"}}, {}),
-    "a development branch": ({"releases": {"nova": "master"}}, {}),
+    "the same release": ({"releases": {"nova": PLANNED}}, {}),
+    "an upgrade": ({"releases": {"nova": ("2025.2",)}}, {"crossing": "upgrade"}),
+    "an upgrade from SLURP to SLURP": ({"releases": {"nova": ("2025.1", "2026.1")}}, {"crossing": "upgrade"}),
+    "a rollback": ({"releases": {"nova": ("2026.2",)}}, {"crossing": "rollback"}),
+    "a development branch": ({"releases": {"nova": ("master",)}}, {}),
     "a larger MTU": ({"mtus": {"eth0": 9000}}, {}),
     "an interface whose MTU cannot be read": ({"mtus": {"eth0": 0}}, {}),
 }
@@ -172,7 +181,10 @@ def test_a_claim_is_kept_and_added_to(tmp_path: Path) -> None:
     assert claims.claimed(file) == frozenset()
 
 
-def test_data_environments_and_mounts_are_read(tmp_path: Path) -> None:
+def test_data_environments_and_mounts_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "RECORDS", str(tmp_path / "records"))
+    for unit, path in (("a", "nova/2025.2-0123456789ab"), ("b", "nova/2025.1-ba9876543210"), ("c", "glance/2026.1-x")):
+        write_marker(f"{tmp_path}/records/{unit}.json", {"revision": f"{tmp_path}/{path}"})
     (tmp_path / "mysql/lost+found").mkdir(parents=True)
     (tmp_path / "mnesia").mkdir()
     (tmp_path / "mnesia/node").touch()
@@ -182,7 +194,9 @@ def test_data_environments_and_mounts_are_read(tmp_path: Path) -> None:
     needs = Requirements(
         data={str(tmp_path / name): "x.service" for name in ("mysql", "mnesia", "nowhere")},
         environments=(
-            Environment("nova", str(tmp_path / "nova/2025.2-0123456789ab"), str(tmp_path / "nova/current")),
+            Environment(
+                "nova", str(tmp_path / "nova/2025.2-0123456789ab"), str(tmp_path / "nova/current"), ("a", "b", "c", "d")
+            ),
             Environment("glance", str(tmp_path / "glance/2026.1-x"), str(tmp_path / "glance/current")),
         ),
         disk_bytes={str(tmp_path): 1},
@@ -190,7 +204,7 @@ def test_data_environments_and_mounts_are_read(tmp_path: Path) -> None:
     )
     facts = preflight.gather(needs)
     assert facts.filled == {str(tmp_path / "mnesia")}
-    assert facts.releases == {"nova": "2025.2"}
+    assert facts.releases == {"nova": ("2025.1", "2025.2")}
     assert facts.built == {str(tmp_path / "nova/2025.2-0123456789ab")}
     assert facts.mounts == {}
     assert facts.mtus == {"lo": int(Path("/sys/class/net/lo/mtu").read_text()), "nowhere": 0}

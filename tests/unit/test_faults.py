@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from ansible_collections.brume.cloud.plugins.module_utils.api_probe import Call
 
 from tools.fault_parts.losses import verdict
 from tools.fault_parts.together import Together
 from tools.fault_parts.watch import Seen, longest_gap
-from tools.probe import Call
 
 FINE = Call("token", 1.0, 0.2, "")
 

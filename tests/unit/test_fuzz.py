@@ -321,8 +321,8 @@ def test_yaml_is_read_or_explained(text: str, data: bytes) -> None:
 def test_every_rule_takes_any_value_of_its_type(mapping: Any, listed: Any) -> None:
     services, known = sources.load().services, {**VARIABLES, **sources.load().variables}
     for name, rule in inventory_checks.RULES.items():
-        value = {"dict": mapping if isinstance(mapping, dict) else {"x": mapping}, "str": str(mapping)}.get(
-            known[name].type, listed if isinstance(listed, list) else [listed]
-        )
+        number = len(str(mapping)) - 3
+        values = {"dict": mapping if isinstance(mapping, dict) else {"x": mapping}, "str": str(mapping), "int": number}
+        value = values.get(known[name].type, listed if isinstance(listed, list) else [listed])
         if not inventory_checks.control_mistake(name, value):
             assert all(message and remedy for _place, message, remedy in rule(value, services))

@@ -247,6 +247,17 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
     assert not (systemd / "records/a.service.json").exists()
 
 
+def test_unit_rollout_remembers_since_when_a_unit_knows_versions(call: Call, systemd: Path) -> None:
+    arguments: dict[str, Any] = {"units": [{"name": "a.service", "content": "x"}]}
+    converges(call, "unit_rollout", arguments)
+    renewed = {"units": [{**arguments["units"][0], "versions": "2026.1"}]}
+    told = ["restart a.service (it keeps the versions that other services had)"]
+    assert converges(call, "unit_rollout", renewed) == told
+    other = {"units": [{"name": "a.service", "content": "y"}]}
+    assert len(converges(call, "unit_rollout", other)) == 2, "who starts later knows as much"
+    assert call("unit_rollout", {"units": [{**other["units"][0], "versions": "2026.1"}]})["actions"] == []
+
+
 def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path) -> None:
     new = [{"name": "b.service", "content": "[Service]\n", "after": ["b.socket"]}, {"name": "b.socket", "content": "x"}]
     converges(call, "unit_rollout", {"units": new})
@@ -380,6 +391,40 @@ def test_schema_sync(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "log").read_text() == "x\nx\n"
     assert os.listdir(tmp_path / "records") == ["a.json"]
     assert converges(call, "schema_sync", {"services": [{"name": "a", "state": "absent"}]})
+
+
+def test_schema_sync_goes_through_the_stages(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "RECORDS", f"{tmp_path}/records")
+    old = {"name": "a", "user": "root", "environment": str(tmp_path), "digest": "1", "commands": [["true"]]}
+    empty = {**old, "name": "b", "commands": []}
+    converges(call, "schema_sync", {"services": [old, empty]})
+    new = {**old, "digest": "2"}
+    for stage in ("expand", "online", "contract"):
+        told = converges(call, "schema_sync", {"stage": stage, "services": [new, {**empty, "digest": "2"}]})
+        assert told == [f"run the {stage} commands of a: true"], "b has none"
+        served = call("schema_sync", {"stage": "served", "services": [old]})
+        assert bool(served.get("failed")) == (stage == "contract")
+    assert call("schema_sync", {"stage": "served", "services": [{**empty, "digest": "1"}]})["failed"]
+
+
+def test_schema_sync_checks_each_time_and_in_a_dry_run(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    line = f"echo Upgrade Check Results; echo x >> {tmp_path}/log; exit "
+    item = {"name": "a", "user": "root", "environment": str(tmp_path), "digest": "1"}
+
+    def ask(code: int, check: bool = False, environment: Path = tmp_path) -> dict[str, Any]:
+        service = {**item, "environment": str(environment), "commands": [["sh", "-c", f"{line}{code}"]]}
+        return call("schema_sync", {"stage": "check", "services": [service]}, check=check)
+
+    assert not ask(0)["changed"]
+    assert ask(1, check=True)["services"][0]["commands"][0]["output"] == ["Upgrade Check Results"]
+    assert ask(2)["failed"]
+    assert ask(255)["failed"]
+    crashed = {**item, "commands": [["sh", "-c", "echo Traceback of mysql://secret@; exit 1"]]}
+    said = call("schema_sync", {"stage": "check", "services": [crashed], "redactions": {"secret": "nova/x"}})
+    assert "exits with 1" in said["msg"] and "mysql://<secret nova/x>@" in said["msg"]
+    assert (tmp_path / "log").read_text() == "x\n" * 4
+    assert ask(2, check=True, environment=tmp_path / "not yet")["services"] == []
 
 
 def test_environments(call: Call, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from ansible_collections.brume.cloud.plugins.action import nova_cells as action
 from ansible_collections.brume.cloud.plugins.module_utils import sources
-from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CELL0, CellsError, astray, compare, to_map
+from ansible_collections.brume.cloud.plugins.module_utils.nova_cells import CELL0, astray, compare, to_map
+from ansible_collections.brume.cloud.plugins.module_utils.nova_process import NovaError
 from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
@@ -94,9 +95,11 @@ class Nova:
     unmapped: dict[str, str]
     coming: dict[str, str]
     orders: list[str]
+    started: list[str]
 
-    def __init__(self, *_started: str) -> None:
+    def __init__(self, *started: str) -> None:
         """Start it, however often."""
+        self.started.append(started[0])
 
     def order(self, **order: Any) -> dict[str, Any]:
         """Answer as PROGRAM does."""
@@ -114,7 +117,7 @@ class Nova:
 
 @pytest.fixture
 def nova(monkeypatch: pytest.MonkeyPatch) -> type[Nova]:
-    fresh: dict[str, Any] = {"mapped": {"one": "cell1"}, "unmapped": {}, "coming": {}, "orders": []}
+    fresh: dict[str, Any] = {"mapped": {"one": "cell1"}, "unmapped": {}, "coming": {}, "orders": [], "started": []}
     kind = type("Fresh", (Nova,), fresh)
     monkeypatch.setattr(module, "NovaProcess", kind)
     return kind
@@ -122,7 +125,8 @@ def nova(monkeypatch: pytest.MonkeyPatch) -> type[Nova]:
 
 def converged(check_mode: bool = False, **params: Any) -> list[str]:
     taken = {
-        "environment": "",
+        "environment": "/new",
+        "current": "/old",
         "user": "",
         "config_file": "",
         "cells": {},
@@ -133,6 +137,12 @@ def converged(check_mode: bool = False, **params: Any) -> list[str]:
     }
     found: list[str] = module.converge(taken | params, check_mode)["actions"]
     return found
+
+
+def test_a_dry_run_asks_the_release_in_use(nova: type[Nova]) -> None:
+    converged(check_mode=True)
+    converged()
+    assert nova.started == ["/old", "/new"]
 
 
 def test_a_host_that_was_never_deployed_is_no_failure(nova: type[Nova]) -> None:
@@ -150,7 +160,7 @@ def test_a_host_in_play_is_predicted_waited_for_and_mapped(nova: type[Nova]) -> 
 
 
 def test_a_host_in_play_that_does_not_report_is_named(nova: type[Nova]) -> None:
-    with pytest.raises(CellsError, match=r"have not reported within 1 s: two\n  next: read `journalctl"):
+    with pytest.raises(NovaError, match=r"have not reported within 1 s: two\n  next: read `journalctl"):
         converged(wait_for=["one", "two"])
 
 
@@ -165,7 +175,7 @@ def test_a_host_that_reported_in_another_cell_is_refused_before_it_is_mapped(nov
     if not discover:
         assert converged(discover=False) == []
         return
-    with pytest.raises(CellsError, match="compute host two is mapped to cell9"):
+    with pytest.raises(NovaError, match="compute host two is mapped to cell9"):
         converged(wait_for=["two"])
     assert "discover" not in nova.orders
 

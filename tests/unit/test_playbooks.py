@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from .playbooks import ROOT, playbook
+from .playbooks import KEY, ROOT, playbook
 
-KEY = base64.b64encode(bytes(range(32))).decode()
 STOPPING = {"any_errors_fatal": True, "max_fail_percentage": 0}
 
 

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.brume.cloud.plugins.module_utils import instance_stop
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, converge
 
-from .playbooks import ROOT, playbook
-from .test_playbooks import KEY, plays
+from .playbooks import ROOT, one_host, playbook
+from .test_playbooks import plays
 
 # --- instances --------------------------------------------------------------------------------------------------------
 
@@ -100,16 +99,7 @@ def test_an_instance_that_is_deleted_meanwhile_is_no_error() -> None:
 
 @pytest.fixture
 def inventory(tmp_path: Path) -> Path:
-    folder = tmp_path / "inventory"
-    (folder / "group_vars").mkdir(parents=True)
-    one = {"hosts": {"one": {"brume_addresses": {"management": "192.0.2.11"}, "ansible_port": 1}}}
-    groups = dict.fromkeys(("control", "network", "compute", "loadbalancer", "database", "messaging"), one)
-    (folder / "hosts.yml").write_text(yaml.safe_dump(groups))
-    networks = {"management": {"cidr": "192.0.2.0/24", "interface": "nowhere1"}}
-    networks["external"] = {"cidr": "198.51.100.0/24", "interface": "nowhere0"}
-    variables = {"ansible_host": "127.0.0.1", "brume_networks": networks, "brume_master_key": KEY}
-    (folder / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
-    return folder
+    return one_host(tmp_path / "inventory")
 
 
 @pytest.mark.parametrize(

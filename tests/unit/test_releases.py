@@ -17,6 +17,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, Plan
 from ansible_collections.brume.cloud.plugins.module_utils.releases import (
     DEFAULT_RELEASE,
     bound_mistakes,
+    can_cross,
     of_release,
     release_number,
     service_of_release,
@@ -62,6 +63,25 @@ def test_data_is_what_a_release_has_of_it(data: Any, old: Any, new: Any) -> None
 
 def test_a_development_branch_comes_after_all_releases() -> None:
     assert of_release({"a": LATER, "b": EARLIER}, "master") == {"a": "new"}
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "possible"),
+    [
+        ("2025.1", "2025.2", True),
+        ("2025.2", "2026.1", True),
+        ("2025.1", "2026.1", True),
+        ("2025.2", "2026.2", False),
+        ("2024.1", "2026.1", False),
+        ("2025.1", "2026.2", False),
+        ("2026.1", "2025.1", False),
+        ("2026.1", "2026.1", False),
+        ("master", "2026.1", False),
+        ("2026.1", "master", False),
+    ],
+)
+def test_a_step_goes_to_the_next_release_or_the_next_slurp(older: str, newer: str, possible: bool) -> None:
+    assert can_cross(older, newer) == possible
 
 
 def test_releases_compare_as_numbers() -> None:

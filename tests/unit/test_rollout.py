@@ -100,6 +100,16 @@ def test_a_dry_run_knows_that_a_package_enables_its_unit() -> None:
             (),
             ["write /etc/systemd/system/a.service.d/brume.conf", "restart a.service (its unit or release changed)"],
         ),
+        (
+            variant(versions="2026.1"),
+            UP,
+            RECORD,
+            DIGESTS,
+            (),
+            ["restart a.service (it keeps the versions that other services had)"],
+        ),
+        (variant(versions="2026.1"), UP, {**RECORD, "versions": "2026.1"}, DIGESTS, (), []),
+        (UNIT, UP, {**RECORD, "versions": "2025.1"}, DIGESTS, (), []),
         (variant(absent=True), UP, RECORD, DIGESTS, (), ["remove a.service"]),
         (IDLE, UP, {}, DIGESTS, (), ["stop and disable a.service (nothing here plans it)"]),
         (

@@ -18,12 +18,70 @@ def service(*commands: list[str], **more: Any) -> schema.Service:
     return schema.parse([{**item, "commands": list(commands), **more}])[0]
 
 
-@pytest.mark.parametrize(
-    ("records", "names"),
-    [({}, ["nova"]), ({"nova": {"digest": "1"}}, ["nova"]), ({"nova": {"digest": "2"}}, []), ({"nova": {}}, ["nova"])],
-)
-def test_only_a_digest_that_differs_makes_work(records: dict[str, dict[str, str]], names: list[str]) -> None:
-    assert [one.name for one in schema.pending([service(["true"])], records)] == names
+@pytest.mark.parametrize(("record", "done"), [({}, False), ({"digest": "1"}, False), ({"digest": "2"}, True)])
+def test_only_a_digest_that_differs_makes_work(record: dict[str, str], done: bool) -> None:
+    assert schema.is_done(service(["true"]), record, "sync") == done
+
+
+STAGES: tuple[schema.Stage, ...] = ("sync", "check", "expand", "online", "contract", "served")
+
+
+def test_a_schema_serves_two_releases_from_expand_to_contract() -> None:
+    old, new = service(["c"], digest="old", release="2025.1"), service(["c"], digest="new", release="2026.1")
+    record = schema.done(old, {}, "sync")
+    assert [stage for stage in STAGES if not schema.is_done(old, record, stage)] == ["check", "served"]
+    assert [stage for stage in STAGES if schema.is_done(new, record, stage)] == []
+    record = schema.done(new, record, "expand")
+    assert (schema.served(record), schema.releases(record)) == (["old", "new"], ["2025.1", "2026.1"])
+    assert schema.is_told(new, record, "online")
+    record = schema.done(new, record, "online")
+    assert not schema.is_done(new, record, "online"), "hosts of the former release may still write"
+    assert not schema.is_told(new, record, "online")
+    assert schema.is_done(old, record, "sync"), "on the way back nothing is run"
+    assert schema.is_done(new, record, "sync")
+    schema.refuse_unserved([old, new], {"nova": record})
+    assert schema.begun(new, record, "online") is None
+    begun = schema.begun(new, record, "contract") or {}
+    assert (schema.served(begun), schema.releases(begun)) == (["new"], ["2026.1"]), "it may be killed"
+    assert not schema.is_done(new, begun, "contract")
+    record = schema.done(new, record, "contract")
+    assert (schema.served(record), schema.releases(record)) == (["new"], ["2026.1"])
+    assert schema.is_done(new, record, "contract") and schema.is_done(new, record, "online")
+    with pytest.raises(schema.SchemaError, match="the schema of nova does not serve the planned release"):
+        schema.refuse_unserved([old], {"nova": record})
+
+
+def test_expanding_again_after_a_way_back_keeps_both() -> None:
+    record = schema.done(service(digest="new"), {"digest": "new", "digests": ["old", "new"], "online": "new"}, "expand")
+    assert schema.served(record) == ["old", "new"]
+    assert "online" not in record, "the former release has written since"
+
+
+def test_between_two_releases_nothing_is_synced_at_once() -> None:
+    record = {"digest": "new", "digests": ["old", "new"], "releases": ["2025.1", "2026.1"]}
+    old, new = service(["c"], digest="b", release="2025.1"), service(["c"], digest="c", release="2026.1")
+    assert schema.stage_of(new, record, "sync") == "expand"
+    assert schema.stage_of(old, record, "sync") == "none", "its programs do not know the schema"
+    assert schema.stage_of(new, {**record, "releases": ["2026.1"]}, "sync") == "sync"
+    assert schema.stage_of(new, record, "contract") == "contract"
+    assert schema.releases(schema.done(old, record, "none")) == ["2025.1", "2026.1"]
+
+
+def test_another_lock_of_the_former_release_is_served_too() -> None:
+    record = {"digest": "new", "digests": ["old", "new"], "releases": ["2025.1", "2026.1"]}
+    schema.refuse_unserved([service(digest="another", release="2025.1")], {"nova": record})
+
+
+def test_a_sync_that_is_cut_off_serves_nobody() -> None:
+    one = service(["c"], digest="2", release="2026.1")
+    begun = schema.begun(one, {"digest": "1", "digests": ["1"], "releases": ["2026.1"]}, "sync") or {}
+    assert schema.served(begun) == [] and not schema.is_done(one, begun, "sync")
+    assert schema.begun(one, {}, "sync") is None
+
+
+def test_a_schema_that_was_never_made_serves_nothing() -> None:
+    with pytest.raises(schema.SchemaError, match="next: restore a backup"):
+        schema.refuse_unserved([service()], {})
 
 
 def test_mistakes_are_reported_at_once() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import itertools
-import json
 import subprocess
 import threading
 import time
@@ -13,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.probe import Call, Probe, connect, remove
+from ansible_collections.brume.cloud.plugins.module_utils import api_probe
+from ansible_collections.brume.cloud.plugins.module_utils.api_probe import PROBLEMS, Call, Probe
 
 PING_INTERVAL = 0.1
 """Seconds between two pings."""
@@ -30,8 +28,8 @@ def longest_gap(times: Sequence[float], begin: float, end: float) -> float:
 
     Answers come every PING_INTERVAL, so that much less is lost than what lies between two of them.
     """
-    inside = [begin, *(one for one in sorted(times) if begin < one < end), end]
-    return max(0.0, max(after - before for before, after in itertools.pairwise(inside)) - PING_INTERVAL)
+    before, after = api_probe.longest_gap(times, begin, end)
+    return max(0.0, after - before - PING_INTERVAL)
 
 
 class Ping:
@@ -68,20 +66,20 @@ class Writer(Probe):
 
     def __init__(self, state: Path) -> None:
         """See Probe."""
-        super().__init__(state)
+        super().__init__(state / "clouds.yaml", "lab")
         self.acknowledged: set[str] = set()
         self._stop = threading.Event()
 
     def write(self) -> None:
         """Make one record; it counts once the API has said that it is made."""
         began, problem = time.monotonic(), ""
-        headers = {"X-Auth-Token": self.token, "Content-Type": "application/json"}
+        url = f"{self.login.urls['image']}/v2/images"
         try:
-            _, record = self.request("POST", f"{self.urls['image']}/v2/images", headers, json.dumps({"name": MARK}))
+            _, record = self.cloud.request("POST", url, self.login.token, {"name": MARK})
             self.acknowledged.add(record["id"])
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except PROBLEMS as error:
             problem = str(error) or type(error).__name__
-        self.calls.append(Call("write", round(began - self.begin, 2), round(time.monotonic() - began, 2), problem))
+        self.keep(Call("write", round(began - self.begin, 2), round(time.monotonic() - began, 2), problem))
 
     def keep_writing(self) -> None:
         """Write until `ended` is set."""
@@ -89,23 +87,23 @@ class Writer(Probe):
             self.write()
 
     def missing(self) -> set[str]:
-        """Return the records that were acknowledged and are not there. Raises as `request` does."""
+        """Return the records that were acknowledged and are not there. Raises what PROBLEMS names."""
         there: set[str] = set()
-        token, _ = self.authenticate()
+        login = self.log_in()
         path = f"/v2/images?name={MARK}&limit=500"
         while path:
-            _, page = self.request("GET", f"{self.urls['image']}{path}", {"X-Auth-Token": token})
+            _, page = self.cloud.request("GET", f"{login.urls['image']}{path}", login.token)
             there |= {one["id"] for one in page["images"]}
             path = page.get("next", "")
         return self.acknowledged - there
 
     def clear(self) -> None:
-        """Delete the records, then the user. Raises as `request` does."""
-        token, _ = self.authenticate()
+        """Delete the records, then the user. Raises what PROBLEMS names."""
+        login = self.log_in()
         for number in self.acknowledged:
             with contextlib.suppress(ValueError):
-                self.request("DELETE", f"{self.urls['image']}/v2/images/{number}", {"X-Auth-Token": token})
-        remove(connect(self.state)[1])
+                self.cloud.request("DELETE", f"{login.urls['image']}/v2/images/{number}", login.token)
+        self.close()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,426 @@
+"""Makes, tests and restores backups of a cloud, in steps of the playbooks backup.yml and restore.yml."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.action import keystone_catalog
+from ansible_collections.brume.cloud.plugins.action.host_removal import IMAGES
+from ansible_collections.brume.cloud.plugins.module_utils import (
+    age_keys,
+    backup,
+    backup_stream,
+    fernet,
+    host_shell,
+    keystone_bootstrap,
+    schema,
+)
+from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError, derive, password
+
+DATA = "/var/lib/mysql"
+WORK = "/var/lib/brume-backup"
+"""Where a backup is unpacked on a host, beside nothing else; it goes when it was tried or put in place."""
+
+CLIENT: list[str] = []
+"""Words for the client: root by the server's own socket."""
+
+FORGOTTEN = [keystone_catalog.RECORD, keystone_bootstrap.RECORD, schema.RECORDS]
+"""What controllers remember of the database that was: passwords, the administrator, and which schema work is done."""
+
+
+NODE = "/var/lib/nova/compute_id"
+"""Where nova-compute keeps the identity of its node (docs.openstack.org/nova, Compute Node Identification)."""
+
+
+class ActionModule(PlanAction):
+    """Takes `step` and what that step needs.
+
+    - `check` (any host): `variables`, and sees that the database is this cloud's. Asks no host.
+    - `store` (delegated to where backups are kept): `path`. Returns what is there.
+    - `member` (database hosts), `controller` (control hosts): what the host says.
+    - `database`, `images`, `finish`: make a backup. `kind`, `images`, `count` and `days` say which.
+    - `try` (database hosts): restores `name` into a throw-away server of one of them and compares; `keep` its data.
+    - `tell` (one host): says what restoring `name` means; fails unless `confirm` names it. `confirmed`: fails where
+      that was left out.
+    - `place` (database hosts), `forget` and `unpack` (control hosts), `identify` (compute hosts): restore.
+
+    What other steps have found is in registered variables: `__backup_store`, `__backup_member`, `__backup_controller`,
+    `__backup_database`, `__backup_images`, `__backup_told`,
+    `__backup_tried`.
+    """
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Do the step; in check mode only what reads."""
+        self.known: Any = task_vars or {}
+        args = dict(self._task.args)
+        try:
+            self.piece = self.slice(self.known)
+            step: Callable[..., dict[str, Any]] = getattr(self, f"_step_{args.pop('step')}")
+            return {"changed": False, **step(**args)}
+        except (PlanError, SecretError, backup.BackupError, backup_stream.StreamError) as error:
+            return {"failed": True, "msg": str(error)}
+        except host_shell.UnusableError as error:
+            message = f"{error}, and backups go through a connection of their own\n  next: use keys for SSH and become"
+            return {"failed": True, "msg": message}
+
+    # reading
+
+    def _step_check(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.piece.plan.cloud.members["database"]:
+            raise backup.BackupError("brume_external.database: whoever runs the database backs it up and restores it")
+        problems = []
+        if not str(variables.get("path") or "").startswith("/"):
+            problems.append("backup_path: is no absolute path; next: -e backup_path=/srv/backups/<cloud>")
+        if variables.get("kind") not in (backup.FULL, backup.INCREMENTAL):
+            problems.append(f"backup_kind: is neither {backup.FULL} nor {backup.INCREMENTAL}")
+        for key in ("count", "days"):
+            if not str(variables.get(key)).isdecimal():
+                problems.append(f"backup_keep_{key}: is no number from 0 (no limit)")
+        host = variables["host"]
+        if host != "localhost" and host not in self.piece.plan.hosts and host not in self.known["hostvars"]:
+            problems.append(f"backup_host: {host} is no host of the inventory")
+        if problems:
+            raise backup.BackupError("\n".join(problems))
+        return {}
+
+    def _step_store(self, path: str) -> dict[str, Any]:
+        argv = self._argv()
+        listed = backup_stream.ask(argv, "store_list", path=path)
+        backup.found(listed, self.piece.vault.master_key, self.piece.plan.cloud.region)
+        return {"store": {"argv": argv, "path": path, "listed": listed}}
+
+    def _step_member(self) -> dict[str, Any]:
+        return {"member": backup_stream.ask(self._argv(), "member", data=DATA, client=CLIENT)}
+
+    def _step_controller(self) -> dict[str, Any]:
+        keys = fernet.REPOSITORIES["fernet"]
+        return {"controller": backup_stream.ask(self._argv(), "controller", keys=keys)}
+
+    # making
+
+    def _step_database(self, kind: str) -> dict[str, Any]:
+        """Back up the chosen member; the others skip."""
+        found = self._found()
+        members = {name: one["member"] for name, one in self._said("__backup_member").items()}
+        choice = backup.choose(members, found.manifests, kind)
+        if choice.member != self.piece.host.name:
+            return {"skipped": True, "skip_reason": f"{choice.member} is backed up"}
+        kind = backup.INCREMENTAL if choice.base else backup.FULL
+        onto = f", what changed since {choice.base}" if choice.base else ""
+        actions = [f"delete {name}, which is not whole" for name in found.partial]
+        actions += [f"back up the database ({kind}{onto})", *(f"note: {one}" for one in choice.notes)]
+        name = backup.name_of(datetime.now(UTC), kind, max(found.manifests, default=""))
+        made: dict[str, Any] = {"name": name, "base": choice.base, "parts": [], "notes": list(choice.notes)}
+        if not self._task.check_mode:
+            argv, path = self._store("argv"), self._store("path")
+            backup_stream.ask(argv, "store_delete", path=path, names=list(found.partial))
+            backup_stream.ask(argv, "store_begin", path=path, name=name)
+            base = found.manifests.get(choice.base, {})
+            request = {"data": DATA, "client": CLIENT, "options": [], "recipient": self._recipient(), "folder": WORK}
+            given, part = self._put(name, "database", "database_pack", {**request, "from_lsn": base.get("to_lsn")})
+            made |= {"parts": [part], **given, "member": choice.member, "version": members[choice.member]["version"]}
+        return {"changed": True, "actions": actions, "made": made}
+
+    def _step_images(self) -> dict[str, Any]:
+        """Back up the files of this host's image store that no backup below has."""
+        made, manifests = self._made(), self._found().manifests
+        here = self.piece.host.name
+        below = backup.images_of(backup.chain(made["base"], manifests) if made["base"] else [], manifests)
+        known = {image: size for image, (_name, size) in below.get(here, {}).items()}
+        # Listed now, after the database: every image that it knows as whole is there.
+        listed: dict[str, int] = backup_stream.ask(self._argv(), "images_list", images=IMAGES)
+        new = {image: size for image, size in sorted(listed.items()) if known.get(image) != size}
+        if not new:
+            return {"part": None, "new": {}}
+        actions = [f"back up {len(new)} files of Glance's store, {sum(new.values()) >> 20} MiB"]
+        part = None
+        if not self._task.check_mode:
+            request = {"images": IMAGES, "names": list(new), "recipient": self._recipient()}
+            new, part = self._put(made["name"], f"images-{here}", "images_pack", request)
+        return {"changed": True, "actions": actions, "part": part, "new": new}
+
+    def _step_finish(self, images: bool, count: int, days: int) -> dict[str, Any]:
+        """Write the manifest, which makes the backup whole, and delete what has expired."""
+        made, found = self._made(), self._found()
+        plan, master_key = self.piece.plan, self.piece.vault.master_key
+        said = self._said("__backup_images") if images else {}
+        now = {**found.manifests, made["name"]: {"base": made["base"]}}
+        going = backup.expired(list(now), now, datetime.now(UTC), count, days)
+        actions = ["make the backup whole", *(f"delete {name}, which has expired" for name in going)]
+        if not self._task.check_mode:
+            primaries = [one["controller"]["primary"] for one in self._said("__backup_controller").values()]
+            manifest = {
+                "format": backup.FORMAT, "name": made["name"], "base": made["base"],
+                "cloud": backup.cloud_mark(master_key), "region": str(plan.cloud.region), "release": plan.cloud.release,
+                "member": made["member"], "version": made["version"], "identity": made["identity"],
+                "to_lsn": made["to_lsn"], "unpacked": made["unpacked"], "tables": made["tables"], **planned(self.piece),
+                "parts": [*made["parts"], *(one["part"] for one in said.values() if one.get("part"))],
+                "with_images": images, "images": {host: one["new"] for host, one in said.items() if one.get("new")},
+                "fernet_primary": max((one for one in primaries if one is not None), default=None),
+            }  # fmt: skip
+            argv, path = self._store("argv"), self._store("path")
+            text = backup.sign(manifest, master_key)
+            backup_stream.ask(argv, "store_commit", path=path, name=made["name"], manifest=text)
+            backup_stream.ask(argv, "store_delete", path=path, names=going)
+            self._display.display(f"Backup: {path}/{made['name']}")
+        return {"changed": True, "actions": actions, "name": made["name"]}
+
+    # testing and restoring
+
+    def _step_try(self, name: str = "", keep: bool = False, accept: str = "") -> dict[str, Any]:
+        """Restore a backup into a throw-away server of a database host and compare; keep its data for `place`.
+
+        That is done on the first host, otherwise on the last one, which serves clients least often. Differences of the
+        backup that `accept` names are told and do not fail.
+        """
+        hosts = [host for host, _address in self.piece.plan.cloud.members["database"]]
+        where = hosts[0 if keep else -1]
+        if self.piece.host.name != where:
+            return {"skipped": True, "skip_reason": f"{where} does it"}
+        return self._tried(name, keep=keep, accept=accept)
+
+    def _tried(self, name: str, *, keep: bool, accept: str) -> dict[str, Any]:
+        found = self._found()
+        chosen = self._told()["name"] if keep else backup.pick(name, found)
+        names = backup.chain(chosen, found.manifests)
+        argv = self._argv()
+        if not self._task.check_mode:
+            backup_stream.ask(argv, "remove", paths=[WORK])
+        needed, free = backup.needed(names, found.manifests), backup_stream.ask(argv, "room", folder=WORK)
+        if free < needed:
+            raise backup.BackupError(
+                f"{WORK}: {chosen} takes {needed >> 20} MiB there, and {free >> 20} MiB are free\n"
+                "  next: make room on this host, and run again"
+            )
+        # Only what is kept for `place` is a change.
+        outcome = {"actions": [f"restore {chosen} into a throw-away server and compare"], "changed": keep}
+        if self._task.check_mode:
+            return outcome
+        try:
+            for one in names:
+                request = {"folder": WORK, "name": one, "identity": self._identity()}
+                self._get(one, "database", argv, "database_unpack", request)
+            tried = backup_stream.ask(argv, "database_try", folder=WORK, names=names)
+            wrong = backup.differences(found.manifests[chosen]["tables"], tried["tables"])
+            spoiled = self._spoiled(names)
+        except BaseException:
+            backup_stream.ask(argv, "remove", paths=[WORK])
+            raise
+        # Files of images never keep a database from being restored.
+        fatal = wrong + spoiled
+        if keep:
+            fatal = [] if accept == chosen else wrong
+        if fatal or not keep:
+            backup_stream.ask(argv, "remove", paths=[WORK])
+        if fatal:
+            shown = "\n".join(f"  {one}" for one in fatal[: backup.SHOWN])
+            remedy = "make a full backup now, and test it"
+            if keep:
+                remedy = f"restore another one, or take this one as it is: -e restore_accept_differences={chosen}"
+            raise backup.BackupError(
+                f"{chosen}: a server that it was restored into differs in {len(fatal)}:\n{shown}\n  next: {remedy}"
+            )
+        for one in wrong:
+            self._display.warning(f"{chosen}: {one}; accepted")
+        for one in spoiled:
+            self._display.warning(f"{one}; its images will be lacking")
+        if not wrong:
+            compared = backup.compared(found.manifests[chosen]["tables"])
+            self._display.display(f"{chosen} can be restored: {compared}")
+        return {**outcome, "nodes": tried["nodes"]}
+
+    def _spoiled(self, names: list[str]) -> list[str]:
+        """Return which files of backups are not what was written; the database's were read already."""
+        found, argv, path = self._found(), self._store("argv"), self._store("path")
+        spoiled = []
+        for name in names:
+            for part in found.manifests[name]["parts"]:
+                if part["file"] == "database":
+                    continue
+                try:
+                    if backup_stream.ask(argv, "store_sum", path=path, name=name, file=part["file"]) != part["sha256"]:
+                        spoiled.append(f"{name}/{part['file']}: its SHA-256 is another")
+                except backup_stream.StreamError as error:
+                    spoiled.append(f"{name}/{part['file']}: {error}")
+        return spoiled
+
+    def _step_tell(self, name: str, confirm: str) -> dict[str, Any]:
+        """Say what a restore means, and refuse it where it does not fit or is not confirmed."""
+        found = self._found()
+        chosen = backup.pick(name, found)
+        names = backup.chain(chosen, found.manifests)
+        now = planned(self.piece)
+        lacking = backup.not_fitting(found.manifests[chosen], self.piece.plan.cloud.release, now["services"])
+        if lacking:
+            raise backup.BackupError("\n".join(lacking))
+        told = backup.told(names, found.manifests, datetime.now(UTC), now)
+        self._display.display("\n".join(["Restore", *(f"  {one}" for one in told)]))
+        if not self._task.check_mode and confirm != chosen:
+            raise backup.BackupError(
+                f"restore_confirm: nothing was changed\n  next: read what is lost, and run again with "
+                f"-e restore_confirm={chosen}"
+            )
+        return {"name": chosen, "told": told}
+
+    def _step_confirmed(self) -> dict[str, Any]:
+        """Fail where `tell` was left out."""
+        return {"name": self._told()["name"]}
+
+    def _step_place(self) -> dict[str, Any]:
+        """Put the data that was tried on the first database host in place; give the others none."""
+        hosts = [name for name, _address in self.piece.plan.cloud.members["database"]]
+        here, name = self.piece.host.name, self._told()["name"]
+        if here == hosts[0]:
+            actions = [f"replace the database by that of {name}"]
+            full = backup.chain(name, self._found().manifests)[0]
+            request: dict[str, Any] = {"do": "database_place", "folder": WORK, "name": full}
+        else:
+            actions = [f"empty the database, which takes over that of {hosts[0]}"]
+            request = {"do": "database_empty"}
+        if not self._task.check_mode:
+            backup_stream.ask(self._argv(), request.pop("do"), data=DATA, **request)
+        return {"changed": True, "actions": actions}
+
+    def _step_forget(self) -> dict[str, Any]:
+        """Let a controller forget what it knew of the database that was."""
+        primary = self._found().manifests[self._told()["name"]]["fernet_primary"]
+        if not self._task.check_mode:
+            backup_stream.ask(self._argv(), "remove", paths=FORGOTTEN)
+        return {
+            "changed": True,
+            "actions": ["forget what is known of the database that was"],
+            "fernet_primary": primary,
+        }
+
+    def _step_identify(self) -> dict[str, Any]:
+        """Give a bare compute host the identity of its node in the restored database.
+
+        Without one nova-compute refuses to start where the database knows its service
+        (nova.compute.manager.ComputeManager._ensure_existing_node_identity).
+        """
+        argv, here = self._argv(), self.piece.host.name
+        there = backup_stream.ask(argv, "identity_read", file=NODE)
+        # A dry run has no database to look into.
+        known = "" if self._task.check_mode else self._any("__backup_tried", "nodes").get(here, "")
+        if there and known not in ("", there):
+            self._display.warning(
+                f"{here}: Nova knew it as node {known} and it is {there}, because the machine was replaced since; "
+                f"next: when no instance is on it, write the former into {NODE} and restart nova-compute.service there"
+            )
+        if there or not (known or self._task.check_mode):
+            return {}
+        if known:
+            backup_stream.ask(argv, "identity_write", file=NODE, identity=known)
+        return {"changed": True, "actions": ["give this host the identity by which Nova knows it"]}
+
+    def _step_unpack(self) -> dict[str, Any]:
+        """Put files of Glance's store in place: a host's own, on the first controller those of absent hosts too.
+
+        Files that cannot be put are told and do not fail: who ran it all again would lose what came since.
+        """
+        found, here, argv = self._found(), self.piece.host.name, self._argv()
+        controllers = [name for name, _address in self.piece.plan.cloud.members["control"]]
+        names = backup.chain(self._told()["name"], found.manifests)
+        there = backup_stream.ask(argv, "images_list", images=IMAGES)
+        actions, lacking = [], []
+        for host, images in backup.images_of(names, found.manifests).items():
+            if here != (host if host in controllers else controllers[0]):
+                continue
+            for name in names:
+                sizes = {image: size for image, (at, size) in images.items() if at == name and there.get(image) != size}
+                if not sizes:
+                    continue
+                actions.append(f"put {len(sizes)} files of {host} into Glance's store")
+                if self._task.check_mode:
+                    continue
+                request = {"images": IMAGES, "identity": self._identity(), "sizes": sizes}
+                try:
+                    lacking += self._get(name, f"images-{host}", argv, "images_unpack", request)
+                except backup.BackupError as error:
+                    self._display.warning(str(error))
+                    lacking += sizes
+        if lacking:
+            self._display.warning(f"{here}: {len(lacking)} files are not put into Glance's store: {', '.join(lacking)}")
+        return {"changed": bool(actions), "actions": actions, "lacking": lacking}
+
+    # what they share
+
+    def _argv(self) -> list[str]:
+        variables = self.known
+        if self._task.delegate_to:
+            variables = variables["ansible_delegated_vars"][self._task.delegate_to]
+        python = str(variables.get("ansible_python_interpreter") or "/usr/bin/python3")
+        return host_shell.command(self._connection, backup_stream.shell(python))
+
+    def _said(self, name: str) -> dict[str, Any]:
+        """Return what hosts have registered under a name, where they have not skipped it."""
+        said = {host: self.known["hostvars"][host].get(name) or {} for host in self.piece.plan.hosts}
+        return {host: one for host, one in said.items() if one and not one.get("skipped")}
+
+    def _any(self, name: str, key: str) -> Any:
+        for one in self._said(name).values():
+            if key in one:
+                return one[key]
+        raise backup.BackupError(
+            f"{name}: no host has it, because an earlier play was left out; nothing was changed here\n"
+            "  next: run the whole playbook, without --limit and --start-at-task"
+        )
+
+    def _store(self, key: str) -> Any:
+        return self._any("__backup_store", "store")[key]
+
+    def _made(self) -> dict[str, Any]:
+        return dict(self._any("__backup_database", "made"))
+
+    def _told(self) -> dict[str, Any]:
+        return {"name": self._any("__backup_told", "name")}
+
+    def _found(self) -> backup.Found:
+        return backup.found(self._store("listed"), self.piece.vault.master_key, self.piece.plan.cloud.region)
+
+    def _recipient(self) -> str:
+        return age_keys.recipient(self._age())
+
+    def _identity(self) -> str:
+        return age_keys.identity(self._age())
+
+    def _age(self) -> str:
+        # No generation: old backups are to be opened after a rotation too.
+        return password(derive(self.piece.vault.master_key, backup.AGE_SECRET, 1, 48))
+
+    def _put(self, name: str, file: str, do: str, request: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Let this host's data flow into a file of a backup; return the host's result and the part."""
+        source = backup_stream.Call(self._argv(), do, request)
+        where = {"path": self._store("path"), "name": name, "file": file}
+        target = backup_stream.Call(self._store("argv"), "store_put", where)
+        given, written = backup_stream.flow(source, target)
+        return given or {}, {"file": file, **written}
+
+    def _get(self, name: str, file: str, argv: list[str], do: str, request: Mapping[str, Any]) -> Any:
+        """Let a file of a backup flow to a host; return its result. Raises BackupError for one that is spoiled."""
+        part = next(one for one in self._found().manifests[name]["parts"] if one["file"] == file)
+        where = {"path": self._store("path"), "name": name, "file": file}
+        source = backup_stream.Call(self._store("argv"), "store_get", where)
+        target = backup_stream.Call(argv, do, {**request, "sha256": part["sha256"]})
+        try:
+            return backup_stream.flow(source, target)[1]
+        except backup_stream.StreamError as error:
+            raise backup.BackupError(f"{name}/{file}: {error}\n  next: use another backup") from error
+
+
+def planned(piece: Slice) -> dict[str, Any]:
+    """Return what of the plan belongs into a manifest: services with their packages, and digests of configuration."""
+    plan, key = piece.plan, piece.vault.master_key
+    services = {one.service: one.digest for host in plan.hosts.values() for one in host.environments}
+    configuration = {
+        name: {
+            one.entry.path: backup.keyed_digest(key, one.text)
+            for one in piece.renderer.files(host, list(plan.services))
+        }
+        for name, host in plan.hosts.items()
+    }
+    return {"services": services, "configuration": configuration}

@@ -1,0 +1,624 @@
+"""What is a backup, which one is made of which member, which ones go, and what restoring one means."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.brume.cloud.plugins.action import backup as action_backup
+from ansible_collections.brume.cloud.plugins.module_utils import age_keys, backup, backup_host, backup_stream, host_lock
+
+from .playbooks import ROOT, playbook
+from .test_playbooks import KEY as MASTER_KEY
+
+KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
+NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
+@pytest.fixture(autouse=True)
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let no test wait for another's lock."""
+    monkeypatch.setattr(host_lock, "FOLDER", str(tmp_path / "locks"))
+    return tmp_path / "locks"
+
+
+MEMBER = {"active": True, "version": "11.8", "identity": "1:2", "missing": [], "clients": 0}
+CLUSTERED = {**MEMBER, "wsrep_cluster_size": "3", "wsrep_cluster_status": "Primary", "wsrep_local_state": "4"}
+DONOR = {**CLUSTERED, "wsrep_local_state": "2"}
+CUT_OFF = {**CLUSTERED, "wsrep_cluster_status": "non-Primary"}
+
+
+def manifest(name: str, base: str = "", **more: Any) -> dict[str, Any]:
+    return {
+        "format": 1, "name": name, "base": base, "cloud": backup.cloud_mark(KEY), "region": "RegionOne",
+        "release": "2026.1", "member": "one", "version": "11.8", "identity": "1:2", "to_lsn": 7, "tables": {},
+        "unpacked": 0, "services": {"nova": "abc"}, "configuration": {}, "parts": [], "images": {}, "with_images": True,
+        **more,
+    }  # fmt: skip
+
+
+def listed(*manifests: dict[str, Any], key: bytes = KEY, **more: Any) -> dict[str, Any]:
+    signed = {one["name"]: backup.sign(one, key) for one in manifests}
+    return {"manifests": signed, "partial": [], "strange": [], **more}
+
+
+FULL = "20260301T000000Z-full"
+NEXT = "20260302T000000Z-incremental"
+AFTER = "20260303T000000Z-incremental"
+
+
+def test_bech32_is_that_of_its_specification() -> None:
+    """A test vector of BIP 173 whose data are the numbers 0 to 31, five bits each."""
+    number = 0
+    for value in range(32):
+        number = number << 5 | value
+    vector = "abcdef1qpzry9x8gf2tvdw0s3jn54khce6mua7lmqqqxw"
+    assert age_keys.bech32("abcdef", number.to_bytes(20, "big")) == vector
+
+
+@pytest.mark.skipif(shutil.which("age-keygen") is None, reason="lacks age")
+@pytest.mark.parametrize("secret", ["", "a secret", "another"])
+def test_age_reads_the_keys(secret: str) -> None:
+    text = age_keys.identity(secret)
+    done = subprocess.run(["age-keygen", "-y"], input=text, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == age_keys.recipient(secret)
+    assert secret == "" or secret not in age_keys.identity(secret)
+
+
+def test_keys_of_age_follow_from_the_secret_alone() -> None:
+    assert age_keys.identity("a") == age_keys.identity("a") != age_keys.identity("b")
+    assert age_keys.recipient("a").startswith("age1") and age_keys.identity("a").startswith("AGE-SECRET-KEY-1")
+
+
+def test_a_manifest_is_read_as_it_was_signed() -> None:
+    found = backup.found(listed(manifest(FULL), manifest(NEXT, FULL)), KEY, "RegionOne")
+    assert list(found.manifests) == [FULL, NEXT]
+    assert found.manifests[NEXT]["base"] == FULL
+    assert backup.chain(NEXT, found.manifests) == [FULL, NEXT]
+
+
+def test_a_backup_of_another_cloud_or_region_is_refused() -> None:
+    other = manifest(FULL, cloud=backup.cloud_mark(OTHER))
+    for said, key in ((listed(other, key=OTHER), KEY), (listed(manifest(FULL, region="RegionTwo")), KEY)):
+        with pytest.raises(backup.BackupError, match="of another cloud"):
+            backup.found(said, key, "RegionOne")
+
+
+@pytest.mark.parametrize("change", [("to_lsn", 8), ("base", NEXT), ("name", NEXT)])
+def test_an_altered_manifest_is_refused(change: tuple[str, Any]) -> None:
+    said = listed(manifest(FULL))
+    text = json.loads(said["manifests"][FULL])
+    said["manifests"][FULL] = json.dumps({**text, change[0]: change[1]})
+    with pytest.raises(backup.BackupError, match="was altered"):
+        backup.found(said, KEY, "RegionOne")
+
+
+def test_a_manifest_under_the_name_of_another_is_refused() -> None:
+    said = {"manifests": {FULL: backup.sign(manifest(NEXT, FULL), KEY)}, "partial": [], "strange": []}
+    with pytest.raises(backup.BackupError, match="was altered"):
+        backup.found(said, KEY, "RegionOne")
+
+
+def test_what_is_no_backup_is_named_and_never_deleted() -> None:
+    said = listed(manifest(FULL), partial=["photos.partial", f"{FULL}.partial"], strange=["notes"])
+    with pytest.raises(backup.BackupError) as caught:
+        backup.found(said, KEY, "RegionOne")
+    assert "notes: is no backup" in str(caught.value) and "photos.partial: is no backup" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({"one": MEMBER}, "one"),
+        ({"one": {**MEMBER, "clients": 5}}, "one"),
+        ({"one": {**CLUSTERED, "clients": 90}, "two": CLUSTERED, "three": CLUSTERED}, "three"),
+        ({"one": CLUSTERED, "two": CLUSTERED, "three": {**CLUSTERED, "clients": 90}}, "two"),
+        ({"one": {**CLUSTERED, "clients": 90}, "two": CLUSTERED, "three": DONOR}, "two"),
+        ({"one": CLUSTERED, "two": CUT_OFF, "three": {"active": False}}, "one"),
+        ({"one": {**CLUSTERED, "clients": 9}, "two": CLUSTERED, "three": {**CLUSTERED, "clients": 5}}, "two"),
+        ({"one": {**MEMBER, "wsrep_cluster_size": "0"}, "two": CLUSTERED}, "two"),
+        ({"one": CLUSTERED, "two": {**MEMBER, "wsrep_cluster_size": "0"}}, "one"),
+    ],
+)
+def test_the_member_that_serves_is_left_alone(members: dict[str, Any], expected: str) -> None:
+    choice = backup.choose(members, {}, backup.FULL)
+    assert (choice.member, choice.base) == (expected, "")
+
+
+def test_the_only_member_in_step_is_taken_and_named() -> None:
+    members = {"one": {**CLUSTERED, "clients": 9}, "two": {"active": False, "missing": []}}
+    assert backup.choose(members, {}, backup.FULL).notes == ["one serves clients, and no other member is in step"]
+
+
+def test_without_a_member_that_serves_there_is_no_backup() -> None:
+    with pytest.raises(backup.BackupError, match=r"one: does not run\); next"):
+        backup.choose({"one": {"active": False}}, {}, backup.FULL)
+
+
+def test_lacking_programs_are_named() -> None:
+    with pytest.raises(backup.BackupError, match="lacks age, zstd; next"):
+        backup.choose({"one": {**MEMBER, "missing": ["age", "zstd"]}}, {}, backup.FULL)
+
+
+def test_a_new_machine_that_has_no_client_is_a_member_that_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = backup_host.member(str(tmp_path), [])
+    assert said == {"active": False, "missing": list(backup_host.TOOLS)}
+    assert backup.choose({"one": CLUSTERED, "two": said}, {}, backup.FULL).member == "one"
+
+
+def test_an_incremental_backup_needs_the_same_data_of_the_same_member() -> None:
+    before = {FULL: manifest(FULL)}
+    members = {"one": CLUSTERED, "two": {**CLUSTERED, "clients": 9}, "three": CLUSTERED}
+    assert backup.choose(members, before, backup.INCREMENTAL) == backup.Choice("one", FULL, [])
+    assert backup.choose(members, {}, backup.INCREMENTAL).notes == ["full, because there is none to build on"]
+    for changed in ({"identity": "3:4"}, {"version": "11.9"}, {"clients": 20}, {"wsrep_local_state": "1"}):
+        choice = backup.choose({**members, "one": {**CLUSTERED, **changed}}, before, backup.INCREMENTAL)
+        assert choice.base == "" and choice.notes[0].startswith("full, because one"), changed
+
+
+def names(*days: str) -> dict[str, dict[str, Any]]:
+    """Return backups `1 f`, `2 i`: day of March and kind, an incremental one built on the one before."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in days:
+        day, kind = one.split()
+        base = max(found) if kind == "i" else ""
+        found[f"202603{int(day):02d}T000000Z-{'full' if kind == 'f' else 'incremental'}"] = {"base": base}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("days", "count", "age", "gone"),
+    [
+        (("1 f", "2 i", "5 f", "6 i", "9 f"), 0, 0, []),
+        (("1 f", "2 i", "5 f", "6 i", "9 f"), 2, 0, ["02", "01"]),
+        (("1 f", "2 i", "5 f", "6 i", "9 f"), 1, 0, ["06", "05", "02", "01"]),
+        (("1 f", "2 i", "5 f", "6 i", "9 f"), 0, 15, ["02", "01"]),
+        (("1 f", "2 i", "18 i", "9 f"), 0, 15, []),
+        (("1 f", "2 i"), 1, 1, []),
+    ],
+)
+def test_expired_backups_go_with_what_builds_on_them(
+    days: tuple[str, ...], count: int, age: int, gone: list[str]
+) -> None:
+    some = names(*days)
+    assert [name[6:8] for name in backup.expired(list(some), some, NOW, count, age)] == gone
+
+
+def test_a_clock_that_goes_back_makes_no_backup_before_those_that_it_builds_on() -> None:
+    later = backup.moment_of(NEXT)
+    assert backup.name_of(later, backup.INCREMENTAL, "") == backup.name_of(later, backup.INCREMENTAL, FULL) == NEXT
+    for last in (NEXT, AFTER):
+        with pytest.raises(backup.BackupError, match=f"^{last}: is of a time that .* 2026-03-02 00:00:00 UTC; next"):
+            backup.name_of(later + timedelta(seconds=0.5), backup.INCREMENTAL, last)
+
+
+def test_a_chain_with_a_gap_is_refused() -> None:
+    with pytest.raises(backup.BackupError, match=f"builds on {NEXT}, which is not there"):
+        backup.chain(AFTER, {FULL: manifest(FULL), AFTER: manifest(AFTER, NEXT)})
+
+
+def test_the_newest_is_picked_unless_one_is_named() -> None:
+    some = backup.Found({FULL: manifest(FULL), NEXT: manifest(NEXT, FULL)})
+    assert backup.pick("", some) == NEXT and backup.pick(FULL, some) == FULL
+    with pytest.raises(backup.BackupError, match="is no whole backup there"):
+        backup.pick(AFTER, some)
+    with pytest.raises(backup.BackupError, match="there is no whole backup"):
+        backup.pick("", backup.Found({}))
+
+
+def test_tables_that_differ_are_named() -> None:
+    row = {"rows": 2, "checksum": "7", "moving": False}
+    expected = {"a": row, "b": {**row, "moving": True}, "c": row, "d": {**row, "moving": True}}
+    actual = {"a": {"rows": 2, "checksum": "8"}, "b": {"rows": 9, "checksum": "9"}, "c": row, "e": row}
+    assert backup.differences(expected, actual) == [
+        "d: is not there", "e: is there, and was not", "a: has 2 rows, not the 2 of the backup, or others",
+    ]  # fmt: skip
+    said = "2 tables are row by row what they were; 2 were written to meanwhile and are there: b, d"
+    assert backup.compared(expected) == said
+
+
+def test_another_release_and_services_that_nobody_deploys_are_refused() -> None:
+    assert backup.not_fitting(manifest(FULL), "2026.1", {"nova": "other"}) == []
+    assert "and brume_release is 2025.1" in backup.not_fitting(manifest(FULL), "2025.1", {"nova": ""})[0]
+    assert "holds nova, which the inventory" in backup.not_fitting(manifest(FULL), "2026.1", {})[0]
+
+
+def test_what_a_restore_means_is_told() -> None:
+    whole = manifest(FULL, images={"one": {"x": 1, "y": 2}}, configuration={"one": {"/etc/a": "1", "/etc/b": "2"}})
+    plan = {"services": {"nova": "newer"}, "configuration": {"one": {"/etc/a": "1", "/etc/b": "3"}}}
+    lines = backup.told([FULL], {FULL: whole}, backup.moment_of(FULL) + timedelta(hours=50), plan)
+    assert "2 days and 2 hours ago" in lines[1]
+    assert lines[3:] == [
+        "files of Glance's store: 2",
+        "nova: other packages than at the backup; its schema is brought up to date",
+        "configured otherwise than at the backup, and it stays so: one:/etc/b",
+    ]
+    without = backup.told([FULL], {FULL: manifest(FULL, with_images=False)}, NOW, plan)
+    assert "no files of Glance's store are in it" in without
+    more = manifest(NEXT, FULL, with_images=False)
+    lines = backup.told([FULL, NEXT], {FULL: whole, NEXT: more}, NOW, plan)
+    assert f"files of Glance's store: 2, as of {FULL}; later ones are in no backup" in lines
+
+
+def test_of_a_file_that_grew_the_last_backup_has_it() -> None:
+    first = manifest(FULL, images={"one": {"x": 1, "y": 2}, "two": {"z": 3}})
+    later = manifest(NEXT, FULL, images={"one": {"y": 20}})
+    assert backup.images_of([FULL, NEXT], {FULL: first, NEXT: later}) == {
+        "one": {"x": (FULL, 1), "y": (NEXT, 20)}, "two": {"z": (FULL, 3)},
+    }  # fmt: skip
+
+
+def test_digests_of_configuration_cannot_be_guessed_without_the_key() -> None:
+    assert backup.keyed_digest(KEY, "a") != backup.keyed_digest(OTHER, "a") and len(backup.keyed_digest(KEY, "a")) == 16
+
+
+LOCAL = ["/bin/sh", "-c", backup_stream.shell()]
+
+
+def test_a_backup_is_whole_only_with_its_manifest_and_deleted_ones_never_look_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = str(tmp_path / "store")
+    backup_stream.ask(LOCAL, "store_begin", path=store, name=FULL)
+    assert backup_stream.ask(LOCAL, "store_list", path=store)["partial"] == [f"{FULL}.partial"]
+    backup_stream.ask(LOCAL, "store_commit", path=store, name=FULL, manifest="{}")
+    said = backup_stream.ask(LOCAL, "store_list", path=store)
+    assert said["manifests"] == {FULL: "{}"} and said["partial"] == []
+
+    def killed(path: str) -> None:
+        raise OSError("killed")
+
+    monkeypatch.setattr(backup_host.shutil, "rmtree", killed)
+    with pytest.raises(OSError, match="killed"):
+        backup_host.store_delete(store, [FULL])
+    monkeypatch.undo()
+    assert backup_host.store_list(store)["partial"] == [f"{FULL}.partial"]
+    backup_host.store_delete(store, [f"{FULL}.partial"])
+    assert list(Path(store).iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    assert backup_host.store_list(str(tmp_path / "a/b"))["manifests"] == {}
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
+def test_images_come_back_as_the_stores_owner_has_them(tmp_path: Path) -> None:
+    store, images, other = tmp_path / "store", tmp_path / "images", tmp_path / "other"
+    images.mkdir()
+    other.mkdir()
+    for name in ("one", "-two", "three"):
+        (images / name).write_text(name * 1000)
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "0").touch()
+    (keys / "12").touch()
+    assert backup_stream.ask(LOCAL, "controller", keys=str(keys)) == {"primary": 12}
+    listed_now = backup_stream.ask(LOCAL, "images_list", images=str(images))
+    assert listed_now == {"one": 3000, "-two": 4000, "three": 5000}
+    backup_stream.ask(LOCAL, "store_begin", path=str(store), name=FULL)
+    packing = {"images": str(images), "names": ["one", "gone", "-two"], "recipient": age_keys.recipient("s")}
+    where = {"path": str(store), "name": FULL, "file": "images-one"}
+    packed, part = backup_stream.flow(
+        backup_stream.Call(LOCAL, "images_pack", packing), backup_stream.Call(LOCAL, "store_put", where)
+    )
+    assert packed == {"one": 3000, "-two": 4000}
+    backup_stream.ask(LOCAL, "store_commit", path=str(store), name=FULL, manifest="{}")
+    assert backup_stream.ask(LOCAL, "store_sum", **where) == part["sha256"]
+    (other / "-two").write_text("-two" * 1000)
+    served = (other / "-two").stat()
+    sizes = {"one": 3000, "-two": 4000, "gone": 7}
+    unpacking = {
+        "images": str(other), "identity": age_keys.identity("s"), "sizes": sizes, "sha256": part["sha256"]
+    }  # fmt: skip
+    _given, lacking = backup_stream.flow(
+        backup_stream.Call(LOCAL, "store_get", where), backup_stream.Call(LOCAL, "images_unpack", unpacking)
+    )
+    assert lacking == ["gone"]
+    assert (other / "-two").stat() == served, "what Glance serves was replaced"
+    assert sorted(one.name for one in other.iterdir()) == ["-two", "one"]
+    assert (other / "one").read_text() == "one" * 1000 and (other / "one").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
+def test_an_archive_that_anybody_could_encrypt_is_not_put_in_place(tmp_path: Path) -> None:
+    """Also where its host sees no more than the end of what comes, as after a run that was killed."""
+    images, other = tmp_path / "images", tmp_path / "other"
+    images.mkdir()
+    other.mkdir()
+    (images / "image").write_text("changed")
+    packing = {"images": str(images), "names": ["image"], "recipient": age_keys.recipient("s")}
+    call = backup_stream.Call(LOCAL, "images_pack", packing)
+    archive = call.output.read()
+    call.end()
+    unpacking = {"images": str(other), "identity": age_keys.identity("s"), "sizes": {"image": 7}}
+    right = hashlib.sha256(archive).hexdigest()
+    for sha256, there in (("0" * 64, []), (right, ["image"])):
+        call = backup_stream.Call(LOCAL, "images_unpack", {**unpacking, "sha256": sha256})
+        call.input.write(archive)
+        if there:
+            assert call.end() == []
+        else:
+            with pytest.raises(backup_stream.StreamError, match=r"images_unpack: .*its SHA-256 is another"):
+                call.end()
+        assert [one.name for one in other.iterdir()] == there
+
+
+def test_what_a_full_disk_says_is_told(tmp_path: Path) -> None:
+    where = {"path": str(tmp_path), "name": FULL, "file": "database"}
+    (tmp_path / f"{FULL}.partial").mkdir()
+    (tmp_path / f"{FULL}.partial/database").symlink_to("/dev/full")
+    source = backup_stream.Call(LOCAL, "store_get", {"path": "/usr/bin", "name": ".", "file": "python3"})
+    with pytest.raises(backup_stream.StreamError, match=r"store_put: .*No space left"):
+        backup_stream.flow(source, backup_stream.Call(LOCAL, "store_put", where))
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
+def test_no_secret_is_in_a_command(tmp_path: Path) -> None:
+    request = {"images": str(tmp_path), "identity": age_keys.identity("secret"), "sha256": "", "sizes": {}}
+    call = backup_stream.Call(LOCAL, "images_unpack", request)
+    shown, end = "", time.monotonic() + 30
+    while f"--directory={tmp_path}/.brume-restore" not in shown and time.monotonic() < end:
+        shown = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
+    call.stop()
+    assert "json.loads(line)" in shown and "age --decrypt" in shown and f"{tmp_path}/.brume-restore" in shown
+    assert age_keys.identity("secret") not in shown
+
+
+def test_nothing_is_stopped_before_a_backup_was_tried() -> None:
+    plays = yaml.safe_load((ROOT / "playbooks/restore.yml").read_text(encoding="utf-8"))
+    order = [one["name"] for one in plays]
+    assert order.index("Tell") < order.index("Preflight") < order.index("Try") < order.index("Stop")
+    assert order.index("Stop") < order.index("Place") < order.index("Controllers") < order.index("Deploy")
+    assert order.index("Try") < order.index("Compute hosts") < order.index("Deploy")
+    assert order.index("Deploy") < order.index("Images") < order.index("OVN")
+
+
+@pytest.mark.parametrize("name", ["restore", "backup"])
+def test_a_limit_is_refused_wherever_it_leads(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "inventory"
+    (folder / "group_vars").mkdir(parents=True)
+    hosts = {one: {"hosts": {one: {"brume_addresses": {"management": f"192.0.2.{last}"}}}} for one, last in (
+        ("first", 11), ("second", 12)
+    )}  # fmt: skip
+    groups = dict.fromkeys(("control", "network", "compute", "loadbalancer", "messaging"), hosts["second"])
+    (folder / "hosts.yml").write_text(yaml.safe_dump({**groups, "database": hosts["first"]}))
+    networks = {"management": {"cidr": "192.0.2.0/24", "interface": "nowhere1"}}
+    networks["external"] = {"cidr": "198.51.100.0/24", "interface": "nowhere0"}
+    variables = {"ansible_connection": "local", "brume_networks": networks, "brume_master_key": MASTER_KEY}
+    (folder / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
+    done = playbook(folder, f"{name}.yml", "--check", "--limit", "second", "-e", f"backup_path={tmp_path}/backups")
+    assert f"is not for {name}.yml" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("TASK [") == 1
+
+
+def test_what_stops_the_cloud_refuses_limits_itself() -> None:
+    """Each play that hosts are left in says so itself, because the one before may have had none."""
+    plays = yaml.safe_load((ROOT / "playbooks/restore.yml").read_text(encoding="utf-8"))
+    stop = next(one for one in plays if one["name"] == "Stop")["tasks"]
+    assert stop[0]["ansible.builtin.assert"]["that"] == "ansible_limit is not defined"
+    assert stop[1]["brume.cloud.backup"] == {"step": "confirmed"}
+
+
+class Action(action_backup.ActionModule):
+    """The action on the host `one`, which is all groups, without Ansible; `asked` is what hosts were asked to do."""
+
+    def __init__(self, found: backup.Found, answers: dict[str, Any], check: bool = False, **said: Any) -> None:
+        """Answer hosts' requests with what is given, or what it returns."""
+        cloud = SimpleNamespace(members={"database": [("one", "")], "control": [("one", "")]})
+        self.piece: Any = SimpleNamespace(
+            host=SimpleNamespace(name="one"), plan=SimpleNamespace(hosts={"one": None}, cloud=cloud)
+        )
+        self.known = {"hostvars": {"one": said}}
+        self._task: Any = SimpleNamespace(check_mode=check, delegate_to=None)
+        self.told: list[str] = []
+        self._display: Any = SimpleNamespace(warning=self.told.append, display=self.told.append)
+        self.found, self.answers, self.asked = found, answers, list[Any]()
+
+    def _found(self) -> backup.Found:
+        return self.found
+
+    def _argv(self) -> list[str]:
+        return []
+
+    def _recipient(self) -> str:
+        return ""
+
+    _identity = _recipient
+
+    def ask(self, _argv: Any, do: str, **request: Any) -> Any:
+        """Answer as a host."""
+        self.asked.append((do, request))
+        answer = self.answers.get(do)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _get(self, name: str, file: str, argv: list[str], do: str, request: Any) -> Any:
+        return self.ask(argv, do, at=name, **request)
+
+    def _put(self, name: str, file: str, do: str, request: Any) -> Any:
+        return self.ask([], do, **request), {"file": file}
+
+    def steps(self) -> list[str]:
+        """Return the names of requests."""
+        return [do for do, _request in self.asked]
+
+
+@pytest.fixture
+def action(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Action]:
+    def make(*args: Any, **more: Any) -> Action:
+        one = Action(*args, **more)
+        monkeypatch.setattr(backup_stream, "ask", one.ask)
+        return one
+
+    return make
+
+
+TOLD = {"__backup_told": {"name": FULL}, "__backup_store": {"store": {"argv": [], "path": "/store"}}}
+
+
+def test_a_controller_forgets_nothing_that_was_not_confirmed(action: Callable[..., Action]) -> None:
+    one = action(backup.Found({FULL: manifest(FULL, fernet_primary=3)}), {})
+    for step in (one._step_forget, one._step_confirmed, one._step_place):
+        with pytest.raises(backup.BackupError, match="an earlier play was left out"):
+            step()
+    assert one.asked == []
+
+
+def test_a_controller_forgets_all_that_phases_would_not_do_again(action: Callable[..., Action]) -> None:
+    one = action(backup.Found({FULL: manifest(FULL, fernet_primary=3)}), {}, **TOLD)
+    assert one._step_forget()["fernet_primary"] == 3
+    # The administrator's password of the backup may be one from before a rotation.
+    records = {"keystone-bootstrap.json", "keystone-passwords.json", "schema"}
+    assert one.asked == [("remove", {"paths": one.asked[0][1]["paths"]})]
+    assert set(one.asked[0][1]["paths"]) == {f"/var/lib/brume/{name}" for name in records}
+
+
+def test_images_are_listed_when_they_are_backed_up_and_what_grew_is_new(action: Callable[..., Action]) -> None:
+    found = backup.Found({FULL: manifest(FULL, images={"one": {"same": 1, "half": 2}, "two": {"other": 5}})})
+    answers = {"images_list": {"same": 1, "half": 4, "other": 5, "gone": 9}, "images_pack": {"half": 4, "other": 5}}
+    made = {"__backup_database": {"made": {"name": NEXT, "base": FULL}}}
+    one = action(found, answers, **made)
+    assert one._step_images()["new"] == {"half": 4, "other": 5}, "not what was packed"
+    assert one.asked[1][1]["names"] == ["gone", "half", "other"]
+
+
+def test_room_is_asked_for_before_anything_is_unpacked(action: Callable[..., Action]) -> None:
+    found = backup.Found({FULL: manifest(FULL, unpacked=1000 << 20), NEXT: manifest(NEXT, FULL, unpacked=100 << 20)})
+    for check in (True, False):
+        one = action(found, {"room": 1400 << 20}, check, **{**TOLD, "__backup_told": {"name": NEXT}})
+        with pytest.raises(backup.BackupError, match=r"takes 1466 MiB there, and 1400 MiB are free"):
+            one._step_try(keep=True)
+        assert one.steps() == ["room"] if check else ["remove", "room"]
+
+
+ROW = {"rows": 2, "checksum": "7", "moving": False}
+
+
+@pytest.fixture
+def odd() -> backup.Found:
+    """Return a full backup with a file of images, of which a table has another checksum than the trial's."""
+    part = {"file": "images-one", "sha256": "right"}
+    return backup.Found({FULL: manifest(FULL, tables={"a": ROW}, parts=[part], images={"one": {"x": 1, "y": 2}})})
+
+
+def trial(checksum: str, sha256: Any = "right") -> dict[str, Any]:
+    tried = {"tables": {"a": {**ROW, "checksum": checksum}}, "nodes": {}}
+    return {"room": 1 << 40, "database_try": tried, "store_sum": sha256}
+
+
+def test_differences_of_tables_can_be_accepted_by_name(action: Callable[..., Action], odd: backup.Found) -> None:
+    for accept in ("", NEXT):
+        one = action(odd, trial("8"), **TOLD)
+        with pytest.raises(backup.BackupError, match=f"-e restore_accept_differences={FULL}"):
+            one._step_try(keep=True, accept=accept)
+    one = action(odd, trial("8"), **TOLD)
+    assert one._step_try(keep=True, accept=FULL)["changed"]
+    assert one.told == [f"{FULL}: a: has 2 rows, not the 2 of the backup, or others; accepted"]
+    assert one.steps()[-1] != "remove", "the data is to be put in place"
+    with pytest.raises(backup.BackupError, match="make a full backup now"):
+        action(odd, trial("8"), **TOLD)._step_try(accept=FULL)
+
+
+@pytest.mark.parametrize("sha256", ["wrong", backup_stream.StreamError("store_sum: No such file")])
+def test_spoiled_images_are_told_and_fail_tests_alone(
+    action: Callable[..., Action], odd: backup.Found, sha256: Any
+) -> None:
+    one = action(odd, trial("7", sha256), **TOLD)
+    assert one._step_try(keep=True) == {**action(odd, trial("7"), True, **TOLD)._step_try(keep=True), "nodes": {}}
+    assert one.told[0].startswith(f"{FULL}/images-one: ") and one.told[0].endswith("; its images will be lacking")
+    with pytest.raises(backup.BackupError, match=f"{FULL}/images-one: "):
+        action(odd, trial("7", sha256), **TOLD)._step_try()
+
+
+@pytest.mark.parametrize(
+    ("there", "nodes", "written", "told"),
+    [("", {"one": "a"}, ["a"], 0), ("", {"two": "a"}, [], 0), ("a", {"one": "a"}, [], 0), ("b", {"one": "a"}, [], 1),
+     ("b", {}, [], 0)],
+)  # fmt: skip
+def test_bare_compute_hosts_get_the_identity_that_nova_knows(
+    action: Callable[..., Action], there: str, nodes: dict[str, str], written: list[str], told: int
+) -> None:
+    none = backup.Found({})
+    one = action(none, {"identity_read": there}, __backup_tried={"nodes": nodes})
+    said = one._step_identify()
+    assert [request["identity"] for do, request in one.asked if do == "identity_write"] == written
+    assert len(one.told) == told and bool(said.get("changed")) == bool(written)
+    if there or written:
+        dry = action(none, {"identity_read": there}, True)
+        assert dry._step_identify() == said and dry.steps() == ["identity_read"]
+
+
+def test_an_identity_is_what_nova_would_read(tmp_path: Path) -> None:
+    file = tmp_path / "nova/compute_id"
+    assert backup_stream.ask(LOCAL, "identity_read", file=str(file)) == ""
+    backup_stream.ask(LOCAL, "identity_write", file=str(file), identity="4ce2e5a2-0d5b-4b0f-8d0c-5e1a4f1f7c11")
+    assert backup_stream.ask(LOCAL, "identity_read", file=str(file)) == "4ce2e5a2-0d5b-4b0f-8d0c-5e1a4f1f7c11"
+    assert len(file.read_text(encoding="ascii")) == 36 and file.stat().st_mode & 0o777 == 0o644
+
+
+def test_images_come_from_the_backup_that_has_them_last_and_what_lacks_is_told(action: Callable[..., Action]) -> None:
+    first = manifest(FULL, images={"one": {"kept": 1, "grew": 2}, "gone": {"far": 3}})
+    found = backup.Found({FULL: first, NEXT: manifest(NEXT, FULL, images={"one": {"grew": 20}})})
+    said = {**TOLD, "__backup_told": {"name": NEXT}}
+    one = action(found, {"images_list": {"kept": 1}, "images_unpack": []}, **said)
+    assert one._step_unpack()["lacking"] == []
+    assert [(given["at"], given["sizes"]) for do, given in one.asked if do == "images_unpack"] == [
+        (NEXT, {"grew": 20}), (FULL, {"far": 3}),
+    ]  # fmt: skip
+    there = {"kept": 1, "grew": 20, "far": 3}
+    assert action(found, {"images_list": there}, True, **said)._step_unpack()["changed"] is False
+    one = action(found, {"images_list": there | {"far": 2}, "images_unpack": backup.BackupError("spoiled")}, **said)
+    assert one._step_unpack()["lacking"] == ["far"]
+    assert one.told == ["spoiled", "one: 1 files are not put into Glance's store: far"]
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
+def test_a_file_that_is_written_to_while_it_is_packed_is_left_to_the_next_backup(tmp_path: Path) -> None:
+    (tmp_path / "grows").write_bytes(bytes(30 << 20))
+    (tmp_path / "whole").write_text("whole")
+    request = {"images": str(tmp_path), "names": ["grows", "whole"], "recipient": age_keys.recipient("s")}
+    call = backup_stream.Call(LOCAL, "images_pack", request)
+    output = call.output
+    # More than the header, which age writes before it has read anything: the file's size was taken. Pipes and buffers
+    # hold far less than the rest, so that packing waits here.
+    assert len(output.read(1 << 20)) == 1 << 20
+    with (tmp_path / "grows").open("ab") as stream:
+        stream.write(b"more")
+    output.read()
+    assert call.end() == {"whole": 5}
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
+def test_what_changes_a_host_holds_its_lock_and_waits_for_who_has_it(
+    tmp_path: Path, locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "image").write_bytes(bytes(30 << 20))
+    packing = {"images": str(tmp_path), "names": ["image"], "recipient": age_keys.recipient("s")}
+    call = backup_stream.Call(LOCAL, "images_pack", packing)
+    output = call.output
+    assert output.read(100)
+    started = time.monotonic()
+    holder = host_lock.take(str(locks), {"module": "another"}, 0.0)
+    assert holder is not None and holder["module"] == "backup images_pack" and holder["pid"], holder
+    assert backup_stream.ask(LOCAL, "images_list", images=str(tmp_path))["image"] == 30 << 20  # what reads waits not
+    child = Path(f"/proc/{holder['pid']}/task/{holder['pid']}/children").read_text(encoding="utf-8").split()[0]
+    opened = [os.readlink(one) for one in Path(f"/proc/{child}/fd").iterdir()]
+    assert str(locks / host_lock.WORK) in opened, "a command that outlives a killed run does not hold the lock"
+    output.read()
+    call.end()
+    assert host_lock.take(str(locks), {"module": "another"}, 5.0) is None
+    host_lock.release()
+    assert time.monotonic() - started < host_lock.WAIT
