@@ -9,7 +9,6 @@ it speaks to older hosts; so its Python writes them as these read them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.releases import release_number
@@ -108,22 +107,14 @@ def do(order):
 """Writes what is newer than an order's `objects` and `service` say as they have it; without `write` only lists it."""
 
 
-@dataclass(frozen=True)
-class Environment:
-    """An environment of Nova that is complete."""
-
-    path: str
-
-    @property
-    def release(self) -> tuple[int, ...]:
-        """Return its release as a number, empty for a development branch."""
-        return release_number(self.path.rpartition("/")[2].rpartition("-")[0])
+def _release(path: str) -> tuple[int, ...]:
+    """Return the release in an environment's path as a number, empty for a development branch."""
+    return release_number(path.rpartition("/")[2].rpartition("-")[0])
 
 
 def newest(paths: Iterable[str], planned: str) -> str:
     """Return the environment of the newest release after that of the planned one, empty where there is none."""
-    later = [one for one in map(Environment, paths) if one.release > Environment(planned).release > ()]
-    return max(later, key=lambda one: one.release).path if later else ""
+    return max((path for path in paths if _release(path) > _release(planned) > ()), key=_release, default="")
 
 
 def sentence(change: Mapping[str, Any], version: int, release: str) -> str:

@@ -90,10 +90,11 @@ def stage_of(service: Service, record: Mapping[str, Any], stage: Stage) -> Stage
     """Return what a stage is for one service.
 
     While a schema serves two releases, bringing it up to date at once would take the way back: the newer one expands,
-    and the older one has what it needs, and programs that do not know the schema.
+    and the older one has what it needs, and programs that do not know the schema. Where the former release was never
+    noted, there are two digests and the newer release alone.
     """
-    others = {one for one in releases(record) if one != service.release}
-    if stage != "sync" or not others:
+    others = [one for one in releases(record) if one != service.release]
+    if stage != "sync" or not (others or len(served(record)) > 1):
         return stage
     later = any(release_number(one) > release_number(service.release) for one in others)
     return "none" if later else "expand"

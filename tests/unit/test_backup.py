@@ -382,7 +382,7 @@ def test_nothing_is_stopped_before_a_backup_was_tried() -> None:
     assert order.index("Tell") < order.index("Preflight") < order.index("Try") < order.index("Stop")
     assert order.index("Stop") < order.index("Place") < order.index("Controllers") < order.index("Deploy")
     assert order.index("Try") < order.index("Compute hosts") < order.index("Deploy")
-    assert order.index("Deploy") < order.index("Images") < order.index("OVN")
+    assert order.index("Deploy") < order.index("Images") < order.index("Let the services finish it")
 
 
 @pytest.mark.parametrize("name", ["restore", "backup"])

@@ -135,3 +135,11 @@ def test_constraints_on_the_service_itself_are_dropped() -> None:
     assert tool().without(text, "glance") == "# list\nGlance_Store===5.4.0\n"
     assert "glance===31" in tool().without(text, "glance-store")
     assert "Store" not in tool().without(text, "glance-store")
+
+
+def test_a_package_is_pinned_for_the_releases_that_say_so() -> None:
+    wanted = tool().wanted
+    old, new = wanted("nova", "2025.1"), wanted("nova", "2026.1")
+    assert old is not None and new is not None
+    assert (old.pinned, new.pinned) == (("libvirt-python",), ())
+    assert "libvirt-python==12.0.0" in old.requirements and "libvirt-python" in new.requirements

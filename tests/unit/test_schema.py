@@ -62,7 +62,11 @@ def test_between_two_releases_nothing_is_synced_at_once() -> None:
     old, new = service(["c"], digest="b", release="2025.1"), service(["c"], digest="c", release="2026.1")
     assert schema.stage_of(new, record, "sync") == "expand"
     assert schema.stage_of(old, record, "sync") == "none", "its programs do not know the schema"
-    assert schema.stage_of(new, {**record, "releases": ["2026.1"]}, "sync") == "sync"
+    assert schema.stage_of(new, {"digests": ["new"], "releases": ["2026.1"]}, "sync") == "sync"
+    unnoted = schema.done(new, {"digest": "old"}, "expand")
+    assert schema.releases(unnoted) == ["2026.1"]
+    assert schema.stage_of(new, unnoted, "sync") == "expand", "the former one's release was not noted"
+    assert schema.stage_of(old, unnoted, "sync") == "none"
     assert schema.stage_of(new, record, "contract") == "contract"
     assert schema.releases(schema.done(old, record, "none")) == ["2025.1", "2026.1"]
 
