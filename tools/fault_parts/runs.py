@@ -127,13 +127,15 @@ class Bench:
         return edited(self.inventory, self.cloud.folder, self.edits) if self.edits else self.inventory
 
     @contextmanager
-    def started(self, name: str, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], Path, Path]]:
-        """Start site.yml and yield its process, its log and its record."""
+    def started(
+        self, name: str, *words: str, playbook: str = "site.yml"
+    ) -> Iterator[tuple[subprocess.Popen[bytes], Path, Path]]:
+        """Start a playbook and yield its process, its log and its record."""
         log, record = self.cloud.folder / f"{name}.log", self.cloud.folder / f"{name}.jsonl"
         record.unlink(missing_ok=True)
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [str(BIN / "ansible-playbook"), "-i", str(self.current()), "playbooks/site.yml", *words],
+                [str(BIN / "ansible-playbook"), "-i", str(self.current()), f"playbooks/{playbook}", *words],
                 cwd=ROOT,
                 env={**os.environ, "BRUME_RECORD_FILE": str(record), "CI": "1"},
                 stdin=subprocess.DEVNULL,
@@ -156,13 +158,13 @@ class Bench:
                 return True
         return False
 
-    def kill(self, kind: str, place: str) -> str:
+    def kill(self, kind: str, place: str, *words: str, playbook: str = "site.yml") -> str:
         """Start a run and kill it, at a random moment or while `place` goes on.
 
         Returns what was hit, or nothing where the run had ended before.
         """
         name = f"{kind}-{self.number}-killed"
-        with self.started(name) as (process, _log, record):
+        with self.started(name, *words, playbook=playbook) as (process, _log, record):
             began = time.monotonic()
             whole = self.random.random() < 0.5  # noqa: PLR2004
             if place:
@@ -188,11 +190,11 @@ class Bench:
         what = "with the processes on the host" if place else "with its children" if whole else "alone"
         return f"killed {what} after {took:.1f} s, {f'in {place}, ' if place else ''}last seen in {phase}"
 
-    def recover(self, kind: str) -> str:
+    def recover(self, kind: str, *words: str, playbook: str = "site.yml") -> str:
         """Run again to the end, then see that nothing is left. Raises FaultError."""
         began = time.monotonic()
         try:
-            self.cloud.run(self.current(), f"{kind}-{self.number}-again")
+            self.cloud.run(self.current(), f"{kind}-{self.number}-again", *words, playbook=playbook)
             took = time.monotonic() - began
             left = self.cloud.run(self.current(), f"{kind}-{self.number}-settled", "--check")
         except PredictionError as error:
