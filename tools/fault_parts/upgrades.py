@@ -7,6 +7,7 @@ has to be. The inventory's `brume_release` is the new release; hosts in `stay` k
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.api_probe import Probe
 from ansible_collections.brume.cloud.plugins.module_utils.run_lines import Report
 
 from tools.fault_parts.losses import Losses
-from tools.fault_parts.runs import FaultError
+from tools.fault_parts.runs import ROOT, FaultError
 from tools.prediction import Edit, PredictionError, edited
 
 MARK = "brume-upgrades"
@@ -122,6 +123,7 @@ class Upgrades(Losses):
     def deploy(self) -> str:
         """Deploy the former release, verify it, and leave an instance on each compute host."""
         self.lab_command("create", str(self.inventory))
+        subprocess.run([sys.executable, str(ROOT / "tools/guest_image.py")], capture_output=True, check=True)
         self.release, self.stay = self.former, {}
         took = self.playbook("site")
         verified = self.playbook("verify", "-e", '{"verify_keep": true}')

@@ -16,6 +16,10 @@ import netaddr
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 
+# Whatever imports Ansible next reads its settings then.
+os.environ.setdefault("ANSIBLE_CONFIG", str(ROOT / "ansible.cfg"))
+os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(ROOT / ".collections"))
+
 SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
 """Values of `brume_operating_system`, and the releases as Debian's archive calls them."""
 
@@ -115,8 +119,6 @@ def inventory_name(inventory: Path) -> str:
 def read(inventory: Path) -> Lab:
     """Read an inventory through Ansible; raises LabError with every mistake in it."""
     name = inventory_name(inventory)
-    os.environ.setdefault("ANSIBLE_CONFIG", str(ROOT / "ansible.cfg"))
-    os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(ROOT / ".collections"))
     from ansible.inventory.manager import InventoryManager  # noqa: PLC0415  # reads its settings when imported
     from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
     from ansible.plugins.loader import init_plugin_loader  # noqa: PLC0415
