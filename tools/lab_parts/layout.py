@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -116,16 +117,26 @@ def inventory_name(inventory: Path) -> str:
     return name
 
 
+@functools.cache
+def know_plugins() -> None:
+    """Let Ansible find the collection's plugins, which inventories name.
+
+    Has to come before Python finds the collection by itself, and warns when it comes twice.
+    """
+    from ansible.plugins.loader import init_plugin_loader  # noqa: PLC0415  # reads its settings when imported
+
+    init_plugin_loader()
+
+
 def read(inventory: Path) -> Lab:
     """Read an inventory through Ansible; raises LabError with every mistake in it."""
     name = inventory_name(inventory)
     from ansible.inventory.manager import InventoryManager  # noqa: PLC0415  # reads its settings when imported
     from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
-    from ansible.plugins.loader import init_plugin_loader  # noqa: PLC0415
     from ansible.template import Templar  # noqa: PLC0415
     from ansible.vars.manager import VariableManager  # noqa: PLC0415
 
-    init_plugin_loader()
+    know_plugins()
     loader = DataLoader()
     manager = InventoryManager(loader=loader, sources=[str(inventory)])
     variables = VariableManager(loader=loader, inventory=manager)
