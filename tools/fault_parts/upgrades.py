@@ -316,7 +316,7 @@ class Upgrades(Losses):
 
     def _make_network(self, cloud: Any) -> Any:
         network = cloud.create_network(MARK)
-        subnet = cloud.create_subnet(network.id, cidr=CIDR, subnet_name=MARK)
+        subnet = cloud.create_subnet(network.id, cidr=CIDR, subnet_name=MARK, enable_dhcp=True)
         router = cloud.create_router(MARK, ext_gateway_net_id=cloud.get_network("external").id)
         cloud.add_router_interface(router, subnet_id=subnet.id)
         group = cloud.create_security_group(MARK, MARK)
