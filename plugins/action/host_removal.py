@@ -135,7 +135,8 @@ def _data_of_first(piece: Slice, replaced: list[str]) -> list[str]:
     members = piece.plan.cloud.members
     return [
         f"{name}: was the one host with the data of {service.name} {component.name}, which went with that machine; "
-        "next: `-e replace_accept_loss=true` goes on without; a copy can be put in place afterwards (docs/hosts.md)"
+        "next: `-e replace_accept_loss=true` goes on without; a copy can be put in place afterwards "
+        "(docs/operations/replace.md)"
         for service in piece.plan.services.values()
         for component in service.components.values()
         if component.failover

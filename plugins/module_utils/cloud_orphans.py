@@ -43,7 +43,7 @@ ENDED = ("confirmed", "reverted", "completed", "done", "cancelled", "failed", "e
 """What Nova does not count as in progress (nova.db.main.api.migration_get_in_progress_by_host_and_node)."""
 
 AUDIT = "look at its instance, then `nova-manage placement audit --verbose` on a controller"
-REMEDY = "next: put it into the group `removed` and run remove.yml (docs/hosts.md)"
+REMEDY = "next: put it into the group `removed` and run remove.yml (docs/operations/remove.md)"
 
 
 @dataclass(frozen=True)
