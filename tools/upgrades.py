@@ -4,7 +4,7 @@
 Steps, in the order in which they are named (`tools/fault_parts/upgrades.py`): `deploy` the former release, with
 instances; `upgrade` with a backup, judged by its report; `rollback`, and use of the instances; `finalize`; `tempest`.
 Harder ones: `upgrade_killed` and `rollback_killed` at a random moment, `host_dies` in mid-upgrade, `mixed` releases for
-a while.
+a while, `restored` by the upgrade's backup.
 """
 
 from __future__ import annotations

@@ -171,6 +171,23 @@ class Upgrades(Losses):
         self._instances_answer()
         return f"ended in {took:.0f} s, again in {again:.0f} s; there is no way back"
 
+    def restored(self) -> str:
+        """Go back by the backup that the upgrade made: what came since is told, has to be confirmed, and is lost."""
+        name = min(path.name for path in (self.state / "backups").glob("*-full"))
+        after = self._servers("after")
+        self.release, self.stay = self.former, {}
+        self.playbook("restore", *self._backup(), "-e", f"restore_backup={name}")
+        if not self._servers("after"):
+            raise FaultError("restore.yml did not wait until its loss was confirmed")
+        confirmed = ("-e", f"restore_backup={name}", "-e", f"restore_confirm={name}")
+        took = self.playbook("restore", *self._backup(), *confirmed)
+        self.settled()
+        if left := self._servers("after"):
+            raise FaultError(f"{', '.join(one.name for one in left)} was made after {name}, and is known still")
+        self._use_instances()
+        self.verify()
+        return f"{self.former} from {name} in {took:.0f} s; {len(after)} instances of after it forgotten"
+
     def tempest(self) -> str:
         """Let Tempest judge."""
         return f"Tempest's smoke tests passed in {self.playbook('tempest'):.0f} s"
@@ -361,6 +378,7 @@ STEPS: Mapping[str, Callable[[Upgrades], str]] = {
         "upgrade",
         "rollback",
         "finalize",
+        "restored",
         "tempest",
         "upgrade_killed",
         "rollback_killed",
