@@ -30,6 +30,13 @@ from ansible_collections.brume.cloud.plugins.module_utils.api_session import bas
 RATE = 10.0
 """Calls a second."""
 
+LOGIN_INTERVAL = 10.0
+"""Seconds between two log-ins by password; tokens between them are got by a token.
+
+A password costs Keystone a quarter of a second of a core by design (bcrypt). At two or three a second the probe would
+be the load that it is to notice.
+"""
+
 TIMEOUT = 60.0
 """Seconds after which a call has failed."""
 
@@ -162,13 +169,15 @@ class Cloud:
         finally:
             connection.close()
 
-    def log_in(self, user: Mapping[str, Any], project: Mapping[str, Any]) -> Login:
-        """Log in to a project, both as Keystone's API identifies them. Raises what PROBLEMS names."""
-        identity = {"methods": ["password"], "password": {"user": user}}
+    def log_in(self, method: str, proof: Mapping[str, Any], project: Mapping[str, Any]) -> Login:
+        """Get a token for a project by a method (`password`, `token`) and what proves it, as Keystone's API names them.
+
+        Raises what PROBLEMS names.
+        """
         headers, body = self.request(
             "POST",
             f"{base_url(self.auth['auth_url'])}/auth/tokens",
-            body={"auth": {"identity": identity, "scope": {"project": project}}},
+            body={"auth": {"identity": {"methods": [method], method: proof}, "scope": {"project": project}}},
         )
         token = body["token"]
         begin, end = (datetime.fromisoformat(token[key]) for key in ("issued_at", "expires_at"))
@@ -189,7 +198,7 @@ class Cloud:
             "password": self.auth["password"],
         }
         project = {"name": self.auth["project_name"], "domain": {"name": self.auth["project_domain_name"]}}
-        return self.log_in(user, project)
+        return self.log_in("password", {"user": user}, project)
 
     def make_user(self, name: str, password: str) -> tuple[str, str]:
         """Make a user with a project of the same name, of which it is a member; return the ids of both.
@@ -288,6 +297,7 @@ class Probe:
         # By their ids, because Keystone may remember for a minute whose this name was in an earlier probe.
         self.user, self.project = self.cloud.make_user(name, self.password)
         self._use(self.log_in())
+        self._next_login = time.monotonic()
         self.calls: list[Call] = []
         self.begin = time.monotonic()
         self.ended = threading.Event()
@@ -295,9 +305,12 @@ class Probe:
     def _use(self, login: Login) -> None:
         self.login, self._renew = login, time.monotonic() + login.lifetime / 2
 
-    def log_in(self) -> Login:
-        """Log in as the probe's user. Raises what PROBLEMS names."""
-        return self.cloud.log_in({"id": self.user, "password": self.password}, {"id": self.project})
+    def log_in(self, token: str = "") -> Login:
+        """Log in as the probe's user, with its password unless there is a token. Raises what PROBLEMS names."""
+        if token:
+            return self.cloud.log_in("token", {"id": token}, {"id": self.project})
+        user = {"id": self.user, "password": self.password}
+        return self.cloud.log_in("password", {"user": user}, {"id": self.project})
 
     @property
     def kinds(self) -> list[str]:
@@ -309,8 +322,13 @@ class Probe:
         began, problem = time.monotonic(), ""
         try:
             if kind == "token":
-                login = self.log_in()
-                if time.monotonic() > self._renew:
+                # A token that is got by a token ends with it.
+                renew = began > self._renew
+                by_password = renew or began >= self._next_login
+                if by_password:
+                    self._next_login = began + LOGIN_INTERVAL
+                login = self.log_in("" if by_password else self.login.token)
+                if renew:
                     # Not each time: that a token stays good is a part of what is probed.
                     self._use(login)
             else:

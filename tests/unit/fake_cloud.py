@@ -32,6 +32,7 @@ class FakeCloud:
         self.servers: list[dict[str, Any]] = []
         self.broken: set[str] = set()
         self.seen: list[str] = []
+        self.methods: list[str] = []
         self.tokens = itertools.count()
         self.lifetime = f"2026-01-01T{token_seconds // 3600:02}:{token_seconds % 3600 // 60:02}:00.000000Z"
         cloud = self
@@ -44,7 +45,8 @@ class FakeCloud:
                 data = b"" if document is None else json.dumps(document).encode()
                 self.send_response(status)
                 if self.path.endswith("/auth/tokens"):
-                    admin = body["auth"]["identity"]["password"]["user"].get("name") == "admin"
+                    proof = body["auth"]["identity"].get("password", {"user": {}})
+                    admin = proof["user"].get("name") == "admin"
                     self.send_header("X-Subject-Token", ADMIN if admin else f"{MEMBER}-{next(cloud.tokens)}")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -102,10 +104,16 @@ class FakeCloud:
 
     def log_in(self, body: dict[str, Any]) -> tuple[int, Any]:
         """Answer who wants a token."""
-        user = body["auth"]["identity"]["password"]["user"]
-        known = {number: one["password"] for number, one in self.kept["users"].items()}
-        if {**known, "admin": "secret-of-admin"}.get(user.get("id") or user["name"]) != user["password"]:
-            return 401, None
+        identity = body["auth"]["identity"]
+        self.methods += identity["methods"]
+        if identity["methods"] == ["token"]:
+            if not identity["token"]["id"].startswith(MEMBER):
+                return 401, None
+        else:
+            user = identity["password"]["user"]
+            known = {number: one["password"] for number, one in self.kept["users"].items()}
+            if {**known, "admin": "secret-of-admin"}.get(user.get("id") or user["name"]) != user["password"]:
+                return 401, None
         catalog = [
             {
                 "type": kind,

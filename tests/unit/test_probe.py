@@ -114,6 +114,18 @@ def test_a_token_is_used_for_half_of_its_life(tmp_path: Path) -> None:
         assert [one.problem for one in probe.calls] == ["", ""]
 
 
+def test_a_password_is_used_now_and_then(cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(api_probe.time, "monotonic", lambda: now)
+    probe = Probe(cloud.clouds_file(tmp_path), "lab")
+    cloud.methods.clear()
+    for seconds in (0.0, 1.0, api_probe.LOGIN_INTERVAL - 2.0, 2.0):
+        now += seconds
+        probe.call("token")
+    assert cloud.methods == ["password", "token", "token", "password"]
+    assert {one.problem for one in probe.calls} == {""}
+
+
 def test_an_api_that_hangs_takes_no_calls_of_the_others(
     cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
