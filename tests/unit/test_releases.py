@@ -119,6 +119,11 @@ SERVICE: dict[str, Any] = {
         "two.conf": {"settings": ["two", {"value": "more", "since": "2026.1"}], "components": ["api", "agent"]},
         "agent.conf": {"settings": ["agent"], "components": "agent"},
     },
+    "restore": {
+        "identities": {
+            one: {"file": f"/{one}", "table": "hosts", "host": "host", "identity": "uuid"} for one in ("agent", "late")
+        }
+    },
     "python": {"packages": ["two", {"value": "threads", "since": "2026.1"}]},
 }
 
@@ -149,6 +154,8 @@ def test_a_component_of_other_releases_is_named_nowhere() -> None:
     assert list(old.files) == ["two.conf", "agent.conf"]
     assert list(new.files) == ["two.conf"]
     assert new.files["two.conf"].components == ("api",)
+    assert [one.component for one in old.restore.identities] == ["agent", "late"]
+    assert [one.component for one in new.restore.identities] == ["late"]
     assert [one.path for one in old.directories] == ["/a", "/b", "/c"]
     assert [(one.path, one.components) for one in new.directories] == [("/b", ("late",)), ("/c", ())]
 
