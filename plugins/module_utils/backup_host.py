@@ -339,13 +339,23 @@ def room(folder: str) -> int:
 
 
 def database_unpack(folder: str, name: str, identity: str, sha256: str) -> None:
-    """Unpack a backup from standard input to `folder/name`, which is made anew. Raises Failure if it is another's."""
+    """Unpack a backup from standard input to `folder/name`, which is made anew. Raises Failure if it is another's.
+
+    Until its SHA-256 is known to be right, nothing has that name. What is unpacked stays below its folder: mbstream
+    refuses names that lead out of it.
+    """
     place = f"{folder}/{name}"
-    shutil.rmtree(place, ignore_errors=True)
-    os.makedirs(place)
+    for old in (place, place + PARTIAL):
+        shutil.rmtree(old, ignore_errors=True)
+    os.makedirs(place + PARTIAL)
     os.chmod(folder, 0o711)  # noqa: S103  # the server's user goes through it to its own
-    unpack = ["mbstream", "--extract", f"--directory={place}"]
-    _decrypt(identity, sha256, [["zstd", "--decompress", "--quiet"], unpack])
+    unpack = ["mbstream", "--extract", f"--directory={place}{PARTIAL}"]
+    try:
+        _decrypt(identity, sha256, [["zstd", "--decompress", "--quiet"], unpack])
+    except BaseException:
+        shutil.rmtree(place + PARTIAL)
+        raise
+    os.rename(place + PARTIAL, place)
 
 
 def database_try(

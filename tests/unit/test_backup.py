@@ -528,6 +528,49 @@ def test_room_is_asked_for_before_anything_is_unpacked(action: Callable[..., Act
         assert one.steps() == ["room"] if check else ["remove", "room"]
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_a_database_gets_its_name_when_its_digest_is_known(
+    right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With programs in the place of age, zstd and mbstream that hand on and unpack what comes."""
+    into = 'exec cat >"${2#--directory=}/ibdata1"'
+    for name, line in (("age", "exec cat"), ("zstd", "exec cat"), ("mbstream", into)):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    work, content = tmp_path / "work", b"x" * 100_000
+    (work / FULL).mkdir(parents=True)
+    (work / FULL / "of an earlier run").touch()
+    sha256 = hashlib.sha256(content if right else b"other").hexdigest()
+    request = {"folder": str(work), "name": FULL, "identity": "", "sha256": sha256}
+    call = backup_stream.Call(LOCAL, "database_unpack", request)
+    call.input.write(content)
+    call.input.flush()
+    unpacked = work / f"{FULL}.partial/ibdata1"
+    end = time.monotonic() + 20
+    while time.monotonic() < end and not (unpacked.exists() and unpacked.stat().st_size):
+        time.sleep(0.05)
+    assert [one.name for one in work.iterdir()] == [f"{FULL}.partial"], "it is unpacked, and not in its place"
+    if right:
+        call.end()
+        assert [str(one.relative_to(work)) for one in work.rglob("*")] == [FULL, f"{FULL}/ibdata1"]
+    else:
+        with pytest.raises(backup_stream.StreamError, match=r"database_unpack: .*its SHA-256 is another"):
+            call.end()
+        assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_database_with_another_digest_is_neither_started_nor_kept(
+    action: Callable[..., Action], odd: backup.Found, keep: bool
+) -> None:
+    one = action(odd, {"room": 1 << 40, "database_unpack": backup.BackupError("another")}, **TOLD)
+    with pytest.raises(backup.BackupError, match="another"):
+        one._step_try(FULL, keep=keep)
+    assert one.steps() == ["remove", "room", "database_unpack", "remove"]
+
+
 ROW = {"rows": 2, "checksum": "7", "moving": False}
 
 
