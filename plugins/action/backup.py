@@ -32,10 +32,6 @@ FORGOTTEN = [keystone_catalog.RECORD, keystone_bootstrap.RECORD, schema.RECORDS]
 """What controllers remember of the database that was: passwords, the administrator, and which schema work is done."""
 
 
-NODE = "/var/lib/nova/compute_id"
-"""Where nova-compute keeps the identity of its node (docs.openstack.org/nova, Compute Node Identification)."""
-
-
 class ActionModule(PlanAction):
     """Takes `step` and what that step needs.
 
@@ -46,7 +42,7 @@ class ActionModule(PlanAction):
     - `try` (database hosts): restores `name` into a throw-away server of one of them and compares; `keep` its data.
     - `tell` (one host): says what restoring `name` means; fails unless `confirm` names it. `confirmed`: fails where
       that was left out.
-    - `place` (database hosts), `forget` and `unpack` (control hosts), `identify` (compute hosts): restore.
+    - `place` (database hosts), `forget` and `unpack` (control hosts), `identify` (all hosts): restore.
 
     What other steps have found is in registered variables: `__backup_store`, `__backup_member`, `__backup_controller`,
     `__backup_database`, `__backup_images`, `__backup_told`,
@@ -204,7 +200,7 @@ class ActionModule(PlanAction):
             for one in names:
                 request = {"folder": WORK, "name": one, "identity": self._identity()}
                 self._get(one, "database", argv, "database_unpack", request)
-            tried = backup_stream.ask(argv, "database_try", folder=WORK, names=names)
+            tried = backup_stream.ask(argv, "database_try", folder=WORK, names=names, **restoring(self.piece))
             wrong = backup.differences(found.manifests[chosen]["tables"], tried["tables"])
             spoiled = self._spoiled(names)
         except BaseException:
@@ -231,7 +227,7 @@ class ActionModule(PlanAction):
         if not wrong:
             compared = backup.compared(found.manifests[chosen]["tables"])
             self._display.display(f"{chosen} can be restored: {compared}")
-        return {**outcome, "nodes": tried["nodes"]}
+        return {**outcome, "identities": tried["identities"]}
 
     def _spoiled(self, names: list[str]) -> list[str]:
         """Return which files of backups are not what was written; the database's were read already."""
@@ -297,25 +293,28 @@ class ActionModule(PlanAction):
         }
 
     def _step_identify(self) -> dict[str, Any]:
-        """Give a bare compute host the identity of its node in the restored database.
-
-        Without one nova-compute refuses to start where the database knows its service
-        (nova.compute.manager.ComputeManager._ensure_existing_node_identity).
-        """
-        argv, here = self._argv(), self.piece.host.name
-        there = backup_stream.ask(argv, "identity_read", file=NODE)
-        # A dry run has no database to look into.
-        known = "" if self._task.check_mode else self._any("__backup_tried", "nodes").get(here, "")
-        if there and known not in ("", there):
-            self._display.warning(
-                f"{here}: Nova knew it as node {known} and it is {there}, because the machine was replaced since; "
-                f"next: when no instance is on it, write the former into {NODE} and restart nova-compute.service there"
-            )
-        if there or not (known or self._task.check_mode):
-            return {}
-        if known:
-            backup_stream.ask(argv, "identity_write", file=NODE, identity=known)
-        return {"changed": True, "actions": ["give this host the identity by which Nova knows it"]}
+        """Give components of a bare host the identities that they have in the restored database."""
+        actions, argv, here = [], self._argv(), self.piece.host.name
+        for instance in self.piece.host.instances:
+            for one in self.piece.sources.services[instance.service].restore.identities:
+                if one.component != instance.component:
+                    continue
+                there = backup_stream.ask(argv, "identity_read", file=one.file)
+                # A dry run has no database to look into.
+                found = {} if self._task.check_mode else self._any("__backup_tried", "identities").get(one.file, {})
+                known = found.get(here, "")
+                if there and known not in ("", there):
+                    self._display.warning(
+                        f"{here}: {instance.service} knew its {one.component} as {known} and it is {there}, because "
+                        "the machine was replaced since; next: when nothing of the cloud is on it, write the former "
+                        f"into {one.file} and restart {instance.unit} there"
+                    )
+                if there or not (known or self._task.check_mode):
+                    continue
+                if known:
+                    backup_stream.ask(argv, "identity_write", file=one.file, identity=known)
+                actions.append(f"give this host the identity by which {instance.service} knows its {one.component}")
+        return {"changed": bool(actions), **({"actions": actions} if actions else {})}
 
     def _step_unpack(self) -> dict[str, Any]:
         """Put files of Glance's store in place: a host's own, on the first controller those of absent hosts too.
@@ -410,6 +409,22 @@ class ActionModule(PlanAction):
             return backup_stream.flow(source, target)[1]
         except backup_stream.StreamError as error:
             raise backup.BackupError(f"{name}/{file}: {error}\n  next: use another backup") from error
+
+
+def restoring(piece: Slice) -> dict[str, Any]:
+    """Return what services want done and read in a restored database, as `backup_host.database_try` takes it."""
+    ahead: list[str] = []
+    identities: list[dict[str, Any]] = []
+    for name in piece.plan.services:
+        restore = piece.sources.services[name].restore
+        databases = [one.name for one in piece.plan.cloud.databases if one.service == name]
+        ahead += [f"{database}.{table}" for database in databases for table in restore.ahead]
+        identities += [
+            {"file": one.file, "tables": [f"{database}.{one.table}" for database in databases],
+             "host": one.host, "identity": one.identity}
+            for one in restore.identities
+        ]  # fmt: skip
+    return {"ahead": ahead, "identities": identities}
 
 
 def planned(piece: Slice) -> dict[str, Any]:

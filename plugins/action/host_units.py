@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.description import Component, Service
+from ansible_collections.brume.cloud.plugins.module_utils.plan import socket_of
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import socket_of
 
 OF_GROUP = {"loadbalancer": "loadbalancers", "messaging": "brokers", "database": "databases"}
 OTHERS = "others"

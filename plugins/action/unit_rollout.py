@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import public_certificate
-from ansible_collections.brume.cloud.plugins.module_utils.plan import bridge
+from ansible_collections.brume.cloud.plugins.module_utils.description import WAVES
+from ansible_collections.brume.cloud.plugins.module_utils.plan import bridge, socket_of
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import (
     CA_FILE,
     LIBVIRT_CERTIFICATE,
     TLS_GROUP,
     UnitEntry,
-    socket_of,
 )
 
 TLS_FILES = (CA_FILE, "/etc/brume/tls/host.crt")
@@ -24,6 +24,7 @@ class ActionModule(PlanAction):
 
     With `versions`, units that keep others' versions must have been started since all have those of the release.
     `starts` holds, by unit, what its start needs besides: `start_environment`, `waits_for`.
+    What only other releases have goes when the wave is well.
     """
 
     module = "unit_rollout"
@@ -33,14 +34,18 @@ class ActionModule(PlanAction):
         units = piece.renderer.units(piece.host, piece.services(args.get("wave", ""), args.get("service", "")))
         # Others' units are settled with the infrastructure, before anything could want their ports.
         idle = piece.host.idle if args.get("wave") == "infrastructure" and not args.get("service") else ()
-        if not units and not idle:
+        waves = (args["wave"],) if args.get("wave") else WAVES[1:]
+        only = args.get("service", "")
+        dropped = [one for one in piece.host.dropped if one.wave in waves and only in ("", one.service)]
+        if not units and not idle and not dropped:
             return None
         starts = dict(args.get("starts") or {})
         versions = piece.plan.cloud.release if args.get("versions") else ""
         planned = [{**_unit(piece, one, units), "versions": versions * _keeps_versions(one)} for one in units]
         return {
             "units": [{**one, **(starts.get(one["name"]) or {})} for one in planned]
-            + [{"name": name, "state": "idle"} for name in idle],
+            + [{"name": name, "state": "idle"} for name in idle]
+            + [{"name": one.unit, "state": "absent", "files": list(one.files)} for one in dropped],
             "planned_digests": dict(args.get("planned_digests") or {}),
             "stage": args.get("stage", ""),
         }

@@ -45,16 +45,12 @@ SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_cluster_status', 'wsrep_local_
 SELECT 'clients', COUNT(*) FROM information_schema.PROCESSLIST
 WHERE HOST NOT IN ('', 'localhost') AND USER <> 'system user';"""
 
-CELLS = """SELECT TABLE_SCHEMA FROM information_schema.TABLES
-WHERE TABLE_NAME = 'compute_nodes' AND TABLE_SCHEMA LIKE 'nova\\_%';"""
-"""Lists the databases of Nova's cells."""
-
-INSTANCES = """SELECT TABLE_SCHEMA, AUTO_INCREMENT FROM information_schema.TABLES
-WHERE TABLE_NAME = 'instances' AND TABLE_SCHEMA LIKE 'nova\\_%' AND AUTO_INCREMENT IS NOT NULL;"""
-"""Lists the number of the next instance of each cell, from which its domain's name in libvirt is made."""
+NUMBERS = """SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), IFNULL(AUTO_INCREMENT, '') FROM information_schema.TABLES
+WHERE TABLE_TYPE = 'BASE TABLE';"""
+"""Lists all tables, and the number of the next row of those that count."""
 
 AHEAD = 1_000_000
-"""How many numbers are left out after a restore: instances that were made since the backup still have theirs."""
+"""How many numbers are left out after a restore: what was made since the backup may still be there with its own."""
 
 START_SECONDS = 300
 
@@ -183,7 +179,7 @@ def controller(keys: str) -> dict[str, Any]:
 
 
 def images_list(images: str) -> dict[str, int]:
-    """Return the names and sizes of files of Glance's store."""
+    """Return the names and sizes of files of an image store."""
     found = {}
     for one in os.scandir(images) if os.path.isdir(images) else ():
         with suppress(FileNotFoundError):  # deleted meanwhile
@@ -193,7 +189,7 @@ def images_list(images: str) -> dict[str, int]:
 
 
 def images_pack(images: str, names: list[str], recipient: str) -> dict[str, int]:
-    """Write files of Glance's store to standard output, encrypted; return the names and sizes of those in it.
+    """Write files of an image store to standard output, encrypted; return the names and sizes of those in it.
 
     Not among them are what was deleted meanwhile, and what was written to meanwhile, of which a part is in it.
     """
@@ -214,11 +210,11 @@ def images_pack(images: str, names: list[str], recipient: str) -> dict[str, int]
 
 
 def images_unpack(images: str, identity: str, sha256: str, sizes: dict[str, int]) -> list[str]:
-    """Put files of Glance's store in place from standard input, as its folder's owner has them.
+    """Put files of an image store in place from standard input, as its folder's owner has them.
 
-    `sizes` are those of files to put, and Glance may serve meanwhile: they come whole and under another folder first,
-    and what is there with that size stays. Returns which were not in the archive. Raises Failure for an archive with
-    another SHA-256, of which nothing is put in place.
+    `sizes` are those of files to put, and the store may serve meanwhile: they come whole and under another folder
+    first, and what is there with that size stays. Returns which were not in the archive. Raises Failure for an archive
+    with another SHA-256, of which nothing is put in place.
     """
     owner, beside = os.stat(images), f"{images}/.brume-restore"
     shutil.rmtree(beside, ignore_errors=True)
@@ -237,11 +233,11 @@ def images_unpack(images: str, identity: str, sha256: str, sizes: dict[str, int]
     return [name for name, size in sizes.items() if come.get(name) != size]
 
 
-# compute hosts
+# hosts whose components keep who they are
 
 
 def identity_read(file: str) -> str:
-    """Return the identity that Nova has written on this compute host, empty for none."""
+    """Return the identity that a component has written on this host, empty for none."""
     if not os.path.exists(file):
         return ""
     with open(file, encoding="ascii") as stream:
@@ -249,7 +245,7 @@ def identity_read(file: str) -> str:
 
 
 def identity_write(file: str, identity: str) -> None:
-    """Write an identity for Nova, which reads it and never writes it again."""
+    """Write an identity for a component, which reads it and never writes it again."""
     os.makedirs(os.path.dirname(file), exist_ok=True)
     with open(f"{file}.new", "w", encoding="ascii") as stream:
         stream.write(identity)
@@ -316,7 +312,7 @@ def fingerprints(client: Sequence[str], before: dict[str, str] | None = None) ->
     names = list(_written(client))
     if not names:
         return {}
-    quoted = {name: ".".join(f"`{part}`" for part in name.split(".", 1)) for name in names}
+    quoted = {name: _quoted(name) for name in names}
     # The snapshot's; CHECKSUM TABLE ends no transaction.
     text = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT;"
     for name in names:
@@ -343,20 +339,34 @@ def room(folder: str) -> int:
 
 
 def database_unpack(folder: str, name: str, identity: str, sha256: str) -> None:
-    """Unpack a backup from standard input to `folder/name`, which is made anew. Raises Failure if it is another's."""
+    """Unpack a backup from standard input to `folder/name`, which is made anew. Raises Failure if it is another's.
+
+    Until its SHA-256 is known to be right, nothing has that name. What is unpacked stays below its folder: mbstream
+    refuses names that lead out of it.
+    """
     place = f"{folder}/{name}"
-    shutil.rmtree(place, ignore_errors=True)
-    os.makedirs(place)
+    for old in (place, place + PARTIAL):
+        shutil.rmtree(old, ignore_errors=True)
+    os.makedirs(place + PARTIAL)
     os.chmod(folder, 0o711)  # noqa: S103  # the server's user goes through it to its own
-    unpack = ["mbstream", "--extract", f"--directory={place}"]
-    _decrypt(identity, sha256, [["zstd", "--decompress", "--quiet"], unpack])
+    unpack = ["mbstream", "--extract", f"--directory={place}{PARTIAL}"]
+    try:
+        _decrypt(identity, sha256, [["zstd", "--decompress", "--quiet"], unpack])
+    except BaseException:
+        shutil.rmtree(place + PARTIAL)
+        raise
+    os.rename(place + PARTIAL, place)
 
 
-def database_try(folder: str, names: list[str]) -> dict[str, Any]:
+def database_try(
+    folder: str, names: list[str], ahead: Sequence[str] = (), identities: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
     """Prepare a full backup with its incremental ones, start a server on it that nobody else reaches, and look into it.
 
-    The server has no network, and no cluster; its socket lies in a folder of its own. Returned are its tables, the
-    identities of Nova's compute nodes by host, and by cell the number that the next instance gets.
+    The server has no network, and no cluster; its socket lies in a folder of its own. `ahead` are tables
+    (`database.table`) whose next numbers are raised, and `identities` say by `file`, in which hosts keep who they
+    are, the `tables` with the columns `host` and `identity` that know it too; of both, what the backup does not have
+    does not count. Returned are its tables, the identities by file and host, and the numbers by table.
     """
     full = f"{folder}/{names[0]}"
     _run(["mariadb-backup", "--prepare", f"--target-dir={full}"])
@@ -380,13 +390,17 @@ def database_try(folder: str, names: list[str]) -> dict[str, Any]:
     try:
         _await(server, client, f"{own}/log")
         tables = fingerprints(client)
-        nodes = {}
-        for (cell,) in _ask(client, CELLS):
-            text = f"SELECT host, uuid FROM `{cell}`.compute_nodes WHERE deleted = 0;"  # noqa: S608  # the server's name
-            nodes.update({row[0]: row[1] for row in _ask(client, text)})
-        for cell, number in _ask(client, INSTANCES):
-            _ask(client, f"ALTER TABLE `{cell}`.instances AUTO_INCREMENT = {int(number) + AHEAD};")
-        numbers = {row[0]: int(row[1]) for row in _ask(client, INSTANCES)}
+        there = {row[0]: row[1] for row in _ask(client, NUMBERS)}
+        known: dict[str, dict[str, str]] = {}
+        for one in identities:
+            own_hosts = known.setdefault(one["file"], {})
+            for table in filter(there.__contains__, one["tables"]):
+                text = f"SELECT `{one['host']}`, `{one['identity']}` FROM {_quoted(table)} WHERE deleted = 0;"  # noqa: S608  # names of descriptions
+                own_hosts.update({row[0]: row[1] for row in _ask(client, text)})
+        raised = [table for table in ahead if there.get(table)]
+        for table in raised:
+            _ask(client, f"ALTER TABLE {_quoted(table)} AUTO_INCREMENT = {int(there[table]) + AHEAD};")
+        now = {row[0]: row[1] for row in _ask(client, NUMBERS)}
     finally:
         server.terminate()
         try:
@@ -395,7 +409,12 @@ def database_try(folder: str, names: list[str]) -> dict[str, Any]:
             server.kill()
             server.wait()
     shutil.rmtree(own)
-    return {"tables": tables, "nodes": nodes, "numbers": numbers}
+    return {"tables": tables, "identities": known, "numbers": {table: int(now[table]) for table in raised}}
+
+
+def _quoted(table: str) -> str:
+    """Return a name `database.table` as statements have it."""
+    return ".".join(f"`{part}`" for part in table.split(".", 1))
 
 
 def database_place(folder: str, name: str, data: str) -> None:

@@ -33,6 +33,7 @@ _STORED_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|socket|target|timer|mount|path)")
 _MODE = re.compile(r"0[0-7]{3}")
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
+_STORED_REMEDY = "use lower-case letters, digits and underscores"
 _MODE_REMEDY = 'write four octal digits in quotes, such as "0640"'
 
 
@@ -212,6 +213,30 @@ class Cleanup:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """A file in which a component keeps who it is, and where its service's databases have that too.
+
+    Without the file a bare host would be another one. `host` and `identity` are columns of `table`, whose rows that
+    are marked as deleted (`deleted`, oslo.db's SoftDeleteMixin) do not count.
+    """
+
+    component: str
+    file: str
+    table: str
+    host: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class Restore:
+    """What a restore does with a service's databases before anybody uses them, and with its hosts."""
+
+    ahead: tuple[str, ...] = ()
+    """Tables whose next numbers come after those that rows made since the backup had: what bears them may be there."""
+    identities: tuple[Identity, ...] = ()
+
+
+@dataclass(frozen=True)
 class Service:
     """One service: an OpenStack project or a piece of infrastructure."""
 
@@ -232,6 +257,7 @@ class Service:
     files: Mapping[str, File] = field(default_factory=dict)
     commands: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     cleanup: Cleanup | None = None
+    restore: Restore = field(default_factory=Restore)
     python_packages: tuple[str, ...] = ()
     when: Conditions = field(default_factory=dict)
 
@@ -459,6 +485,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         files=files,
         commands=_commands(problems, file, top.mapping("commands")),
         cleanup=_cleanup(problems, file, top.take("cleanup", Mapping, None)),
+        restore=_restore(problems, file, top.mapping("restore")),
         python_packages=python.texts("packages"),
         when=top.mapping("when"),
     )
@@ -475,6 +502,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         *((f"files.{entry.name}.components", entry.components) for entry in files.values()),
         *((f"components.{entry.name}.after", entry.after) for entry in components.values()),
         *((f"directories.{entry.path}.components", entry.components) for entry in service.directories),
+        ("restore.identities", tuple(entry.component for entry in service.restore.identities)),
     ]:
         for missing in sorted(set(used) - set(components)):
             top.problem(where, f"names `{missing}`, which is no component", "use a key of `components`")
@@ -580,6 +608,30 @@ def _cleanup(problems: list[Problem], file: str, data: Any) -> Cleanup | None:
     result = Cleanup(tuple(commands), reader.texts("keeps"))
     reader.done()
     return result
+
+
+def _restore(problems: list[Problem], file: str, data: dict[str, Any]) -> Restore:
+    reader = _Reader(problems, file, "restore", data)
+    identities = []
+    for component, entry in reader.mapping("identities").items():
+        inner = _Reader(problems, file, f"restore.identities.{component}", entry)
+        path = _needed(inner, "file", _PATH, "write the whole path")
+        names = (_needed(inner, key, _STORED_NAME, _STORED_REMEDY) for key in ("table", "host", "identity"))
+        identities.append(Identity(component, path, *names))
+        inner.done()
+    result = Restore(reader.texts("ahead"), tuple(identities))
+    for table in result.ahead:
+        if not _STORED_NAME.fullmatch(table):
+            reader.problem("ahead", f"`{table}` is no name of a table", _STORED_REMEDY)
+    reader.done()
+    return result
+
+
+def _needed(reader: _Reader, key: str, pattern: re.Pattern[str], remedy: str) -> str:
+    """Return a string of a certain form that must not be left out."""
+    if reader.data.get(key) is None:
+        reader.problem(key, "is missing", remedy)
+    return reader.matching(key, pattern, "", remedy)
 
 
 def _component(problems: list[Problem], file: str, name: str, data: Any) -> Component:

@@ -168,6 +168,16 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """A unit of Brume's own that the host has with another release, and the files that go with it."""
+
+    unit: str
+    service: str
+    wave: str
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class User:
     """A system user of the host."""
 
@@ -205,6 +215,8 @@ class Host:
     """Unit -> `variable: value` with which the cloud would have it on this host."""
     release: str = ""
     """The cloud's, or the one before it that the host stays with for now."""
+    dropped: tuple[Dropped, ...] = ()
+    """What the host's release does not have here and another one does: it may be there from before."""
 
     def services(self, wave: str, services: Mapping[str, Service]) -> list[str]:
         """Return the host's services of a wave, in order."""
@@ -378,7 +390,7 @@ def _plan(inventory: Inventory, sources: Sources) -> Plan:
         for name, address in _removed(inventory).items()
         if not address
     ]
-    sources = sources.at(_said_release(inventory.hosts[names[0]]))
+    project, sources = sources, sources.at(_said_release(inventory.hosts[names[0]]))
     known = {**VARIABLES, **sources.variables}
     resolved = _variables(inventory, names, known, sources.services, problems)
     _one_value(inventory, names, resolved, sources.services, problems)
@@ -444,7 +456,8 @@ def _plan(inventory: Inventory, sources: Sources) -> Plan:
         removed=_removed(inventory),
         public_certificate=certificate,
     )
-    shared = _Shared(ordered, cloud, members, addresses, sources)
+    others = _of_other_releases(project, sources, services, first)
+    shared = _Shared(ordered, cloud, members, addresses, sources, others)
     hosts = {
         name: _host(
             name, runs[name], resolved[name], inventory.hosts[name], addresses[name], networks, shared, cell_of[name]
@@ -1329,6 +1342,8 @@ class _Shared:
     members: Mapping[str, tuple[str, ...]]
     addresses: Mapping[str, Mapping[str, netaddr.IPAddress]]
     sources: Sources
+    others: list[Service]
+    """Services as other releases have them, where those are different."""
 
 
 def workers(settings: Mapping[str, Any], service: str, component: str, fixed: int) -> int:
@@ -1353,6 +1368,8 @@ def _host(
     packages: dict[str, None] = {}
     environments: list[Environment] = []
     files: list[FileEntry] = []
+    units: list[str] = []
+    written: list[str] = []
     directories: list[FileEntry] = []
     users: dict[str, User] = {}
     ports: list[Port] = []
@@ -1369,6 +1386,8 @@ def _host(
         for component in here.values():
             found = _instances(one, component, variables, shared, name)
             instances += found
+            units += _with_sockets(component, (instance.unit for instance in found))
+            written += [uwsgi_path(one, component)] * (component.kind == "wsgi")
             packages.update(dict.fromkeys(package for key in component.packages for package in _real(renamed, key)))
             ports += _ports(component, found, addresses, shared.cloud)
             _user(users, component.user or (one.name if python else ""), one, component)
@@ -1417,7 +1436,47 @@ def _host(
         external_bridge=bridge_name,
         excluded=_excluded(shared, groups, variables, {one.unit for one in instances}),
         release=shared.cloud.release,
+        dropped=_dropped(shared, groups, units, {*(one.path for one in files), *written}),
     )
+
+
+def _of_other_releases(
+    project: Sources, sources: Sources, services: Mapping[str, Service], variables: Mapping[str, Any]
+) -> list[Service]:
+    """Return services as other releases have them where that differs: the cloud's, and those its release lacks."""
+    releases = [project.services, *(project.at(release).services for release in project.other_services)]
+    return [
+        here
+        for found in releases
+        for name, one in found.items()
+        if one != sources.services.get(name) and (name in services or name not in sources.services)
+        if (here := settled(one, variables)) is not None
+    ]
+
+
+def _dropped(
+    shared: _Shared, groups: list[str], units: Collection[str], files: Collection[str]
+) -> tuple[Dropped, ...]:
+    """Return the units that a host has with other releases and not with its own, which are `units` with `files`."""
+    found: dict[str, Dropped] = {}
+    for one in shared.others:
+        for component in one.components.values():
+            if component.kind == "system" or not _runs(component, groups, shared.cloud):
+                continue
+            entries = [file for file in one.files.values() if component.name in file.components]
+            own = [entry.path for file in entries for entry in _files(one, file, shared.cloud.cells)]
+            own += [uwsgi_path(one, component)] * (component.kind == "wsgi")
+            for name in _with_sockets(component, _unit_names(one, component, shared.cloud.cells)):
+                if name not in units:
+                    known = found.get(name, Dropped(name, one.name, one.wave)).files
+                    gone = (path for path in (*known, *own) if path not in files)
+                    found[name] = Dropped(name, one.name, one.wave, tuple(dict.fromkeys(gone)))
+    return tuple(found.values())
+
+
+def _with_sockets(component: Component, units: Iterable[str]) -> list[str]:
+    """Return the units of a component with those of their sockets, which go and come before them."""
+    return [name for unit in units for name in ([socket_of(unit)] if component.kind == "wsgi" else []) + [unit]]
 
 
 def _unneeded(service: Service, here: Collection[str]) -> tuple[str, ...]:
@@ -1516,6 +1575,16 @@ def _unit_names(service: Service, component: Component, cells: tuple[str, ...]) 
         return [component.unit]
     base = f"{service.name}-{component.name}"
     return [f"{base}-{cell}.service" if cell else f"{base}.service" for cell in (cells if component.each else ("",))]
+
+
+def socket_of(unit: str) -> str:
+    """Return the socket unit that belongs to an API's service unit."""
+    return f"{unit.removesuffix('.service')}.socket"
+
+
+def uwsgi_path(service: Service, component: Component) -> str:
+    """Return the path of a component's uWSGI file."""
+    return f"/etc/{service.name}/uwsgi-{component.name}.ini"
 
 
 def _ports(

@@ -33,6 +33,8 @@ def summary(plan: Plan) -> list[str]:
         lines += [f"  packages   {', '.join(host.packages)}"]
         lines += ["  units"] + [f"    {one.unit}" for one in host.instances]
         lines += [f"  idle       {', '.join(host.idle)}"] if host.idle else []
+        gone = ", ".join(one.unit for one in host.dropped)
+        lines += [f"  not in {host.release}, so removed  {gone}"] if gone else []
         lines += ["  ports"] + [f"    {one.address}:{one.port}  {one.unit}" for one in host.ports]
     return lines
 

@@ -63,6 +63,10 @@ def service_of_release(data: Any, release: str) -> Any:
     if isinstance(found.get("files"), dict):
         kept = ((name, _of_components(one, gone)) for name, one in found["files"].items())
         result["files"] = {name: one for name, one in kept if one is not None}
+    restore = found.get("restore")
+    if isinstance(restore, dict) and isinstance(restore.get("identities"), dict):
+        own = {name: one for name, one in restore["identities"].items() if name not in gone}
+        result["restore"] = {**restore, "identities": own}
     if isinstance(found.get("directories"), list):
         result["directories"] = [
             one for one in (_of_components(entry, gone) for entry in found["directories"]) if one is not None

@@ -29,11 +29,12 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     bridge,
     frontend_name,
     receivers,
+    socket_of,
+    uwsgi_path,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.service_units import (
     socket_text,
     unit_text,
-    uwsgi_path,
     uwsgi_text,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, settings_key
@@ -412,11 +413,6 @@ def _binds(cloud: Cloud, frontend: Frontend, host: Host) -> list[dict[str, str]]
         if cloud.public_certificate.name and frontend.public:
             shown[internal] = f"crt-list {public_certificate.LIST_FILE}"
     return [{"address": address, "certificates": option} for address, option in shown.items()]
-
-
-def socket_of(unit: str) -> str:
-    """Return the socket unit that belongs to an API's service unit."""
-    return f"{unit.removesuffix('.service')}.socket"
 
 
 def _listen(instance: Instance) -> Listen:

@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +26,9 @@ RECORDS = "/var/lib/brume/units"
 """Directory of the records, 0700; one JSON file a unit."""
 
 UNIT_DIRECTORY = "/etc/systemd/system"
+
+MARK = "# Written by Brume"
+"""Begin of the unit files and drop-ins that are the project's own."""
 
 SETTLED = 2.0
 """Seconds a unit without a health check must stay active without a restart."""
@@ -116,6 +119,8 @@ class Step:
     enable: bool = False
     disable: bool = False
     remove: bool = False
+    files: tuple[str, ...] = ()
+    """Files that go with a unit that is removed."""
     write: tuple[str, ...] = ()
     record: bool = False
     digest: str = ""
@@ -126,7 +131,9 @@ class Step:
         name = self.unit.name
         lines = [f"write {path}" for path in self.write]
         if self.remove:
-            lines.append(f"stop and disable {name} (nothing here plans it)" if self.unit.idle else f"remove {name}")
+            verb = "stop and disable" if self.unit.idle else "stop, disable and remove"
+            lines.append(f"{verb} {name} (nothing here plans it)")
+        lines += [f"remove {path}" for path in self.files]
         lines += [f"enable {name}"] if self.enable else []
         lines += [f"disable {name}"] if self.disable else []
         lines += [f"{self.verb} {name} ({self.reason})"] if self.verb not in ("", "wait") else []
@@ -227,19 +234,24 @@ def decide(
     digests: tuple[str, str],
     *,
     changed_files: Iterable[str] = (),
+    there: Collection[str] = (),
     simulated: bool = False,
 ) -> Step:
     """Return what a unit needs.
 
     `texts` are its unit files as they are on the host (None: not there), `changed_files` which files differ from the
-    record, in check mode as the run would leave them.
+    record, in check mode as the run would leave them, and `there` which of its files the host has.
     """
     write = tuple(path for path, text in unit.texts.items() if text is not None and texts.get(path) != text)
-    if unit.absent or unit.idle:
+    if unit.absent:
+        # Another's unit may have the name: ours has a record, or a file that says so from its first write on.
+        ours = bool(record) or any((text or "").startswith(MARK) for text in texts.values())
+        return Step(unit, remove=ours, files=tuple(path for path in unit.files if ours and path in there))
+    if unit.idle:
         present = any(texts.get(path) is not None for path in unit.texts)
         enabled = state.file_state in ("enabled", "enabled-runtime")
         # Its package, which a run has installed by now, enables it.
-        comes = unit.idle and simulated and state.load == "not-found"
+        comes = simulated and state.load == "not-found"
         gone = not (present or state.active in ("active", "reloading", "activating") or enabled or record or comes)
         return Step(unit, remove=not gone)
     whole, start = digests
@@ -279,22 +291,32 @@ def of_stage(steps: Sequence[Step], states: Mapping[str, State], stage: str, *, 
     `well` changes nothing that runs or is about to: it is waited for, and the others start.
 
     What comes first is settled by the start, whether it runs or not. A socket that does not run belongs to its service,
-    which has to stop for it. After a start nothing is left that does not run, but for what has failed meanwhile; a dry
-    run has started nothing and would tell of it twice.
+    which has to stop for it. What is absent goes when what stays is well, so by the change. After a start nothing is
+    left that does not run, but for what has failed meanwhile; a dry run has started nothing and would tell of it twice.
     """
 
     def runs(name: str) -> bool:
         return states[name].is_active or (is_socket(name) and states.get(service_of(name, states), State()).is_active)
 
     if stage == "start":
-        return [step for step in steps if step.unit.first or not runs(step.unit.name)]
+        return [step for step in steps if not step.unit.absent and (step.unit.first or not runs(step.unit.name))]
     if stage == "well":
         planned = [step for step in steps if not (step.unit.absent or step.unit.idle)]
         waits = {name for name, state in states.items() if state.is_active or state.active == "activating"}
         return [Step(step.unit, verb="wait") if step.unit.name in waits else step for step in planned]
     if stage == "change" and simulated:
-        return [step for step in steps if not step.unit.first and runs(step.unit.name)]
+        return [step for step in steps if step.unit.absent or (not step.unit.first and runs(step.unit.name))]
     return list(steps)
+
+
+def with_files_once(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps with each file that goes told of once, by the first of the units that it goes with."""
+    told: set[str] = set()
+    result = []
+    for step in steps:
+        result.append(replace(step, files=tuple(path for path in step.files if path not in told)))
+        told.update(step.files)
+    return result
 
 
 def is_pending(steps: Sequence[Step], staged: Sequence[Step]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.description import Component, Service
-from ansible_collections.brume.cloud.plugins.module_utils.plan import Instance, bridge
+from ansible_collections.brume.cloud.plugins.module_utils.plan import Instance, bridge, uwsgi_path
 
 SANDBOX: Mapping[str, Mapping[str, Any]] = {
     # systemd.exec(5). A service that needs no privilege gets none.
@@ -113,11 +113,6 @@ def _unit(sections: Mapping[str, Mapping[str, Any]]) -> str:
         for key, value in keys.items():
             lines += [f"{key}={_word(item)}" for item in (value if isinstance(value, list) else [value])]
     return "\n".join(lines) + "\n"
-
-
-def uwsgi_path(service: Service, component: Component) -> str:
-    """Return the path of a component's uWSGI file."""
-    return f"/etc/{service.name}/uwsgi-{component.name}.ini"
 
 
 def uwsgi_text(component: Component, instance: Instance, environment: str) -> str:

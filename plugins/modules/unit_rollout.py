@@ -30,7 +30,8 @@ options:
         type: str
       state:
         description:
-          - V(absent) stops, disables and removes the unit, its drop-in and its record.
+          - V(absent) stops, disables and removes the unit, its drop-in, O(units[].files) and its record, when all other
+            units of the call are well. A unit that has neither a record nor a file of Brume's is another's, and stays.
           - V(idle) stops and disables a unit whose package is there for something else.
         type: str
         choices: [present, absent, idle]
@@ -151,7 +152,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import host_lock, rollout
+from ansible_collections.brume.cloud.plugins.module_utils import file_state, host_lock, rollout
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write, read_marker, write_marker
 
 SPEC: dict[str, Any] = {
@@ -231,17 +232,14 @@ def checked(systemd: rollout.Systemd, *arguments: str) -> None:
 
 
 def prepare(steps: list[rollout.Step], states: dict[str, rollout.State], systemd: rollout.Systemd) -> None:
-    """Write and remove unit files, enable and disable, reload the manager once: all that comes before the starts."""
-    gone = [step.unit for step in steps if step.remove]
-    known = [unit.name for unit in gone if states[unit.name].load != "not-found"]
+    """Write unit files, enable and disable, stop what is idle, reload the manager once: all that precedes starts."""
+    idle = [step.unit.name for step in steps if step.remove and step.unit.idle]
+    known = [name for name in idle if states[name].load != "not-found"]
     if known:
         checked(systemd, "disable", "--now", "--no-reload", "--", *known)
-    for unit in gone:
-        for path in (*unit.texts, record_path(unit)):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                os.unlink(path)
-        with contextlib.suppress(OSError):  # another's drop-in may lie there
-            os.rmdir(f"{rollout.UNIT_DIRECTORY}/{unit.name}.d")
+    for name in idle:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{rollout.RECORDS}/{name}.json")
     for step in steps:
         for path in step.write:
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -254,7 +252,7 @@ def prepare(steps: list[rollout.Step], states: dict[str, rollout.State], systemd
     enable = [step.unit.name for step in steps if step.enable]
     if enable:
         checked(systemd, "enable", "--no-reload", "--", *enable)
-    if written or gone or enable or disable or needed:
+    if written or idle or enable or disable or needed:
         checked(systemd, "daemon-reload")
     # systemd refuses to start a socket whose service runs; the service starts anew behind it. It is stopped last: what
     # another socket of its starts meanwhile is the service as it is to be.
@@ -266,6 +264,28 @@ def prepare(steps: list[rollout.Step], states: dict[str, rollout.State], systemd
     failed = [step.unit.name for step in steps if step.verb and states[step.unit.name].active == "failed"]
     if failed:
         checked(systemd, "reset-failed", "--", *failed)
+
+
+def remove(steps: list[rollout.Step], states: dict[str, rollout.State], systemd: rollout.Systemd) -> None:
+    """Stop, disable and remove units that are absent, with their files; the record, which says whose they are, last.
+
+    Sockets come before their services in the steps, and go before them: they would start them again.
+    """
+    gone = [step for step in steps if step.remove and step.unit.absent]
+    for step in gone:
+        if states[step.unit.name].load != "not-found":
+            checked(systemd, "disable", "--now", "--no-reload", "--", step.unit.name)
+    for step in gone:
+        for path in (*step.files, *step.unit.texts):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(path)
+        with contextlib.suppress(OSError):  # another's drop-in may lie there
+            os.rmdir(f"{rollout.UNIT_DIRECTORY}/{step.unit.name}.d")
+    if gone:
+        checked(systemd, "daemon-reload")
+    for step in gone:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(record_path(step.unit))
 
 
 def diff(step: rollout.Step, texts: dict[str, str | None], state: rollout.State) -> list[dict[str, str]]:
@@ -316,10 +336,11 @@ def main() -> None:
                 texts[unit.name],
                 digests[unit.name],
                 changed_files=changed,
+                there=[path for path, one in files[unit.name].items() if one != file_state.digest(None)],
                 simulated=module.check_mode,
             )
             steps.append(step)
-        every = rollout.with_sockets(steps, states)
+        every = rollout.with_files_once(rollout.with_sockets(steps, states))
         steps = rollout.of_stage(every, states, module.params["stage"], simulated=module.check_mode)
         if not module.check_mode:
             if any(step.actions for step in steps):
@@ -332,6 +353,8 @@ def main() -> None:
                         systemd,
                         lambda step: record(step, digests[step.unit.name], files[step.unit.name]),
                     )
+            if all(outcome.healthy for outcome in outcomes):
+                remove(steps, states, systemd)
             for step in steps:
                 if step.record and not step.verb:
                     record(step, digests[step.unit.name], files[step.unit.name])

@@ -17,7 +17,15 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.brume.cloud.plugins.action import backup as action_backup
-from ansible_collections.brume.cloud.plugins.module_utils import age_keys, backup, backup_host, backup_stream, host_lock
+from ansible_collections.brume.cloud.plugins.module_utils import (
+    age_keys,
+    backup,
+    backup_host,
+    backup_stream,
+    host_lock,
+    sources,
+)
+from ansible_collections.brume.cloud.plugins.module_utils.description import Identity, Restore, Service
 
 from .playbooks import ROOT, playbook
 from .test_playbooks import KEY as MASTER_KEY
@@ -381,7 +389,7 @@ def test_nothing_is_stopped_before_a_backup_was_tried() -> None:
     order = [one["name"] for one in plays]
     assert order.index("Tell") < order.index("Preflight") < order.index("Try") < order.index("Stop")
     assert order.index("Stop") < order.index("Place") < order.index("Controllers") < order.index("Deploy")
-    assert order.index("Try") < order.index("Compute hosts") < order.index("Deploy")
+    assert order.index("Try") < order.index("Identities") < order.index("Deploy")
     assert order.index("Deploy") < order.index("Images") < order.index("Let the services finish it")
 
 
@@ -407,8 +415,19 @@ def test_what_stops_the_cloud_refuses_limits_itself() -> None:
     """Each play that hosts are left in says so itself, because the one before may have had none."""
     plays = yaml.safe_load((ROOT / "playbooks/restore.yml").read_text(encoding="utf-8"))
     stop = next(one for one in plays if one["name"] == "Stop")["tasks"]
-    assert stop[0]["ansible.builtin.assert"]["that"] == "ansible_limit is not defined"
+    assert "brume.cloud.all_hosts" in stop[0]
     assert stop[1]["brume.cloud.backup"] == {"step": "confirmed"}
+
+
+NODE = Identity("compute", "/var/lib/nova/compute_id", "compute_nodes", "host", "uuid")
+DESCRIBED = {
+    "base": Service("base", "core", "file"),
+    "nova": Service("nova", "core", "file", restore=Restore(("instances",), (NODE,))),
+}
+RUN = [
+    SimpleNamespace(service=service, component=component, unit=f"{service}-{component}.service")
+    for service, component in (("base", "api"), ("nova", "api"), ("nova", "compute"))
+]
 
 
 class Action(action_backup.ActionModule):
@@ -416,9 +435,14 @@ class Action(action_backup.ActionModule):
 
     def __init__(self, found: backup.Found, answers: dict[str, Any], check: bool = False, **said: Any) -> None:
         """Answer hosts' requests with what is given, or what it returns."""
-        cloud = SimpleNamespace(members={"database": [("one", "")], "control": [("one", "")]})
+        names = ("base", "nova_api", "nova_cell1")
+        databases = [SimpleNamespace(service=name.partition("_")[0], name=name) for name in names]
+        members = {"database": [("one", "")], "control": [("one", "")]}
+        cloud = SimpleNamespace(members=members, databases=databases)
         self.piece: Any = SimpleNamespace(
-            host=SimpleNamespace(name="one"), plan=SimpleNamespace(hosts={"one": None}, cloud=cloud)
+            host=SimpleNamespace(name="one", instances=RUN),
+            plan=SimpleNamespace(hosts={"one": None}, cloud=cloud, services=["base", "nova"]),
+            sources=SimpleNamespace(services=DESCRIBED),
         )
         self.known = {"hostvars": {"one": said}}
         self._task: Any = SimpleNamespace(check_mode=check, delegate_to=None)
@@ -504,6 +528,49 @@ def test_room_is_asked_for_before_anything_is_unpacked(action: Callable[..., Act
         assert one.steps() == ["room"] if check else ["remove", "room"]
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_a_database_gets_its_name_when_its_digest_is_known(
+    right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With programs in the place of age, zstd and mbstream that hand on and unpack what comes."""
+    into = 'exec cat >"${2#--directory=}/ibdata1"'
+    for name, line in (("age", "exec cat"), ("zstd", "exec cat"), ("mbstream", into)):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    work, content = tmp_path / "work", b"x" * 100_000
+    (work / FULL).mkdir(parents=True)
+    (work / FULL / "of an earlier run").touch()
+    sha256 = hashlib.sha256(content if right else b"other").hexdigest()
+    request = {"folder": str(work), "name": FULL, "identity": "", "sha256": sha256}
+    call = backup_stream.Call(LOCAL, "database_unpack", request)
+    call.input.write(content)
+    call.input.flush()
+    unpacked = work / f"{FULL}.partial/ibdata1"
+    end = time.monotonic() + 20
+    while time.monotonic() < end and not (unpacked.exists() and unpacked.stat().st_size):
+        time.sleep(0.05)
+    assert [one.name for one in work.iterdir()] == [f"{FULL}.partial"], "it is unpacked, and not in its place"
+    if right:
+        call.end()
+        assert [str(one.relative_to(work)) for one in work.rglob("*")] == [FULL, f"{FULL}/ibdata1"]
+    else:
+        with pytest.raises(backup_stream.StreamError, match=r"database_unpack: .*its SHA-256 is another"):
+            call.end()
+        assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_database_with_another_digest_is_neither_started_nor_kept(
+    action: Callable[..., Action], odd: backup.Found, keep: bool
+) -> None:
+    one = action(odd, {"room": 1 << 40, "database_unpack": backup.BackupError("another")}, **TOLD)
+    with pytest.raises(backup.BackupError, match="another"):
+        one._step_try(FULL, keep=keep)
+    assert one.steps() == ["remove", "room", "database_unpack", "remove"]
+
+
 ROW = {"rows": 2, "checksum": "7", "moving": False}
 
 
@@ -515,7 +582,7 @@ def odd() -> backup.Found:
 
 
 def trial(checksum: str, sha256: Any = "right") -> dict[str, Any]:
-    tried = {"tables": {"a": {**ROW, "checksum": checksum}}, "nodes": {}}
+    tried = {"tables": {"a": {**ROW, "checksum": checksum}}, "identities": {}}
     return {"room": 1 << 40, "database_try": tried, "store_sum": sha256}
 
 
@@ -536,8 +603,15 @@ def test_differences_of_tables_can_be_accepted_by_name(action: Callable[..., Act
 def test_spoiled_images_are_told_and_fail_tests_alone(
     action: Callable[..., Action], odd: backup.Found, sha256: Any
 ) -> None:
+    dry = action(odd, trial("7"), True, **TOLD)._step_try(keep=True)
     one = action(odd, trial("7", sha256), **TOLD)
-    assert one._step_try(keep=True) == {**action(odd, trial("7"), True, **TOLD)._step_try(keep=True), "nodes": {}}
+    assert one._step_try(keep=True) == {**dry, "identities": {}}
+    (wish,) = [request for do, request in one.asked if do == "database_try"]
+    tables = ["nova_api.compute_nodes", "nova_cell1.compute_nodes"]
+    assert (wish["ahead"], wish["identities"]) == (
+        ["nova_api.instances", "nova_cell1.instances"],
+        [{"file": NODE.file, "tables": tables, "host": "host", "identity": "uuid"}],
+    )
     assert one.told[0].startswith(f"{FULL}/images-one: ") and one.told[0].endswith("; its images will be lacking")
     with pytest.raises(backup.BackupError, match=f"{FULL}/images-one: "):
         action(odd, trial("7", sha256), **TOLD)._step_try()
@@ -548,20 +622,33 @@ def test_spoiled_images_are_told_and_fail_tests_alone(
     [("", {"one": "a"}, ["a"], 0), ("", {"two": "a"}, [], 0), ("a", {"one": "a"}, [], 0), ("b", {"one": "a"}, [], 1),
      ("b", {}, [], 0)],
 )  # fmt: skip
-def test_bare_compute_hosts_get_the_identity_that_nova_knows(
+def test_bare_hosts_get_the_identities_that_services_know(
     action: Callable[..., Action], there: str, nodes: dict[str, str], written: list[str], told: int
 ) -> None:
     none = backup.Found({})
-    one = action(none, {"identity_read": there}, __backup_tried={"nodes": nodes})
+    one = action(none, {"identity_read": there}, __backup_tried={"identities": {NODE.file: nodes}})
     said = one._step_identify()
-    assert [request["identity"] for do, request in one.asked if do == "identity_write"] == written
+    asked = [(request["file"], request["identity"]) for do, request in one.asked if do == "identity_write"]
+    assert asked == [(NODE.file, identity) for identity in written]
+    assert one.steps()[0] == "identity_read" and one.steps().count("identity_read") == 1, "of one component alone"
     assert len(one.told) == told and bool(said.get("changed")) == bool(written)
+    assert not told or one.told[0].endswith(f"write the former into {NODE.file} and restart nova-compute.service there")
     if there or written:
         dry = action(none, {"identity_read": there}, True)
         assert dry._step_identify() == said and dry.steps() == ["identity_read"]
 
 
-def test_an_identity_is_what_nova_would_read(tmp_path: Path) -> None:
+def test_what_a_restore_does_for_services_is_in_their_descriptions() -> None:
+    services = [name for name, one in sources.load().services.items() if one.wave != "infrastructure"]
+    assert "keystone" in services
+    text = Path(str(backup_host.__file__)).read_text(encoding="utf-8").lower()
+    assert not [name for name in services if name in text]
+    assert "nova" not in Path(str(action_backup.__file__)).read_text(encoding="utf-8").lower()
+    restore = sources.load().services["nova"].restore
+    assert restore == Restore(("instances",), (NODE,))
+
+
+def test_an_identity_is_what_its_component_would_read(tmp_path: Path) -> None:
     file = tmp_path / "nova/compute_id"
     assert backup_stream.ask(LOCAL, "identity_read", file=str(file)) == ""
     backup_stream.ask(LOCAL, "identity_write", file=str(file), identity="4ce2e5a2-0d5b-4b0f-8d0c-5e1a4f1f7c11")

@@ -147,11 +147,15 @@ def test_the_backup_takes_the_place_of_data_and_a_member_is_emptied(server: Serv
     server.sql("INSERT INTO nova_cell1.compute_nodes VALUES ('one', 'a', 0), ('one', 'b', 1), ('two', 'c', 0);")
     server.sql("CREATE TABLE nova_cell1.instances (id INT AUTO_INCREMENT PRIMARY KEY);")
     server.sql("INSERT INTO nova_cell1.instances VALUES (7);")
+    cells = ("nova_api", "nova_cell0", "nova_cell1")  # the backup has no nova_api
+    identities = [{"file": "/id", "tables": [f"{cell}.compute_nodes" for cell in cells], "host": "host",
+                   "identity": "uuid"}]  # fmt: skip
+    wish = {"ahead": [f"{cell}.instances" for cell in cells], "identities": identities}
     full = server.pack("full")
     server.unpack("full", full["sha256"])
-    tried = backup_stream.ask(LOCAL, "database_try", folder=f"{server.folder}/work", names=["full"])
-    assert tried["nodes"] == {"one": "a", "two": "c"}
-    assert tried["numbers"] == {"nova_cell1": 1_000_008}, "domains of instances made since may still run"
+    tried = backup_stream.ask(LOCAL, "database_try", folder=f"{server.folder}/work", names=["full"], **wish)
+    assert tried["identities"] == {"/id": {"one": "a", "two": "c"}}
+    assert tried["numbers"] == {"nova_cell1.instances": 1_000_008}, "what was made since may still be there"
     data = server.folder / "new"
     data.mkdir()
     (data / "debian-12.flag").touch()

@@ -257,6 +257,11 @@ PROJECT: dict[str, Change] = {
     "cleanup of no program": append(DESCRIPTION, "cleanup: {commands: [{success: [0]}]}\n"),
     "cleanup with an unknown name": append(DESCRIPTION, "cleanup: {commands: [{run: [two-manage, '{age}']}]}\n"),
     "cleanup with codes that are none": append(DESCRIPTION, "cleanup: {commands: [{run: [x], success: [one]}]}\n"),
+    "restore of no table": append(DESCRIPTION, "restore: {ahead: [Rows]}\n"),
+    "identity of an unknown component": append(
+        DESCRIPTION, "restore: {identities: {wroker: {file: /a, table: hosts, host: host, identity: uuid}}}\n"
+    ),
+    "identity without columns": append(DESCRIPTION, "restore: {identities: {worker: {file: a, table: hosts}}}\n"),
     "missing requirement": replace(DESCRIPTION, "requires: [one]", "requires: [three]"),
     "requirement in a later wave": several(
         replace(DESCRIPTION, "wave: core", "wave: identity"), replace("roles/one/meta/service.yml", "identity", "core")

@@ -242,9 +242,57 @@ def test_unit_rollout(call: Call, systemd: Path) -> None:
     (systemd / "f").write_text("two")
     assert converges(call, "unit_rollout", arguments) == [f"restart a.service ({systemd}/f changed)"]
     gone = {"units": [{"name": "a.service", "state": "absent"}]}
-    assert converges(call, "unit_rollout", gone) == ["remove a.service"]
+    assert converges(call, "unit_rollout", gone) == ["stop, disable and remove a.service (nothing here plans it)"]
     assert not (systemd / "units/a.service").exists()
     assert not (systemd / "records/a.service.json").exists()
+
+
+def test_unit_rollout_removes_what_a_release_dropped_when_the_rest_is_well(call: Call, systemd: Path) -> None:
+    (systemd / "f").write_text("one")
+    (systemd / "shared").write_text("both read it")
+    old = {"name": "old.service", "content": "# Written by Brume\n", "files": [f"{systemd}/f", f"{systemd}/shared"]}
+    new = {"name": "new.service", "content": "[Service]\n", "files": [f"{systemd}/shared"]}
+    converges(call, "unit_rollout", {"units": [old]})
+    (systemd / "units/others.service").write_text("[Service]\n")
+    for state in ("active", "enabled"):
+        (systemd / f"state.{state}.others.service").touch()
+    (systemd / "units/dead.service").write_text("# Written by Brume; it never became well.\n")
+    names = ("old.service", "others.service", "dead.service")
+    dropped = [{"name": name, "state": "absent", "files": [f"{systemd}/f"]} for name in names]
+    ends = ["stop, disable and remove old.service (nothing here plans it)", f"remove {systemd}/f"]
+    ends += ["stop, disable and remove dead.service (nothing here plans it)"]
+    starts = [f"write {systemd}/units/new.service", "enable new.service", "start new.service (does not run)"]
+    upgrade = {"units": [new, *dropped]}
+
+    bad = {**new, "name": "bad.service"}
+    failed = call("unit_rollout", {"units": [bad, *dropped]})
+    assert failed["failed"], failed
+    assert (systemd / "state.active.old.service").exists() and (systemd / "f").exists(), "there is no successor yet"
+
+    dry = call("unit_rollout", {**upgrade, "stage": "start"}, check=True)
+    assert (dry["actions"], dry["pending"]) == (starts, True)
+    assert call("unit_rollout", {**upgrade, "stage": "change"}, check=True)["actions"] == ends
+    begun = call("unit_rollout", {**upgrade, "stage": "start"})
+    assert (begun["actions"], begun["pending"]) == (starts, True)
+    assert (systemd / "state.active.old.service").exists(), "it goes by its host's turn"
+    before = len((systemd / "state.log").read_text().splitlines())
+    assert converges(call, "unit_rollout", {**upgrade, "stage": "change"}) == ends
+    log = (systemd / "state.log").read_text().splitlines()[before:]
+    assert "disable --now --no-reload -- old.service" in log and "daemon-reload" in log
+    gone = ("units/old.service", "records/old.service.json", "state.active.old.service", "state.enabled.old.service")
+    assert not [path for path in (*gone, "f") if (systemd / path).exists()]
+    assert (systemd / "shared").exists()
+    assert (systemd / "state.active.others.service").exists(), "it is not Brume's"
+
+    (systemd / "f").write_text("one")
+    back = {"units": [old, {"name": "new.service", "state": "absent"}]}
+    assert converges(call, "unit_rollout", back) == [
+        f"write {systemd}/units/old.service",
+        "enable old.service",
+        "start old.service (does not run)",
+        "stop, disable and remove new.service (nothing here plans it)",
+    ]
+    assert (systemd / "state.active.old.service").exists()
 
 
 def test_unit_rollout_remembers_since_when_a_unit_knows_versions(call: Call, systemd: Path) -> None:

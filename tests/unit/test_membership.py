@@ -435,7 +435,7 @@ def test_nothing_but_what_asks_touches_a_host_before_the_judgment() -> None:
         for play in plays(name):
             modules = {key for task in play["tasks"] for key in task if key.startswith("brume.cloud.")}
             assert modules <= {f"brume.cloud.{one}" for one in (
-                "plan", "host_units", "run_lock", "host_replacement", "host_removal"
+                "plan", "all_hosts", "host_units", "run_lock", "host_replacement", "host_removal"
             )}  # fmt: skip
             if any("judge" in (task.get("brume.cloud.host_removal") or {}) for task in play["tasks"]):
                 break

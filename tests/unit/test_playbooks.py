@@ -40,11 +40,17 @@ def test_nothing_follows_a_play_whose_host_does_not_answer(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "options",
-    [["--limit", "old"], ["-e", "drain_accept_stuck=true"], ["-e", "drain_plan=true"]],
+    ("options", "words"),
+    [
+        (["--limit", "old"], "`--limit` is not for remove.yml: it would leave out those who judge"),
+        (["-e", "drain_accept_stuck=true"], "`drain_accept_stuck` are not for remove.yml"),
+        (["-e", "drain_plan=true"], "`drain_accept_stuck` are not for remove.yml"),
+    ],
     ids=["limit", "stuck", "plan"],
 )
-def test_hosts_are_not_removed_without_being_judged_and_emptied(options: list[str], tmp_path: Path) -> None:
+def test_hosts_are_not_removed_without_being_judged_and_emptied(
+    options: list[str], words: str, tmp_path: Path
+) -> None:
     folder = tmp_path / "inventory"
     (folder / "group_vars").mkdir(parents=True)
     one = {"hosts": {"one": {"brume_addresses": {"management": "192.0.2.11"}}}}
@@ -56,5 +62,14 @@ def test_hosts_are_not_removed_without_being_judged_and_emptied(options: list[st
     variables = {"ansible_connection": "local", "brume_networks": networks, "brume_master_key": KEY}
     (folder / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
     done = playbook(folder, "remove.yml", "--check", *options)
-    assert "are not for remove.yml" in done.stdout, done.stdout + done.stderr
+    assert words in done.stdout, done.stdout + done.stderr
     assert "Ask the members that stay" not in done.stdout
+
+
+def test_one_action_refuses_limits() -> None:
+    """All else that looks at a limit does not refuse it in any case: upgrade.yml takes one once it has begun."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").glob("*.yml")}
+    assert {name for name, text in texts.items() if "brume.cloud.all_hosts:" in text} == {
+        f"{name}.yml" for name in ("backup", "finalize", "reboot", "remove", "replace", "restore", "rollback", "stop")
+    }
+    assert {name for name, text in texts.items() if "ansible_limit" in text} == {"upgrade.yml"}

@@ -110,7 +110,7 @@ def inventory(tmp_path: Path) -> Path:
         ("stop.yml", ["-e", "stop_confirmed=true", "--limit", "localhost,one"], "`--limit` is not for stop.yml"),
         ("stop.yml", ["--limit", "one"], "`--limit` is not for stop.yml"),
         ("reboot.yml", ["-e", "reboot_in_place=true", "--limit", "localhost,one"], "`--limit` is not for reboot.yml"),
-        ("reboot.yml", ["--limit", "one"], "`--limit` is not for reboot.yml"),
+        ("reboot.yml", ["--limit", "one"], "next: run it without; `reboot_hosts` names the hosts"),
         ("reboot.yml", [], "one: database would stop, since 0 of 1 are no majority"),
     ],
 )

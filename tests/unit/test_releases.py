@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.brume.cloud.plugins.module_utils import certificates, sources
-from ansible_collections.brume.cloud.plugins.module_utils.description import Service, read_service
+from ansible_collections.brume.cloud.plugins.action import unit_rollout
+from ansible_collections.brume.cloud.plugins.module_utils import certificates, plan_text, sources
+from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS, Service, read_service
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import Schema, check
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
 from ansible_collections.brume.cloud.plugins.module_utils.releases import (
     DEFAULT_RELEASE,
     bound_mistakes,
@@ -23,6 +25,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.releases import (
     service_of_release,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 
 from tools import release_changes, service_options
 
@@ -119,6 +122,11 @@ SERVICE: dict[str, Any] = {
         "two.conf": {"settings": ["two", {"value": "more", "since": "2026.1"}], "components": ["api", "agent"]},
         "agent.conf": {"settings": ["agent"], "components": "agent"},
     },
+    "restore": {
+        "identities": {
+            one: {"file": f"/{one}", "table": "hosts", "host": "host", "identity": "uuid"} for one in ("agent", "late")
+        }
+    },
     "python": {"packages": ["two", {"value": "threads", "since": "2026.1"}]},
 }
 
@@ -149,6 +157,8 @@ def test_a_component_of_other_releases_is_named_nowhere() -> None:
     assert list(old.files) == ["two.conf", "agent.conf"]
     assert list(new.files) == ["two.conf"]
     assert new.files["two.conf"].components == ("api",)
+    assert [one.component for one in old.restore.identities] == ["agent", "late"]
+    assert [one.component for one in new.restore.identities] == ["late"]
     assert [one.path for one in old.directories] == ["/a", "/b", "/c"]
     assert [(one.path, one.components) for one in new.directories] == [("/b", ("late",)), ("/c", ())]
 
@@ -192,6 +202,74 @@ def test_the_plan_and_the_files_are_those_of_the_release(project: Path) -> None:
         assert list(found.services) == services
         texts = [one.text for one in renderer.files(found.hosts["aio"], services) if one.entry.path.endswith(".conf")]
         assert [text.splitlines()[-1] for text in texts] == [line] * len(services)
+
+
+MORE = """  old: {group: [control, compute], command: [one-old], until: "2025.2"}
+  web: {group: control, kind: wsgi, app: "one:web", port: 6002, until: "2025.2"}
+  new: {group: control, command: [one-new], since: "2026.1"}
+  moved: {group: [compute, {value: network, until: "2025.2"}], command: [one-moved]}
+  far: {group: block, command: [one-far], until: "2025.2"}
+files:
+  old.conf: {settings: [one], components: [old]}
+  both.conf: {settings: [one], components: [old, api]}
+"""
+
+
+def test_a_host_knows_what_only_other_releases_have_on_it(project: Path) -> None:
+    path = project / "roles/one/meta/service.yml"
+    text = path.read_text("utf-8").replace("files: {one.conf:", f"{MORE}  one.conf:")
+    path.write_text(text.replace("components: [api]}}", "components: [api]}"))
+    old, _renderer = planned(project, "2025.1", "one")
+    new, _renderer = planned(project, "2026.1", "one")
+    gone = {one.unit: one.files for one in new.hosts["aio"].dropped}
+    assert gone == {
+        "one-old.service": ("/etc/one/old.conf",),
+        "one-web.socket": ("/etc/one/uwsgi-web.ini",),
+        "one-web.service": ("/etc/one/uwsgi-web.ini",),
+    }
+    # Back again, what only the newer release has goes; a service that it alone has does too.
+    assert {one.unit for one in old.hosts["aio"].dropped} == {"one-new.service", "two-api.socket", "two-api.service"}
+    assert {"one-old.service", "one-web.service"} <= {one.unit for one in old.hosts["aio"].instances}
+    assert {(one.service, one.wave) for one in old.hosts["aio"].dropped} == {("one", "identity"), ("two", "identity")}
+    text = "\n".join(plan_text.summary(new))
+    assert "  not in 2026.1, so removed  one-old.service, one-web.socket, one-web.service" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "dropped"),
+    [
+        ({"wave": "identity"}, ["one-old.service", "one-web.socket", "one-web.service"]),
+        ({"service": "one"}, ["one-old.service", "one-web.socket", "one-web.service"]),
+        ({"wave": "core"}, None),
+        ({"service": "two"}, []),
+    ],
+)
+def test_the_roll_out_of_its_wave_removes_it(project: Path, args: dict[str, str], dropped: list[str] | None) -> None:
+    path = project / "roles/one/meta/service.yml"
+    path.write_text(path.read_text("utf-8").replace("files: {one.conf:", f"{MORE}  one.conf:").replace("]}}", "]}"))
+    found, renderer = planned(project, "2026.1", "one", "two")
+    piece = Slice(found, found.hosts["aio"], renderer.sources, renderer, Vault(bytes(32)))
+    action: Any = object.__new__(unit_rollout.ActionModule)
+    said = action.arguments(piece, args)
+    absent = [one for one in said["units"] if one.get("state") == "absent"] if said else None
+    assert (None if absent is None else [one["name"] for one in absent]) == dropped
+    if dropped:
+        assert absent is not None and absent[0]["files"] == ["/etc/one/old.conf"]
+
+
+def test_a_component_that_leaves_a_group_is_dropped_there_alone(project: Path) -> None:
+    path = project / "roles/one/meta/service.yml"
+    moved = """  moved: {group: [{value: compute, since: "2026.1"}, control], command: [one-moved]}\nfiles:"""
+    path.write_text(path.read_text("utf-8").replace("files:", moved))
+    hosts = {name: {"brume_addresses": {"management": f"192.0.2.{last}"}} for last, name in ((11, "a"), (12, "b"))}
+    groups = {group: ["b"] if group == "compute" else ["a"] for group in GROUPS}
+    data = sources.load.__wrapped__(project)
+    for release, expected in (("2025.1", ["one-moved.service"]), ("2026.1", [])):
+        variables = {"brume_services": ["one"], "brume_networks": AIO["brume_networks"], "brume_release": release}
+        found = plan(inventory(variables, hosts, groups), data)
+        dropped = {name: [one.unit for one in host.dropped] for name, host in found.hosts.items()}
+        assert dropped["b"] == expected
+        assert "one-moved.service" not in dropped["a"]
 
 
 def test_a_service_that_the_release_does_not_have_is_refused(project: Path) -> None:

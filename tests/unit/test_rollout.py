@@ -110,7 +110,8 @@ def test_a_dry_run_knows_that_a_package_enables_its_unit() -> None:
         ),
         (variant(versions="2026.1"), UP, {**RECORD, "versions": "2026.1"}, DIGESTS, (), []),
         (UNIT, UP, {**RECORD, "versions": "2025.1"}, DIGESTS, (), []),
-        (variant(absent=True), UP, RECORD, DIGESTS, (), ["remove a.service"]),
+        (variant(absent=True), UP, RECORD, DIGESTS, (), ["stop, disable and remove a.service (nothing here plans it)"]),
+        (variant(absent=True), UP, {}, DIGESTS, (), []),
         (IDLE, UP, {}, DIGESTS, (), ["stop and disable a.service (nothing here plans it)"]),
         (
             IDLE,
