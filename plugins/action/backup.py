@@ -11,6 +11,7 @@ from ansible_collections.brume.cloud.plugins.action.host_removal import IMAGES
 from ansible_collections.brume.cloud.plugins.module_utils import (
     age_keys,
     backup,
+    backup_store,
     backup_stream,
     fernet,
     host_shell,
@@ -36,7 +37,8 @@ class ActionModule(PlanAction):
     """Takes `step` and what that step needs.
 
     - `check` (any host): `variables`, and sees that the database is this cloud's. Asks no host.
-    - `store` (delegated to where backups are kept): `path`. Returns what is there.
+    - `store` (delegated to where folders of backups are kept): `path`, a folder or object store, and `login`, under
+      which name its credentials are known. Returns what is there.
     - `member` (database hosts), `controller` (control hosts): what the host says.
     - `database`, `images`, `finish`: make a backup. `kind`, `images`, `count` and `days` say which.
     - `try` (database hosts): restores `name` into a throw-away server of one of them and compares; `keep` its data.
@@ -69,8 +71,11 @@ class ActionModule(PlanAction):
         if not self.piece.plan.cloud.members["database"]:
             raise backup.BackupError("brume_external.database: whoever runs the database backs it up and restores it")
         problems = []
-        if not str(variables.get("path") or "").startswith("/"):
-            problems.append("backup_path: is no absolute path; next: -e backup_path=/srv/backups/<cloud>")
+        scheme = ""
+        try:
+            scheme, _bucket, _prefix = backup_store.parse(str(variables.get("path") or ""))
+        except backup_store.StoreError as error:
+            problems.append(str(error))
         if variables.get("kind") not in (backup.FULL, backup.INCREMENTAL):
             problems.append(f"backup_kind: is neither {backup.FULL} nor {backup.INCREMENTAL}")
         for key in ("count", "days"):
@@ -79,15 +84,21 @@ class ActionModule(PlanAction):
         host = variables["host"]
         if host != "localhost" and host not in self.piece.plan.hosts and host not in self.known["hostvars"]:
             problems.append(f"backup_host: {host} is no host of the inventory")
+        if scheme and host != "localhost":
+            problems.append(f"backup_host: {scheme} is reached from the deploy host alone; next: leave it out")
+        if scheme == "swift" and not variables.get("login"):
+            problems.append("backup_login: names no login for Swift; next: -e backup_login=<entry of clouds.yaml>")
         if problems:
             raise backup.BackupError("\n".join(problems))
         return {}
 
-    def _step_store(self, path: str) -> dict[str, Any]:
-        argv = self._argv()
-        listed = backup_stream.ask(argv, "store_list", path=path)
+    def _step_store(self, path: str, login: str) -> dict[str, Any]:
+        # Libraries and logins of object stores are those of this run's user.
+        argv = backup_stream.here() if backup_store.parse(path)[0] else self._argv()
+        where = {"path": path, "login": login}
+        listed = backup_stream.ask(argv, "store_list", **where)
         backup.found(listed, self.piece.vault.master_key, self.piece.plan.cloud.region)
-        return {"store": {"argv": argv, "path": path, "listed": listed}}
+        return {"store": {"argv": argv, "where": where, "listed": listed}}
 
     def _step_member(self) -> dict[str, Any]:
         return {"member": backup_stream.ask(self._argv(), "member", data=DATA, client=CLIENT)}
@@ -112,9 +123,8 @@ class ActionModule(PlanAction):
         name = backup.name_of(datetime.now(UTC), kind, max(found.manifests, default=""))
         made: dict[str, Any] = {"name": name, "base": choice.base, "parts": [], "notes": list(choice.notes)}
         if not self._task.check_mode:
-            argv, path = self._store("argv"), self._store("path")
-            backup_stream.ask(argv, "store_delete", path=path, names=list(found.partial))
-            backup_stream.ask(argv, "store_begin", path=path, name=name)
+            self._ask_store("store_delete", names=list(found.partial))
+            self._ask_store("store_begin", name=name)
             base = found.manifests.get(choice.base, {})
             request = {"data": DATA, "client": CLIENT, "options": [], "recipient": self._recipient(), "folder": WORK}
             given, part = self._put(name, "database", "database_pack", {**request, "from_lsn": base.get("to_lsn")})
@@ -158,11 +168,9 @@ class ActionModule(PlanAction):
                 "with_images": images, "images": {host: one["new"] for host, one in said.items() if one.get("new")},
                 "fernet_primary": max((one for one in primaries if one is not None), default=None),
             }  # fmt: skip
-            argv, path = self._store("argv"), self._store("path")
-            text = backup.sign(manifest, master_key)
-            backup_stream.ask(argv, "store_commit", path=path, name=made["name"], manifest=text)
-            backup_stream.ask(argv, "store_delete", path=path, names=going)
-            self._display.display(f"Backup: {path}/{made['name']}")
+            self._ask_store("store_commit", name=made["name"], manifest=backup.sign(manifest, master_key))
+            self._ask_store("store_delete", names=going)
+            self._display.display(f"Backup: {self._store('where')['path'].rstrip('/')}/{made['name']}")
         return {"changed": True, "actions": actions, "name": made["name"]}
 
     # testing and restoring
@@ -231,14 +239,13 @@ class ActionModule(PlanAction):
 
     def _spoiled(self, names: list[str]) -> list[str]:
         """Return which files of backups are not what was written; the database's were read already."""
-        found, argv, path = self._found(), self._store("argv"), self._store("path")
-        spoiled = []
+        found, spoiled = self._found(), []
         for name in names:
             for part in found.manifests[name]["parts"]:
                 if part["file"] == "database":
                     continue
                 try:
-                    if backup_stream.ask(argv, "store_sum", path=path, name=name, file=part["file"]) != part["sha256"]:
+                    if self._ask_store("store_sum", name=name, file=part["file"]) != part["sha256"]:
                         spoiled.append(f"{name}/{part['file']}: its SHA-256 is another")
                 except backup_stream.StreamError as error:
                     spoiled.append(f"{name}/{part['file']}: {error}")
@@ -372,6 +379,9 @@ class ActionModule(PlanAction):
     def _store(self, key: str) -> Any:
         return self._any("__backup_store", "store")[key]
 
+    def _ask_store(self, do: str, **request: Any) -> Any:
+        return backup_stream.ask(self._store("argv"), do, **self._store("where"), **request)
+
     def _made(self) -> dict[str, Any]:
         return dict(self._any("__backup_database", "made"))
 
@@ -394,7 +404,7 @@ class ActionModule(PlanAction):
     def _put(self, name: str, file: str, do: str, request: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Let this host's data flow into a file of a backup; return the host's result and the part."""
         source = backup_stream.Call(self._argv(), do, request)
-        where = {"path": self._store("path"), "name": name, "file": file}
+        where = {**self._store("where"), "name": name, "file": file}
         target = backup_stream.Call(self._store("argv"), "store_put", where)
         given, written = backup_stream.flow(source, target)
         return given or {}, {"file": file, **written}
@@ -402,7 +412,7 @@ class ActionModule(PlanAction):
     def _get(self, name: str, file: str, argv: list[str], do: str, request: Mapping[str, Any]) -> Any:
         """Let a file of a backup flow to a host; return its result. Raises BackupError for one that is spoiled."""
         part = next(one for one in self._found().manifests[name]["parts"] if one["file"] == file)
-        where = {"path": self._store("path"), "name": name, "file": file}
+        where = {**self._store("where"), "name": name, "file": file}
         source = backup_stream.Call(self._store("argv"), "store_get", where)
         target = backup_stream.Call(argv, do, {**request, "sha256": part["sha256"]})
         try:

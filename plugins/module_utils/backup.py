@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils.backup_store import PARTIAL
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import derive
 
 FORMAT = 1
@@ -100,19 +101,19 @@ def read(name: str, text: str, master_key: bytes, region: str) -> dict[str, Any]
         if body["cloud"] != cloud_mark(master_key) or body["region"] != region:
             raise BackupError(
                 f"{name}: is a backup of another cloud (region {body['region']}, master key {body['cloud']}; here "
-                f"{region}, {cloud_mark(master_key)}); next: name another folder with backup_path, or give the "
+                f"{region}, {cloud_mark(master_key)}); next: name another place with backup_path, or give the "
                 "master key that the cloud had"
             )
         right = hmac.compare_digest(str(manifest["signature"]), _signature(body, master_key)) and body["name"] == name
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
-        raise BackupError(f"{name}: its manifest cannot be read; next: move the folder away") from None
+        raise BackupError(f"{name}: its manifest cannot be read; next: move the backup away") from None
     if not right:
-        raise BackupError(f"{name}: its manifest was altered; next: move the folder away and use another backup")
+        raise BackupError(f"{name}: its manifest was altered; next: move the backup away and use another backup")
     return dict(body)
 
 
 def found(listed: Mapping[str, Any], master_key: bytes, region: str) -> Found:
-    """Return what `backup_host.store_list` has listed. Raises BackupError naming all that cannot be trusted."""
+    """Return what `backup_store.store_list` has listed. Raises BackupError naming all that cannot be trusted."""
     problems = [f"{name}: is no backup; next: move it away" for name in listed["strange"]]
     manifests = {}
     for name in sorted(listed["manifests"]):
@@ -122,7 +123,7 @@ def found(listed: Mapping[str, Any], master_key: bytes, region: str) -> Found:
             manifests[name] = read(name, listed["manifests"][name], master_key, region)
         except BackupError as error:
             problems.append(str(error))
-    partial = [name for name in listed["partial"] if _NAME.match(name)]
+    partial = [name for name in listed["partial"] if _NAME.fullmatch(name.removesuffix(PARTIAL))]
     problems += [f"{name}: is no backup; next: move it away" for name in listed["partial"] if name not in partial]
     if problems:
         raise BackupError("\n".join(problems))

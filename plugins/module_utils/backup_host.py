@@ -1,4 +1,4 @@
-"""What is done on hosts for a backup: on that of the database, on controllers, and where backups are kept.
+"""What is done on hosts for a backup: on that of the database, on controllers, and on compute hosts.
 
 Its text is handed to the host's Python through a pipe (see `backup_stream`), so it needs the standard library alone.
 Requests come by standard input, secrets among them. Data comes and goes by standard input and output; results and
@@ -29,10 +29,6 @@ RESULT, ERROR = "brume-result ", "brume-error "
 BEGIN = b"brume-stream\n"
 """Before it, what a shell or sudo prints does not count."""
 
-PARTIAL = ".partial"
-"""Ending of the folder of a backup that is not whole: it is made, or it is being deleted."""
-
-MANIFEST = "manifest.json"
 CHUNK = 1 << 20
 TOOLS = ("mariadb-backup", "mbstream", "age", "zstd")
 TABLES = """SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), IFNULL(UPDATE_TIME, '') FROM information_schema.TABLES
@@ -63,14 +59,14 @@ _held: list[int] = []
 """File descriptors of the host's lock; commands inherit them, so that what a killed run leaves behind holds it too."""
 
 
-def main(request: dict[str, Any], lock: dict[str, Any], folder: str) -> None:
+def main(request: dict[str, Any], lock: dict[str, Any], folder: str, store: dict[str, Any]) -> None:
     """Do what a request asks and report it; ends the process with 1 when it failed.
 
-    `lock` has the names of `host_lock`, and `folder` is where the host's locks lie.
+    `lock` has the names of `host_lock`, `store` those of `backup_store`, and `folder` is where the host's locks lie.
     """
     sys.stdout.buffer.write(BEGIN)
     sys.stdout.flush()
-    do = DOES[request.pop("do")]
+    do = {**DOES, **store["DOES"]}[request.pop("do")]
     try:
         if do in LOCKING and os.geteuid() == 0:
             holder = lock["take"](folder, {"module": f"backup {do.__name__}"}, lock["WAIT"])
@@ -80,7 +76,7 @@ def main(request: dict[str, Any], lock: dict[str, Any], folder: str) -> None:
         os.umask(0o077)  # not for the folder of locks, which is everybody's to see
         result = do(**request)
     except (Failure, OSError, subprocess.SubprocessError) as error:
-        _say(ERROR + str(error).replace("\n", " | "))
+        _say(ERROR + json.dumps(str(error)))
         sys.exit(1)
     sys.stdout.flush()
     _say(RESULT + json.dumps(result))
@@ -88,85 +84,6 @@ def main(request: dict[str, Any], lock: dict[str, Any], folder: str) -> None:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-# where backups are kept
-
-
-def store_list(path: str) -> dict[str, Any]:
-    """Return the whole backups (name -> text of the manifest), and the names of others."""
-    found: dict[str, Any] = {"manifests": {}, "partial": [], "strange": []}
-    for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
-        if name == "lost+found" or name.startswith("."):
-            continue
-        if name.endswith(PARTIAL):
-            found["partial"].append(name)
-        elif os.path.exists(f"{path}/{name}/{MANIFEST}"):
-            with open(f"{path}/{name}/{MANIFEST}", encoding="utf-8") as stream:
-                found["manifests"][name] = stream.read()
-        else:
-            found["strange"].append(name)
-    return found
-
-
-def store_begin(path: str, name: str) -> None:
-    """Make the folder of a backup that is not whole yet."""
-    os.makedirs(f"{path}/{name}{PARTIAL}", mode=0o700)
-
-
-def store_put(path: str, name: str, file: str) -> dict[str, Any]:
-    """Write standard input to a file of a backup that is not whole yet, and return its size and SHA-256."""
-    digest, size = hashlib.sha256(), 0
-    place = f"{path}/{name}{PARTIAL}/{file}"
-    with open(place, "wb") as stream:
-        while piece := os.read(0, CHUNK):
-            digest.update(piece)
-            size += stream.write(piece)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return {"size": size, "sha256": digest.hexdigest()}
-
-
-def store_get(path: str, name: str, file: str) -> None:
-    """Write a file of a backup to standard output."""
-    with open(f"{path}/{name}/{file}", "rb") as stream:
-        shutil.copyfileobj(stream, sys.stdout.buffer, CHUNK)
-
-
-def store_sum(path: str, name: str, file: str) -> str:
-    """Return the SHA-256 of a file of a backup."""
-    with open(f"{path}/{name}/{file}", "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def store_commit(path: str, name: str, manifest: str) -> None:
-    """Make a backup whole: its manifest, then its name, each on the disk before the next."""
-    partial = f"{path}/{name}{PARTIAL}"
-    with open(f"{partial}/{MANIFEST}", "w", encoding="utf-8") as stream:
-        stream.write(manifest)
-        stream.flush()
-        os.fsync(stream.fileno())
-    _sync(partial)
-    os.rename(partial, f"{path}/{name}")
-    _sync(path)
-
-
-def store_delete(path: str, names: list[str]) -> None:
-    """Delete backups; one that is half deleted does not look whole."""
-    for name in names:
-        gone = f"{path}/{name.removesuffix(PARTIAL)}{PARTIAL}"
-        if not name.endswith(PARTIAL):
-            os.rename(f"{path}/{name}", gone)
-            _sync(path)
-        shutil.rmtree(gone)
-
-
-def _sync(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # controllers
@@ -624,9 +541,8 @@ def _end_with_run(commands: list[subprocess.Popen[bytes]]) -> None:
 DOES = {
     one.__name__: one
     for one in (
-        store_list, store_begin, store_put, store_get, store_sum, store_commit, store_delete, controller, images_list,
-        images_pack, images_unpack, identity_read, identity_write, member, room, database_pack, database_unpack,
-        database_try, database_place, database_empty, remove,
+        controller, images_list, images_pack, images_unpack, identity_read, identity_write, member, room, database_pack,
+        database_unpack, database_try, database_place, database_empty, remove,
     )
 }  # fmt: skip
 LOCKING = (images_pack, images_unpack, identity_write, database_pack, database_unpack, database_try, database_place,

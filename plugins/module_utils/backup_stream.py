@@ -7,11 +7,12 @@ import inspect
 import json
 import shlex
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import backup_host, host_lock
+from ansible_collections.brume.cloud.plugins.module_utils import backup_host, backup_store, host_lock
 
 BOOTSTRAP = """
 import json, os
@@ -22,12 +23,16 @@ while not line.endswith(b"\\n"):
         raise SystemExit(3)
     line += byte
 given = json.loads(line)
-lock, names = {"__name__": "host_lock"}, {"__name__": "backup_host"}
-exec(given["lock"], lock)
-exec(given["program"], names)
-names["main"](given["request"], lock, given["folder"])
+names = {}
+for name, text in given["programs"].items():
+    names[name] = {"__name__": name}
+    exec(text, names[name])
+names["backup_host"]["main"](given["request"], names["host_lock"], given["folder"], names["backup_store"])
 """
 """Reads programs and what is to be done from the first line of standard input, and leaves the rest of it alone."""
+
+
+PROGRAMS = (host_lock, backup_store, backup_host)
 
 
 class StreamError(Exception):
@@ -36,7 +41,12 @@ class StreamError(Exception):
 
 def shell(python: str = "/usr/bin/python3") -> str:
     """Return the line of shell that waits for the program on a host."""
-    return shlex.join([python, "-I", "-c", BOOTSTRAP])
+    return shlex.join(here(python))
+
+
+def here(python: str = sys.executable) -> list[str]:
+    """Return the command that waits for the program; without `python`, with this run's own and its libraries."""
+    return [python, "-I", "-c", BOOTSTRAP]
 
 
 class Call:
@@ -50,9 +60,8 @@ class Call:
         )
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        lock, program = (inspect.getsource(one) for one in (host_lock, backup_host))
-        given = {"lock": lock, "folder": host_lock.FOLDER, "program": program, "request": {"do": do, **request}}
-        text = json.dumps(given)
+        programs = {one.__name__.rpartition(".")[2]: inspect.getsource(one) for one in PROGRAMS}
+        text = json.dumps({"programs": programs, "folder": host_lock.FOLDER, "request": {"do": do, **request}})
         try:
             self.input.write(text.encode() + b"\n")
             self.input.flush()
@@ -79,8 +88,10 @@ class Call:
             line = raw.decode("utf-8", "replace").rstrip("\n")
             if line.startswith(backup_host.RESULT):
                 self._result = line
-            else:
-                self._said = [*self._said[-9:], line.removeprefix(backup_host.ERROR)]
+                continue
+            if line.startswith(backup_host.ERROR):
+                line = json.loads(line.removeprefix(backup_host.ERROR))
+            self._said = [*self._said[-9:], line]
 
     def stop(self) -> None:
         """End it; the host ends what it had begun when its standard input ends."""

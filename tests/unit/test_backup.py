@@ -275,32 +275,6 @@ def test_digests_of_configuration_cannot_be_guessed_without_the_key() -> None:
 LOCAL = ["/bin/sh", "-c", backup_stream.shell()]
 
 
-def test_a_backup_is_whole_only_with_its_manifest_and_deleted_ones_never_look_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = str(tmp_path / "store")
-    backup_stream.ask(LOCAL, "store_begin", path=store, name=FULL)
-    assert backup_stream.ask(LOCAL, "store_list", path=store)["partial"] == [f"{FULL}.partial"]
-    backup_stream.ask(LOCAL, "store_commit", path=store, name=FULL, manifest="{}")
-    said = backup_stream.ask(LOCAL, "store_list", path=store)
-    assert said["manifests"] == {FULL: "{}"} and said["partial"] == []
-
-    def killed(path: str) -> None:
-        raise OSError("killed")
-
-    monkeypatch.setattr(backup_host.shutil, "rmtree", killed)
-    with pytest.raises(OSError, match="killed"):
-        backup_host.store_delete(store, [FULL])
-    monkeypatch.undo()
-    assert backup_host.store_list(store)["partial"] == [f"{FULL}.partial"]
-    backup_host.store_delete(store, [f"{FULL}.partial"])
-    assert list(Path(store).iterdir()) == []
-
-
-def test_a_folder_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
-    assert backup_host.store_list(str(tmp_path / "a/b"))["manifests"] == {}
-
-
 @pytest.mark.skipif(shutil.which("age") is None, reason="lacks age")
 def test_images_come_back_as_the_stores_owner_has_them(tmp_path: Path) -> None:
     store, images, other = tmp_path / "store", tmp_path / "images", tmp_path / "other"
@@ -490,7 +464,8 @@ def action(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Action]:
     return make
 
 
-TOLD = {"__backup_told": {"name": FULL}, "__backup_store": {"store": {"argv": [], "path": "/store"}}}
+STORE = {"argv": [], "where": {"path": "/store", "login": ""}}
+TOLD = {"__backup_told": {"name": FULL}, "__backup_store": {"store": STORE}}
 
 
 def test_a_controller_forgets_nothing_that_was_not_confirmed(action: Callable[..., Action]) -> None:
