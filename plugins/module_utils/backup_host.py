@@ -29,6 +29,9 @@ RESULT, ERROR = "brume-result ", "brume-error "
 BEGIN = b"brume-stream\n"
 """Before it, what a shell or sudo prints does not count."""
 
+PARTIAL = ".partial"
+"""Ending of the name of what is not unpacked whole."""
+
 CHUNK = 1 << 20
 TOOLS = ("mariadb-backup", "mbstream", "age", "zstd")
 TABLES = """SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), IFNULL(UPDATE_TIME, '') FROM information_schema.TABLES
