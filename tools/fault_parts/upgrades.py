@@ -225,8 +225,6 @@ class Upgrades(Losses):
     def mixed(self) -> str:
         """Leave the last compute and network host with the former release, use both, and take them along later."""
         computes, networks = self._compute_hosts(), self._group("network")
-        if len(computes) < 2 or len(networks) < 2:  # noqa: PLR2004
-            raise FaultError("hosts can stay behind only where there are two network and two compute hosts")
         self.release, self.stay = self.target, dict.fromkeys((computes[-1], networks[-1]), self.former)
         took = self.playbook("upgrade", *self._backup())
         text = self._judge_report()
@@ -241,8 +239,8 @@ class Upgrades(Losses):
         self.settled()
         self._instances_answer()
         return (
-            f"controllers and half of the rest in {took:.0f} s; {text}; {computes[-1]} by --limit in {limited:.0f} s, "
-            f"the rest in {rest:.0f} s"
+            f"all but {computes[-1]} and {networks[-1]} in {took:.0f} s; {text}; {computes[-1]} by --limit in "
+            f"{limited:.0f} s, {networks[-1]} in {rest:.0f} s"
         )
 
     # What steps are made of
