@@ -196,6 +196,8 @@ def test_a_host_leaves_while_all_is_whole_and_returns_when_all_is_well() -> None
         "brume.cloud.unit_rollout",
         "ansible.builtin.include_role",
         "brume.cloud.host_replacement",
+        "brume.cloud.galera_member",
+        "brume.cloud.rabbitmq_member",
         "ansible.builtin.include_role",
         "brume.cloud.loadbalancer_servers",
         "brume.cloud.compute_drain",
