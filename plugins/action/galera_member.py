@@ -13,7 +13,8 @@ class ActionModule(PlanAction):
     module = "galera_member"
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
-        """Return them, where there are several members, or were."""
+        """Return them, where there are several members, or were; system tables are a single server's business too."""
         cloud = piece.plan.cloud
         members = [name for name, _address in cloud.members["database"]]
-        return args if piece.host.name in members and (members[1:] or cloud.removed) else None
+        counts = members[1:] or cloud.removed or args.get("state") == "upgraded"
+        return args if piece.host.name in members and counts else None

@@ -14,9 +14,18 @@ class ActionModule(PlanAction):
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the packages, and the units that must not start before they are configured."""
-        held = [
-            one.unit
-            for one in piece.host.instances
-            if piece.sources.services[one.service].components[one.component].kind == "system"
-        ] + list(piece.host.idle)
-        return {"packages": list(piece.host.packages), "hold_units": held, "claims": list(piece.data()), **args}
+        return {
+            "packages": list(piece.host.packages),
+            "hold_units": system_units(piece),
+            "claims": list(piece.data()),
+            **args,
+        }
+
+
+def system_units(piece: Slice) -> list[str]:
+    """Return the host's units that packages bring, and so start, those included that nothing here plans."""
+    return [
+        one.unit
+        for one in piece.host.instances
+        if piece.sources.services[one.service].components[one.component].kind == "system"
+    ] + list(piece.host.idle)

@@ -33,23 +33,15 @@ class ActionModule(PlanAction):
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return which units are kept, because every host has them, and in which order the others stop."""
-        components = [
-            (service.name, component)
-            for service in piece.sources.services.values()
-            for component in service.components.values()
-            if component.kind == "system"
-        ]
-        addresses = [one.unit for _service, one in components if one.only == "vip"]
+        order = stop_order(piece)
         arguments: dict[str, Any] = {
             "state": args.get("state", "read"),
             "disable": args.get("disable", True),
             "power_off": args.get("power_off", False),
-            "keep": [one.unit for service, one in components if service == "host"],
-            "first": addresses,
-            "last": [one.unit for _service, one in components if one.data],
+            **order,
         }
         if args.get("addresses"):
-            arguments["units"] = addresses
+            arguments["units"] = order["first"]
         if args.get("database"):
             arguments["units"] = _with_database(piece)
         if args.get("stage"):
@@ -64,6 +56,21 @@ class ActionModule(PlanAction):
             else:
                 arguments["units"] = stages.get(args["stage"], [])
         return arguments
+
+
+def stop_order(piece: Slice) -> dict[str, list[str]]:
+    """Return which units of packages are kept, because every host has them, and which stop first and last."""
+    components = [
+        (service.name, component)
+        for service in piece.sources.services.values()
+        for component in service.components.values()
+        if component.kind == "system"
+    ]
+    return {
+        "keep": [one.unit for service, one in components if service == "host"],
+        "first": [one.unit for _service, one in components if one.only == "vip"],
+        "last": [one.unit for _service, one in components if one.data],
+    }
 
 
 def _with_database(piece: Slice) -> list[str]:

@@ -6,6 +6,9 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
+MAJORITY_WITHOUT_ONE = 3
+"""As many members still have a majority when one of them is away."""
+
 
 def node(host: str) -> str:
     """Return what the other brokers call the one of a host."""
@@ -13,10 +16,12 @@ def node(host: str) -> str:
 
 
 class ActionModule(PlanAction):
-    """Takes one of three words, all of them booleans.
+    """Takes one of five words, all of them booleans.
 
-    `cluster` asks what the member counts as its cluster. The others are the second look, when every member has said
-    what its `__rabbitmq_member` holds: `forget` is about members that came back empty, `leaving` about removed hosts.
+    `cluster` asks what the member counts as its cluster. `features` enables feature flags, of a single broker too.
+    `quorum` waits until the others could do without the member; of two, one never can, and it is not asked for.
+    The others are the second look, when every member has said what its `__rabbitmq_member` holds: `forget` is about
+    members that came back empty, `leaving` about removed hosts.
     """
 
     module = "rabbitmq_member"
@@ -25,11 +30,14 @@ class ActionModule(PlanAction):
         """Return the module's arguments, where there are several members and something is to be done."""
         cloud = piece.plan.cloud
         names = [name for name, _address in cloud.members["messaging"]]
-        if piece.host.name not in names or (len(names) == 1 and not cloud.removed):
+        least = 1 if args.get("features") or cloud.removed else 2
+        least = MAJORITY_WITHOUT_ONE if args.get("quorum") else least
+        if piece.host.name not in names or len(names) < least:
             return None
         data = f"/var/lib/rabbitmq/mnesia/{node(piece.host.name)}"
-        if args.get("cluster"):
-            return {"data": data, "cluster": True}
+        for word in ("cluster", "features", "quorum"):
+            if args.get(word):
+                return {"data": data, word: True}
         if not args.get("forget") and not args.get("leaving"):
             return {"data": data}
         running = [name for name in names if self.said.get(name, {}).get("active")]

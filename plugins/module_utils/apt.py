@@ -101,21 +101,39 @@ def surplus(packages: Iterable[str], status: Mapping[str, str]) -> list[str]:
     return [name for name in packages if status.get(name) == "installed"]
 
 
-def parse_simulation(text: str) -> list[str]:
-    """Return one sentence per change from the output of `apt-get -s` (lines Inst and Remv)."""
-    lines = []
+@dataclass(frozen=True)
+class Change:
+    """What apt does to a package; `old` or `new` is empty where there is no such version."""
+
+    name: str
+    old: str
+    new: str
+    removed: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """Return what a person is told."""
+        if self.removed:
+            return f"remove package {self.name} {self.old}".rstrip()
+        if self.old:
+            return f"upgrade package {self.name} {self.old} -> {self.new}"
+        return f"install package {self.name} {self.new}".rstrip()
+
+
+def parse_changes(text: str) -> list[Change]:
+    """Return the changes in the output of `apt-get -s` (lines Inst and Remv)."""
+    found = []
     for line in text.splitlines():
         match = re.match(r"(Inst|Remv) (\S+)(?: \[([^]]+)\])?(?: \((\S+))?", line)
-        if not match:
-            continue
-        verb, name, old, new = match.groups()
-        if verb == "Remv":
-            lines.append(f"remove package {name} {old or ''}".rstrip())
-        elif old:
-            lines.append(f"upgrade package {name} {old} -> {new}")
-        else:
-            lines.append(f"install package {name} {new or ''}".rstrip())
-    return lines
+        if match:
+            verb, name, old, new = match.groups()
+            found.append(Change(name, old or "", new or "", removed=verb == "Remv"))
+    return found
+
+
+def parse_simulation(text: str) -> list[str]:
+    """Return one sentence per change from the output of `apt-get -s`."""
+    return [change.sentence for change in parse_changes(text)]
 
 
 def cache_age(now: float | None = None) -> float:
@@ -238,6 +256,21 @@ def interrupted() -> bool:
     updates = "/var/lib/dpkg/updates"
     journal = os.path.isdir(updates) and any(name.isdecimal() for name in os.listdir(updates))
     return journal or bool(run(["dpkg", "--audit"]).output.strip())
+
+
+def finish(options: Sequence[str]) -> list[str]:
+    """Finish a transaction that was interrupted. Return what a person is told, empty where none was. Raises AptError.
+
+    Where packages were left that need others which were not unpacked yet, apt gets those.
+    """
+    if not interrupted():
+        return []
+    done = run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"])
+    if done.code:
+        mended = run(["apt-get", *options, "--no-remove", "--fix-broken", "install"])
+        if mended.code:
+            raise failure("dpkg --configure -a, to finish an interrupted transaction,", done)
+    return ["finish the interrupted transaction"]
 
 
 def failure(what: str, result: Result) -> AptError:

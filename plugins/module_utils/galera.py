@@ -30,6 +30,8 @@ class Member:
     """Whether there are databases besides the server's own."""
     size: int = 0
     """Members that its component has; 0 where there is none."""
+    connections: int = 0
+    """Clients that are connected."""
 
 
 @dataclass(frozen=True)

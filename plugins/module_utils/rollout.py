@@ -737,6 +737,26 @@ def _wait_for(unit: Unit, deadline: float) -> str:
     return ""
 
 
+def stop(
+    names: Sequence[str],
+    systemd: Systemd,
+    first: Collection[str] = (),
+    last: Collection[str] = (),
+    disabled: Collection[str] = (),
+) -> None:
+    """Stop units: `first`, the others, `last`; those in `disabled` do not start with the host any more.
+
+    Raises OSError with what systemd said.
+    """
+    late = [name for name in names if name in last]
+    early = [name for name in names if name in first and name not in late]
+    for some in (early, [name for name in names if name not in (*early, *late)], late):
+        for verb, ones in (("stop", some), ("disable", [name for name in some if name in disabled])):
+            done = systemd.run(verb, "--", *ones) if ones else None
+            if done is not None and done.returncode:
+                raise OSError(f"systemctl {verb}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+
+
 def failure_text(outcomes: Iterable[Outcome]) -> str:
     """Return the message of a roll-out that failed: units, reasons, the journal's last lines, and what to do next."""
     failed = [outcome for outcome in outcomes if not outcome.healthy]

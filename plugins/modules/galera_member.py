@@ -10,17 +10,21 @@ description:
   - Asks the server by its Unix socket if it runs. If not, reads C(grastate.dat), and where that does not know the last
     write (the server did not end in order), finds it in the data as the server itself does (C(--wsrep-recover)).
   - With O(state=primary) a server that runs outside of any primary component makes its component the primary one.
+  - With O(state=upgraded) the system tables of a server that runs are brought to its version, where they are not. What
+    the distribution's unit begins by itself, in the background of each start, is waited for. A single server will do.
 options:
   state:
     description: V(read) changes nothing.
     type: str
-    choices: [read, primary]
+    choices: [read, primary, upgraded]
     default: read
   data: {description: The server's folder of data., type: path, default: /var/lib/mysql}
 attributes:
   check_mode:
     support: full
-    description: The last write of a server that did not end in order is not looked for, since that repairs its data.
+    description:
+      - The last write of a server that did not end in order is not looked for, since that repairs its data. Whether
+        system tables are old is not told, since only the server's new version knows it.
   diff_mode: {support: none}
 author: [Brume contributors]
 """
@@ -34,8 +38,8 @@ EXAMPLES = r"""
 RETURN = r"""
 member:
   description:
-    - Whether it is active, its cluster_status, uuid, seqno (-1 where unknown), safe_to_bootstrap, has_data, and the
-      size of its component.
+    - Whether it is active, its cluster_status, uuid, seqno (-1 where unknown), safe_to_bootstrap, has_data, the size of
+      its component, and how many clients are connected.
   type: dict
   returned: success
 actions:
@@ -49,6 +53,7 @@ import dataclasses
 import os
 import subprocess
 import tempfile
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import galera, host_lock
@@ -58,17 +63,24 @@ OWN = frozenset({"mysql", "performance_schema", "sys", "test", "lost+found"})
 
 PROMOTE = "SET GLOBAL wsrep_provider_options='pc.bootstrap=YES'"
 SECONDS = 300
+UPGRADE_SECONDS = 1800.0
+"""How long system tables and the check of all others may take, which a new series needs."""
+
+CURRENT = "already upgraded"
+"""What mariadb-upgrade says where there is nothing to do; it ends well all the same."""
+
+STATUS = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'wsrep%' OR Variable_name = 'Threads_connected'"
 
 
 class MemberError(RuntimeError):
     """The server or its files cannot be read; the text says why."""
 
 
-def run(*command: str) -> str:
+def run(*command: str, seconds: float = SECONDS) -> str:
     """Return a command's output. Raises MemberError."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=SECONDS
+            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=seconds
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MemberError(f"{command[0]}: {error}") from error
@@ -85,7 +97,7 @@ def is_active() -> bool:
 
 def status() -> dict[str, str]:
     """Return the status of a server that runs."""
-    lines = run("mariadb", "--batch", "--skip-column-names", "--execute", "SHOW GLOBAL STATUS LIKE 'wsrep%'")
+    lines = run("mariadb", "--batch", "--skip-column-names", "--execute", STATUS)
     return dict(line.split("\t", 1) for line in lines.splitlines() if "\t" in line)
 
 
@@ -117,6 +129,7 @@ def read(data: str, check_mode: bool) -> galera.Member:
             seqno=int(number) if number.isdecimal() else galera.UNKNOWN,
             has_data=has_data,
             size=int(found.get("wsrep_cluster_size") or 0),
+            connections=int(found.get("Threads_connected") or 0),
         )
     uuid, seqno, safe = galera.NOBODY, galera.UNKNOWN, False
     path = f"{data}/grastate.dat"
@@ -130,11 +143,27 @@ def read(data: str, check_mode: bool) -> galera.Member:
     return galera.Member(uuid=uuid, seqno=seqno, safe_to_bootstrap=safe, has_data=has_data)
 
 
+def upgrade(patience: float = UPGRADE_SECONDS) -> bool:
+    """Bring the system tables to the server's version. Return whether that was needed. Raises MemberError.
+
+    It writes on this member alone, since the others may have the old version yet (mariadb-upgrade(1),
+    skip-write-binlog, which is its default). Another one that works already has a lock, and is waited for.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return CURRENT not in run("mariadb-upgrade", seconds=patience)
+        except MemberError:
+            if time.monotonic() >= end or not is_active():
+                raise
+            time.sleep(2)
+
+
 def main() -> None:
-    """Read, and promote if asked."""
+    """Read, and promote or upgrade if asked."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["read", "primary"], "default": "read"},
+            "state": {"type": "str", "choices": ["read", "primary", "upgraded"], "default": "read"},
             "data": {"type": "path", "default": "/var/lib/mysql"},
         },
         supports_check_mode=True,
@@ -147,6 +176,8 @@ def main() -> None:
             actions.append("make the component of this member the primary one")
             if not module.check_mode:
                 run("mariadb", "--execute", PROMOTE)
+        if module.params["state"] == "upgraded" and member.active and not module.check_mode and upgrade():
+            actions.append("upgrade the system tables")
     except (MemberError, OSError) as error:
         module.fail_json(msg=str(error), invocation={})
     module.exit_json(changed=bool(actions), actions=actions, member=dataclasses.asdict(member), invocation={})

@@ -103,11 +103,7 @@ def change(params: dict[str, Any], install: list[str], remove: list[str], check_
             actions = predict(install, remove, [*options, *aside])
     else:
         with apt.held_back(params["hold_units"]):
-            if apt.interrupted():
-                done = apt.run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"])
-                if done.code:
-                    raise apt.failure("dpkg --configure -a, to finish an interrupted transaction,", done)
-                actions.append("finish the interrupted transaction")
+            actions += apt.finish(options)
             if stale:
                 apt.update(options)
                 updated = True

@@ -123,18 +123,6 @@ def power_off() -> None:
         raise OSError(f"{POWER_OFF[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
 
 
-def stop(states: dict[str, rollout.State], params: dict[str, Any], systemd: rollout.Systemd) -> None:
-    """Stop units in order, and disable those that start with the host. Raises OSError with what systemd said."""
-    late = [name for name in states if name in params["last"]]
-    early = [name for name in states if name in params["first"] and name not in late]
-    for some in (early, [name for name in states if name not in (*early, *late)], late):
-        enabled = [name for name in some if params["disable"] and states[name].file_state in ENABLED]
-        for verb, names in (("stop", some), ("disable", enabled)):
-            done = systemd.run(verb, "--", *names) if names else None
-            if done is not None and done.returncode:
-                raise OSError(f"systemctl {verb}: {done.stderr.strip() or f'exit code {done.returncode}'}")
-
-
 def main() -> None:
     """Read, and stop if asked."""
     module = AnsibleModule(
@@ -160,7 +148,8 @@ def main() -> None:
             states = systemd.states(names)
             going = {name: state for name, state in states.items() if goes_on(state, params["disable"])}
             if not module.check_mode:
-                stop(going, params, systemd)
+                disabled = [name for name in going if params["disable"] and going[name].file_state in ENABLED]
+                rollout.stop(list(going), systemd, params["first"], params["last"], disabled)
         if params["power_off"] and not module.check_mode:
             power_off()
         found = guests()

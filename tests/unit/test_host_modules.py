@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -641,6 +642,164 @@ def test_a_claim_alone_is_a_change(call: Call, tmp_path: Path, monkeypatch: pyte
     assert converges(call, "host_packages", {"claims": ["/var/lib/mysql"]}) == ["claim /var/lib/mysql"]
 
 
+NEWER = """
+echo "${{0##*/}} $*" >> {root}/log
+case "${{0##*/}} $*" in
+    "dpkg --audit") [ -f {root}/half ] && echo "half configured" ;;
+    "dpkg --configure"*) [ -f {root}/knotted ] && exit 1; rm -f {root}/half ;;
+    "dpkg-query -W -f"*source*) printf 'openvswitch\\topenvswitch-%s\\t1\\tinstalled\\n' switch common
+        printf 'haproxy\\thaproxy\\t1\\tinstalled\\n' ;;
+    "dpkg-query -W"*) printf 'haproxy\\tinstalled\\nnginx\\tconfig-files\\n' ;;
+    "dpkg-query -S"*) printf 'libssl3:amd64: /usr/lib/libssl.so.3\\n' ;;
+    "apt-get "*fix-broken*) rm -f {root}/half ;;
+    "apt-get "*update*) ;;
+    "apt-get "*-s*)
+        [ -f {root}/new ] && exit 0
+        [ -f {root}/removes ] && echo "Remv nginx [1]"
+        [ -f {root}/library ] && echo "Inst libssl3 [1] (2 x)"
+        case "$*" in *nano*) exit 0 ;; esac
+        echo "Inst haproxy [1] (2 x)"
+        for word in "$@"; do case "$word" in
+            *Preferences=*) grep -A1 switch "${{word#*=}}" | grep -q "version 1" && exit 0 ;;
+        esac; done
+        case "$*" in *--only-upgrade*) ;; *) echo "Inst openvswitch-switch [1] (2 x)" ;; esac ;;
+    "apt-get "*--download-only*) ;;
+    "apt-get "*)
+        [ -f {root}/on/haproxy.service ] && exit 7
+        {policy} haproxy start; [ $? = 101 ] && touch {root}/new ;;
+    "systemctl show "*ControlGroup*)
+        for unit in "$@"; do case "$unit" in *.service|*.socket)
+            echo "ControlGroup=/$unit"; echo "TriggeredBy="; echo ;; esac; done ;;
+    "systemctl show "*)
+        for unit in "$@"; do case "$unit" in *.service|*.socket)
+            if [ -f {root}/on/$unit ]; then echo ActiveState=active; else echo ActiveState=inactive; fi; echo ;;
+        esac; done ;;
+    "systemctl stop "*) for unit in "$@"; do rm -f {root}/on/$unit; done ;;
+    ovs-vsctl*) cat {root}/ports ;;
+esac
+"""
+
+
+@pytest.fixture
+def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a host with two packages that have newer versions, and three units that run."""
+    module = importlib.import_module(f"{PACKAGE}.host_updates")
+    policy, held_back = tmp_path / "policy-rc.d", apt.held_back
+    for name in ("dpkg-query", "dpkg", "apt-get", "systemctl", "ovs-vsctl"):
+        program(tmp_path / f"bin/{name}", NEWER.format(root=tmp_path, policy=policy))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(apt, "held_back", lambda units: held_back(units, str(policy), str(tmp_path / "saved")))
+    for name, value in (("NOTE", "note"), ("CGROUPS", "cgroup"), ("PROCESSES", "proc"), ("REBOOT", "reboot")):
+        monkeypatch.setattr(module, name, str(tmp_path / value))
+    monkeypatch.setattr(module, "KERNEL", str(tmp_path / "vmlinuz"))
+    monkeypatch.setattr(module, "VACANT_SECONDS", 0.0)
+    for folder in ("on", "proc/7", "cgroup/nova-api.service"):
+        (tmp_path / folder).mkdir(parents=True)
+    for unit in ("haproxy.service", "ovs-vswitchd.service", "nova-api.service"):
+        (tmp_path / "on" / unit).touch()
+    (tmp_path / "cgroup/nova-api.service/cgroup.procs").write_text("7\n8\n")
+    (tmp_path / "proc/7/maps").write_text("1-2 r-xp 0 08:01 1 /usr/lib/libssl.so.3\n")
+    (tmp_path / "ports").touch()
+    return tmp_path
+
+
+UPDATES: dict[str, Any] = {
+    "units": {
+        "haproxy.service": {"packages": ["haproxy"], "after": []},
+        "ovs-vswitchd.service": {"packages": ["openvswitch-switch"], "after": []},
+        "nova-api.service": {"packages": [], "after": []},
+    },
+    "hold_units": ["haproxy.service"],
+}
+
+
+def test_host_updates(call: Call, newer: Path) -> None:
+    """Each call goes on where a run that was cut off has ended."""
+    found = call("host_updates", {**UPDATES, "refresh": True})
+    assert (found["changed"], found["units"]) == (False, ["haproxy.service", "ovs-vswitchd.service"])
+    assert found["updates"] == {"haproxy": ["1", "2"], "openvswitch-switch": ["1", "2"]}
+    assert "-q" in next(line for line in (newer / "log").read_text().splitlines() if " update" in line)
+    assert not call("host_updates", {**UPDATES, "state": "begun", "empties": True}, check=True)["begun"]
+    assert not (newer / "note").exists()
+    call("host_updates", {**UPDATES, "state": "begun", "empties": True})
+    assert "--download-only dist-upgrade" in (newer / "log").read_text()
+    begun = call("host_updates", UPDATES)
+    assert (begun["begun"], begun["out"]) == ({"empties": True}, False)
+    assert call("host_updates", UPDATES, check=True)["actions"] == converges(
+        call, "host_updates", {**UPDATES, "state": "updated"}
+    )
+    assert [path.name for path in (newer / "on").iterdir()] == ["nova-api.service"]
+    taken = next(line for line in (newer / "log").read_text().splitlines() if "--no-remove" in line)
+    assert "--force-confold" in taken
+    after = call("host_updates", UPDATES)
+    assert (after["updates"], after["out"], after["begun"]["empties"]) == ({}, True, True)
+    (newer / "on/haproxy.service").touch()
+    assert not call("host_updates", UPDATES)["out"], "somebody has started it again, so it may have work again"
+    call("host_updates", {**UPDATES, "state": "ended"})
+    assert call("host_updates", UPDATES)["begun"] == {}
+
+
+def test_units_stop_for_libraries_that_they_have_loaded(call: Call, newer: Path) -> None:
+    (newer / "library").touch()
+    assert "nova-api.service" in call("host_updates", UPDATES)["units"]
+
+
+def test_the_switch_is_left_alone_where_its_host_is_not_empty(call: Call, newer: Path) -> None:
+    stays = {"keep_units": ["ovs-vswitchd.service"], "keep_packages": ["openvswitch-switch"]}
+    found = call("host_updates", {**UPDATES, **stays})
+    assert (list(found["updates"]), found["units"]) == (["haproxy"], ["haproxy.service"])
+    assert found["kept"] == ["openvswitch-switch"]
+    vacant = {**UPDATES, "state": "updated", "vacant_units": ["ovs-vswitchd.service"]}
+    (newer / "ports").write_text("tapa1b2\n")
+    assert "tapa1b2: still on this host's switch" in call("host_updates", vacant)["msg"]
+    assert (newer / "on/haproxy.service").exists(), "nothing was stopped"
+    (newer / "ports").write_text("")
+    assert call("host_updates", vacant)["changed"]
+
+
+def test_no_package_is_removed(call: Call, newer: Path) -> None:
+    (newer / "removes").touch()
+    assert call("host_updates", UPDATES)["removed"] == ["nginx"]
+    for state in ("begun", "updated"):
+        assert "apt would remove nginx\n  next: " in call("host_updates", {**UPDATES, "state": state})["msg"]
+    assert len(list((newer / "on").iterdir())) == 3, "nothing was stopped"
+
+
+def test_only_the_packages_that_are_asked_for(call: Call, newer: Path) -> None:
+    one = call("host_updates", {**UPDATES, "packages": ["haproxy", "nginx", "nano"]})
+    assert (list(one["updates"]), one["here"], one["units"]) == (["haproxy"], ["haproxy"], ["haproxy.service"])
+    assert "--only-upgrade install haproxy" in (newer / "log").read_text()
+    assert call("host_updates", {**UPDATES, "packages": ["nano"]})["updates"] == {}
+
+
+@pytest.mark.parametrize("knotted", [False, True])
+def test_an_interrupted_transaction_is_finished_first(call: Call, newer: Path, knotted: bool) -> None:
+    (newer / "half").touch()
+    if knotted:
+        (newer / "knotted").touch()
+    found = call("host_updates", UPDATES)
+    assert (found["interrupted"], found["updates"]) == (True, {}), "apt can tell nothing"
+    (newer / "proc/7/maps").write_text("1-2 r-xp 0 08:01 1 /usr/lib/libssl.so.3 (deleted)\n")
+    done = call("host_updates", {**UPDATES, "state": "updated"})
+    assert done["actions"][0] == "finish the interrupted transaction"
+    assert "stop nova-api.service" in done["actions"], "it runs what is not there any more"
+    assert ("fix-broken" in (newer / "log").read_text()) is knotted
+
+
+def test_a_host_says_why_it_wants_to_start_anew(call: Call, newer: Path) -> None:
+    assert call("host_updates", UPDATES)["reboot"] == []
+    (newer / "reboot").touch()
+    (newer / "vmlinuz").symlink_to("boot/vmlinuz-9.9.9-amd64")
+    (newer / "cgroup/ovs-vswitchd.service").mkdir()
+    (newer / "cgroup/ovs-vswitchd.service/cgroup.procs").write_text("7\n")
+    (newer / "proc/7/maps").write_text("1-2 r-xp 0 08:01 1 /usr/lib/libc.so.6 (deleted)\n")
+    assert call("host_updates", {**UPDATES, "keep_units": ["ovs-vswitchd.service"]})["reboot"] == [
+        "a package asks for it",
+        f"kernel 9.9.9-amd64 instead of {os.uname().release}",
+        "ovs-vswitchd.service runs files that were replaced",
+    ]
+
+
 class Nova:
     """Nova's Python with a schema and no cell."""
 
@@ -726,7 +885,7 @@ echo "WSREP: Recovered position: {history}:7" > "$log"
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     arguments = {"data": str(data)}
     new = {"active": False, "cluster_status": "", "uuid": galera.NOBODY, "seqno": -1, "safe_to_bootstrap": False}
-    new["size"] = 0
+    new |= {"size": 0, "connections": 0}
     assert call("galera_member", arguments)["member"] == {**new, "has_data": True}
     (data / "grastate.dat").write_text(f"uuid: {history}\nseqno: -1\nsafe_to_bootstrap: 0\n")
     assert call("galera_member", arguments, check=True)["member"]["seqno"] == -1, "a dry run repairs nothing"
@@ -745,6 +904,18 @@ echo "WSREP: Recovered position: {history}:7" > "$log"
     assert (tmp_path / "status").read_text() == "non-Primary"
     assert call("galera_member", promote)["actions"] == ["make the component of this member the primary one"]
     assert not call("galera_member", promote)["changed"]
+    program(tmp_path / "bin/mariadb-upgrade", f"""
+test -e {tmp_path}/locked && {{ rm {tmp_path}/locked; exit 1; }}
+test -e {tmp_path}/upgraded && echo 'This installation of MariaDB is already upgraded to 11.8.9-MariaDB.'
+touch {tmp_path}/upgraded
+""")
+    upgraded = {**arguments, "state": "upgraded"}
+    monkeypatch.setattr(time, "sleep", lambda _seconds: (tmp_path / "waited").touch())
+    (tmp_path / "locked").touch()
+    assert not call("galera_member", upgraded, check=True)["changed"]
+    assert call("galera_member", upgraded)["actions"] == ["upgrade the system tables"]
+    assert (tmp_path / "waited").exists(), "the distribution's own upgrade has the lock"
+    assert not call("galera_member", upgraded)["changed"]
 
 
 def test_rabbitmq_member(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -776,6 +947,55 @@ esac
     assert (told["nodes"], told["running"]) == (["rabbit@a", "rabbit@c"], ["rabbit@a", "rabbit@c"])
     program(tmp_path / "bin/rabbitmqctl", "echo no such node >&2; exit 69")
     assert "no such node" in call("rabbitmq_member", arguments)["msg"]
+
+
+def test_feature_flags_are_enabled_while_all_brokers_are_one_version(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin/systemctl", "true")
+    flags = [
+        {"name": "old", "state": "enabled", "stability": "stable"},
+        {"name": "new", "state": "disabled", "stability": "stable"},
+        {"name": "unsure", "state": "disabled", "stability": "experimental"},
+        {"name": "foreign", "state": "unavailable", "stability": "stable"},
+    ]
+    program(
+        tmp_path / "bin/rabbitmqctl",
+        f"""case "$*" in
+    *cluster_status*) cat {tmp_path}/status ;;
+    *list_feature_flags*) test -e {tmp_path}/on && echo '{json.dumps(flags[:1])}' || echo '{json.dumps(flags)}' ;;
+    *"enable_feature_flag new") touch {tmp_path}/on ;;
+    *) exit 1 ;;
+esac
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    arguments = {"data": f"{tmp_path}/mnesia", "features": True}
+
+    def cluster(*versions: str) -> None:
+        members = {f"rabbit@{number}": {"rabbitmq_version": one} for number, one in enumerate(versions)}
+        (tmp_path / "status").write_text(json.dumps({"disk_nodes": ["rabbit@0", "rabbit@1"], "versions": members}))
+
+    for versions in (("4.0.5", "4.1.0"), ("4.0.5",)):
+        cluster(*versions)
+        assert not call("rabbitmq_member", arguments)["changed"]
+    cluster("4.0.5", "4.0.5")
+    dry = call("rabbitmq_member", arguments, check=True)
+    assert (dry["actions"], (tmp_path / "on").exists()) == (["enable feature flag new"], False)
+    assert call("rabbitmq_member", arguments)["actions"] == dry["actions"]
+    assert not call("rabbitmq_member", arguments)["changed"]
+
+
+def test_queues_that_need_a_broker_are_waited_for(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin/systemctl", "true")
+    program(tmp_path / "bin/rabbitmq-upgrade", f'echo "$*" >> {tmp_path}/log; echo timed out >&2; exit 75')
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    arguments = {"data": f"{tmp_path}/mnesia", "quorum": True}
+    assert not call("rabbitmq_member", arguments, check=True).get("failed")
+    assert not (tmp_path / "log").exists()
+    assert "timed out\n  next: `rabbitmq-queues check_if" in call("rabbitmq_member", arguments)["msg"]
+    program(tmp_path / "bin/rabbitmq-upgrade", "true")
+    assert not call("rabbitmq_member", arguments)["changed"]
 
 
 def test_rabbitmq_member_that_leaves(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.brume.cloud.plugins.module_utils import instance_stop
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, converge
@@ -158,26 +159,45 @@ def test_those_who_are_needed_stop_after_those_who_need_them() -> None:
     assert [stage for stage, *_rest in stages[7:]] == ["others"]
 
 
+def steps(name: str) -> list[str]:
+    """Return the modules of a part of the walk, in order."""
+    tasks = yaml.safe_load((ROOT / f"roles/host_walk/tasks/{name}.yml").read_text(encoding="utf-8"))
+    return [next(key for key in task if "." in key) for task in tasks]
+
+
+def parts(playbook_name: str, group: str) -> list[Any]:
+    """Return the parts of the walk that a playbook takes with a group, in order, with the conditions."""
+    (play,) = [one for one in plays(ROOT / "playbooks" / playbook_name) if one["hosts"] == group]
+    assert (play["serial"], play["any_errors_fatal"], play["max_fail_percentage"]) == (1, True, 0)
+    found = []
+    for task in play["tasks"]:
+        given = task.get("ansible.builtin.include_role") or {}
+        if given.get("name") == "brume.cloud.host_walk":
+            found += [(part, task.get("when")) for part in task.get("loop", [given["tasks_from"]])]
+    return found
+
+
 def test_one_host_is_rebooted_at_a_time_and_while_all_is_whole() -> None:
     """What follows the reboot is also done for a host that an earlier run has rebooted and not given back."""
-    (play,) = [one for one in plays(ROOT / "playbooks/reboot.yml") if one["hosts"] == "brume_rebooted"]
-    assert (play["serial"], play["any_errors_fatal"], play["max_fail_percentage"]) == (1, True, 0)
-    (block,) = [task for task in play["tasks"] if "block" in task]
-    order = [next(key for key in task if "." in key) for task in block["block"]]
+    taken = parts("reboot.yml", "brume_rebooted")
+    assert [part for part, _when in taken] == ["started", "leave", "restart", "return"]
+    assert taken[1][1] == taken[2][1]
+    assert "__reboot.since" in taken[1][1]
+    assert taken[3][1] is None
+
+
+def test_a_host_leaves_while_all_is_whole_and_returns_when_all_is_well() -> None:
+    order = steps("leave")
     assert order.index("brume.cloud.host_replacement") < order.index("brume.cloud.agent_drain")
-    assert order[-5:] == [
-        "brume.cloud.host_units",
-        "brume.cloud.loadbalancer_servers",
-        "brume.cloud.host_units",
-        "ansible.builtin.reboot",
-        "brume.cloud.run_lock",
-    ]
-    after = play["tasks"][play["tasks"].index(block) + 1 :]
-    assert [next(key for key in task if "." in key) for task in after] == [
+    assert order[-2:] == ["brume.cloud.host_units", "brume.cloud.loadbalancer_servers"]
+    assert steps("restart") == ["brume.cloud.host_units", "ansible.builtin.reboot", "brume.cloud.run_lock"]
+    assert steps("return") == [
         "brume.cloud.unit_rollout",
         "brume.cloud.unit_rollout",
         "ansible.builtin.include_role",
         "brume.cloud.host_replacement",
+        "brume.cloud.galera_member",
+        "brume.cloud.rabbitmq_member",
         "ansible.builtin.include_role",
         "brume.cloud.loadbalancer_servers",
         "brume.cloud.compute_drain",

@@ -1,0 +1,154 @@
+"""Checks which hosts get newer packages, in what order, and whether each step is one that upstream supports."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.brume.cloud.plugins.action.host_removal import members_of, members_said
+from ansible_collections.brume.cloud.plugins.module_utils import host_updates, membership
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
+
+DATABASE = "mariadb-server"
+BROKER = "rabbitmq-server"
+
+
+class ActionModule(PlanAction):
+    """Takes `hosts` (all in play where it is empty), `packages`, `in_place`, `reboot` and `stage`.
+
+    `names`: only what the operator has given is judged, before any host is asked. `order`: what the hosts said of
+    themselves too (`__host_updates` of M(brume.cloud.host_updates), and the role cluster_members). `end`: says which
+    hosts want to start anew. Returns `hosts`, of `order` those with something to do.
+    """
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Fail with everything that is wrong; change nothing."""
+        known, args = task_vars or {}, self._task.args
+        piece, hostvars = self.slice(known), known["hostvars"]
+        in_play = [name for name in piece.plan.hosts if name in known["ansible_play_hosts_all"]]
+        found = {name: dict(hostvars[name].get("__host_updates") or {}) for name in in_play}
+        stage = args["stage"]
+        if stage == "end":
+            self._display.display("\n".join(wishes(found)))
+            return {"changed": False}
+        wrong = mistakes(args, piece, hostvars)
+        chosen = [name for name in in_play if not args.get("hosts") or name in args["hosts"]]
+        if stage == "order" and not wrong:
+            found = {name: said for name, said in found.items() if "work" in said}
+            chosen = [name for name in chosen if found.get(name, {}).get("pending")]
+            said = members_said(hostvars, in_play)
+            wrong = problems(piece, found, said, in_play, args)
+            connections = {name: one.get("connections", 0) for name, one in said["mariadb"].items()}
+            databases = [name for name, _address in piece.plan.cloud.members["database"]]
+            chosen = host_updates.order(chosen, databases, connections)
+            # The one that an earlier run has left is missed by the others.
+            chosen.sort(key=lambda name: not found[name]["begun"])
+            self._display.display("\n".join(lines(chosen, found)))
+        if wrong:
+            return {"changed": False, "failed": True, "msg": "\n".join(wrong)}
+        return {"changed": False, "hosts": chosen}
+
+
+def mistakes(args: Mapping[str, Any], piece: Slice, hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what is wrong with what the operator has given, each with the next step."""
+    found = []
+    for name, example in (("hosts", "compute1"), ("packages", "haproxy")):
+        given = args.get(name) or []
+        if not isinstance(given, list) or not all(isinstance(one, str) and one for one in given):
+            remedy = f"""write -e '{{"update_{name}": ["{example}"]}}'"""
+            found.append(f"update_{name}: is no list of names\n  next: {remedy}")
+    if found:
+        return found
+    hosts = args.get("hosts") or list(piece.plan.hosts)
+    unknown = [name for name in hosts if name not in piece.plan.hosts]
+    known = ", ".join(piece.plan.hosts)
+    found += [
+        f"update_hosts: {name} is no host of the plan; known are {known}\n  next: correct the name" for name in unknown
+    ]
+    local = [name for name in hosts if name not in unknown and hostvars[name].get("ansible_connection") == "local"]
+    if args.get("reboot"):
+        found += [f"{name}: the run is on it, and would end with a reboot\n  next: reboot it by hand" for name in local]
+    return found
+
+
+def problems(
+    piece: Slice,
+    found: Mapping[str, Mapping[str, Any]],
+    said: Mapping[str, Mapping[str, Any]],
+    in_play: Sequence[str],
+    args: Mapping[str, Any],
+) -> list[str]:
+    """Return why hosts cannot take what is newer, each with the next step; `found` and `said` are by host."""
+    wrong = []
+    members = members_of(piece, {}, [])
+    packages = args.get("packages") or None
+    for name, one in found.items():
+        removed = host_updates.removal_problem(one["removed"], packages)
+        broker = host_updates.broker_problem(*one["updates"][BROKER]) if had(one, BROKER) else ""
+        database = ""
+        if had(one, DATABASE):
+            old, new = one["updates"][DATABASE]
+            database = host_updates.database_problem(old, new, len(members.database))
+        wrong += [f"{name}: {text}" for text in (removed, broker, database) if text]
+        if not args.get("in_place") and one["leaves"]:
+            lost = membership.lost_without(stopping(piece, members, name, one, reboot=bool(args.get("reboot"))), name)
+            remedy = "-e update_in_place=true accepts that until it is back (docs/operations/update.md)"
+            wrong += [f"{name}: {text}\n  next: {remedy}" for text in lost]
+    if packages and found and not any(one["interrupted"] for one in found.values()):
+        nowhere = [name for name in packages if not any(name in one.get("here", ()) for one in found.values())]
+        wrong += [f"update_packages: {name} is installed on none of the hosts\n  next: correct it" for name in nowhere]
+    if any(one["work"] for one in found.values()) and not any(one["begun"] for one in found.values()):
+        remedy = "\n  next: `journalctl -u mariadb -u rabbitmq-server` there, then `site.yml`"
+        wrong += [f"{text}{remedy}" for text in membership.incomplete(members, said, in_play)]
+    return wrong
+
+
+def had(found: Mapping[str, Any], package: str) -> bool:
+    """Return whether a package gets a newer version, not its first one."""
+    return bool(found["updates"].get(package, [""])[0])
+
+
+def stopping(
+    piece: Slice, members: membership.Members, name: str, found: Mapping[str, Any], *, reboot: bool
+) -> membership.Members:
+    """Return the clusters' members without those clusters whose member on a host goes on meanwhile."""
+    services = {
+        one.service
+        for one in piece.plan.hosts[name].instances
+        if (one.unit in found["units"] and piece.sources.services[one.service].components[one.component].data)
+        or reboot
+        or found["interrupted"]
+    }
+    return dataclasses.replace(
+        members,
+        database=members.database if "mariadb" in services else (),
+        messaging=members.messaging if "rabbitmq" in services else (),
+        ovn=members.ovn if "ovn" in services else (),
+    )
+
+
+def lines(chosen: Sequence[str], found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what will be done with each host, for a person."""
+    told = []
+    for name in chosen:
+        one = found[name]
+        parts = ["goes on where an earlier run was cut off"] if one["begun"] else []
+        parts += ["finishes what apt has begun"] if one["interrupted"] else []
+        parts += [f"{len(one['updates'])} packages"] if one["updates"] else []
+        parts += [f"stops {', '.join(one['units'])}"] if one["units"] else []
+        parts += ["is emptied before"] if one["empties"] else []
+        parts += [f"stay as they are without a reboot: {', '.join(one['kept'])}"] if one["kept"] else []
+        parts += [f"wants to start anew ({', '.join(one['reboot'])})"] if one["reboot"] else []
+        told.append(f"{name}: {'; '.join(parts)}")
+    rest = [name for name in found if name not in chosen]
+    return [*told, f"nothing newer: {', '.join(rest)}"] if rest else told
+
+
+def wishes(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return which hosts want to start anew, and why."""
+    reasons = {name: one["reboot"] for name, one in found.items() if one.get("reboot")}
+    if not reasons:
+        return ["no host wants to start anew"]
+    told = [f"{name} wants to start anew: {', '.join(why)}" for name, why in reasons.items()]
+    return [*told, "next: -e update_reboot=true, or reboot.yml"]
