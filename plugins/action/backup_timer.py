@@ -38,7 +38,7 @@ class ActionModule(PlanAction):
         """Return the units; none for `absent`."""
         if not os.path.isdir(SYSTEMD):
             raise problem("localhost", "systemd is not its first process, so it has no timers",
-                          "let what starts jobs there run the commands of docs/backup.md")  # fmt: skip
+                          "let what starts jobs there run the commands of docs/operations/backup.md")  # fmt: skip
         inventories = [str(one) for one in self.known["ansible_inventory_sources"]]
         if not inventories or not all(os.path.exists(one) for one in inventories):
             raise problem("--inventory", "is no folder or file", "name the inventory's folder with -i")

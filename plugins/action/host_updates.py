@@ -7,8 +7,8 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.action.host_packages import system_units
 from ansible_collections.brume.cloud.plugins.action.host_units import stop_order
+from ansible_collections.brume.cloud.plugins.module_utils.plan import socket_of
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
-from ansible_collections.brume.cloud.plugins.module_utils.rendering import socket_of
 
 SWITCH = "openvswitch"
 """The service whose restart takes the network from everything that is on the host."""

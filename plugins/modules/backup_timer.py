@@ -22,7 +22,9 @@ author: [Brume contributors]
 EXAMPLES = r"""
 - name: Remove the timers of an inventory
   brume.cloud.backup_timer:
-    state: absent
+    prefix: brume-backup-aio
+    owner: "# Made by playbooks/backup_timer.yml in /srv/brume; -e backup_timer_state=absent removes it."
+    units: {}
 """
 
 RETURN = r"""
