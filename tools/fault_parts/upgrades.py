@@ -147,15 +147,17 @@ class Upgrades(Losses):
         self.release, self.stay = self.former, {}
         self._plan_is_dry("rollback")
         took = self.playbook("rollback")
+        text = self._judge_report()
         self.settled()
         self._instances_answer()
         self._use_instances()
-        return f"{self.former} again in {took:.0f} s; instances of before rebooted, of after rebuilt"
+        return f"{self.former} again in {took:.0f} s; instances of before rebooted, of after rebuilt; {text}"
 
     def finalize(self) -> str:
         """End the upgrade: a second run has nothing to do, and there is no way back."""
         self.release, self.stay = self.target, {}
         took = self.playbook("finalize")
+        text = self._judge_report()
         again = self.playbook("finalize")
         self.settled()
         self.release = self.former
@@ -169,7 +171,7 @@ class Upgrades(Losses):
         finally:
             self.release = self.target
         self._instances_answer()
-        return f"ended in {took:.0f} s, again in {again:.0f} s; there is no way back"
+        return f"ended in {took:.0f} s, again in {again:.0f} s; there is no way back; {text}"
 
     def restored(self) -> str:
         """Go back by the backup that the upgrade made: what came since is told, has to be confirmed, and is lost."""
