@@ -2,11 +2,12 @@
 INVENTORY ?= inventories/aio
 SCENARIO ?= default
 COUNT ?= 2
+FORMER ?= 2025.1
 PYTHON := .venv/bin/python
 BIN := $(abspath .venv/bin)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv cloud destroy clean test test-all lint unit molecule bench tempest lock changes faults
+.PHONY: help venv cloud destroy clean test test-all lint unit molecule bench tempest lock changes upgrades faults
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,7 +29,7 @@ test: venv  ## lint, unit tests, and the scenario default: a whole cloud
 	@$(PYTHON) tools/check.py lint unit molecule
 
 test-all: venv  ## the same with all scenarios, which takes much longer
-	@$(PYTHON) tools/check.py lint unit molecule --scenario default,three_node,ha
+	@$(PYTHON) tools/check.py lint unit molecule --scenario default,three_node,ha,upgrade,upgrade_ha
 
 lint: venv  ## ansible-lint, ruff and mypy
 	@$(PYTHON) tools/check.py lint
@@ -44,6 +45,9 @@ tempest: venv  ## judge the cloud of INVENTORY by the set SET of Tempest (smoke,
 
 bench: venv  ## measure into .lab/bench.json; destroys the lab of INVENTORY first, unless ONLY= names other parts
 	@$(PYTHON) tools/bench.py $(INVENTORY) $(if $(ONLY),--only $(ONLY))
+
+upgrades: venv  ## take INVENTORY's lab from release FORMER to its own, back, and to the end, or by STEPS
+	@$(PYTHON) tools/upgrades.py $(INVENTORY) --former $(FORMER) $(if $(STEPS),--steps $(STEPS))
 
 faults: venv  ## kill COUNT deploys and COUNT changes of INVENTORY's lab, made anew, and break its hosts; SEED repeats
 	@$(PYTHON) tools/faults.py $(INVENTORY) --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))

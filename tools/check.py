@@ -21,7 +21,7 @@ LINTERS = (
     ("ansible-lint", ("ansible-lint", "--offline", "--profile", "production", "-q")),
 )
 
-INVENTORIES = {"default": "aio"}
+INVENTORIES = {"default": "aio", "upgrade": "aio", "upgrade_ha": "ha"}
 """Inventories of molecule's scenarios; any other one has a scenario's own name."""
 
 MOST, LONGEST = 10, 400

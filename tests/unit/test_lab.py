@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -540,6 +541,14 @@ def test_scenarios_run_one_after_the_other_until_one_fails(
         ("molecule three_node", {"BRUME_INVENTORY": "inventories/three_node", "BRUME_LAB": "three_node"}),
     ]
     assert "molecule ha: not run, because of the failures above" in capsys.readouterr().out
+
+
+def test_every_scenario_has_an_inventory_and_is_run_by_test_all() -> None:
+    scenarios = {path.parent.name for path in (check.ROOT / "molecule").glob("*/molecule.yml")}
+    for name in scenarios:
+        assert (check.ROOT / "inventories" / check.INVENTORIES.get(name, name) / "hosts.yml").is_file()
+    named = re.findall(r"--scenario (\S+,\S+)", (check.ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert [set(names.split(",")) for names in named] == [scenarios]
 
 
 @pytest.fixture
