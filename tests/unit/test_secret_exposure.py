@@ -57,8 +57,9 @@ def test_every_secret_that_an_action_asks_for_is_known(aio: Plan, secrets: dict[
     tried = []
     for _finder, name, _package in pkgutil.iter_modules(actions.__path__):
         found = importlib.import_module(f"{actions.__name__}.{name}").ActionModule
-        # these two ask the host first; the keys they hand out are those of `all_of` itself
-        if not issubclass(found, PlanAction) or name in ("environments", "host_certificates"):
+        # these two ask the host first, and the keys they hand out are those of `all_of` itself; the timer is about this
+        # machine, and gets no vault
+        if not issubclass(found, PlanAction) or name in ("environments", "host_certificates", "backup_timer"):
             continue
         piece = Slice(aio, aio.hosts["aio"], project, Renderer(aio, project, secret), VAULT)
         if found.arguments is PlanAction.arguments:  # it works on the deploy host, and calls no module
