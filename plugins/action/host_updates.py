@@ -7,13 +7,13 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.action.host_packages import system_units
 from ansible_collections.brume.cloud.plugins.action.host_units import stop_order
+from ansible_collections.brume.cloud.plugins.module_utils.host_updates import BROKER
 from ansible_collections.brume.cloud.plugins.module_utils.plan import socket_of
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
 SWITCH = "openvswitch"
 """The service whose restart takes the network from everything that is on the host."""
 
-BROKER = "rabbitmq-server"
 MOVES = frozenset({"network", "compute"})
 """Groups whose hosts hold what users have, and are emptied of it."""
 
@@ -46,6 +46,7 @@ class ActionModule(PlanAction):
             "keep_units": switch if in_place else [],
             "keep_packages": [name for one in packages for name in one.packages] if in_place and not reboot else [],
             "vacant_units": switch if user_space else [],
+            "database_members": len(piece.plan.cloud.members["database"]),
         }
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -10,9 +10,6 @@ from ansible_collections.brume.cloud.plugins.action.host_removal import members_
 from ansible_collections.brume.cloud.plugins.module_utils import host_updates, membership
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
-DATABASE = "mariadb-server"
-BROKER = "rabbitmq-server"
-
 
 class ActionModule(PlanAction):
     """Takes `hosts` (all in play where it is empty), `packages`, `in_place`, `reboot` and `stage`.
@@ -84,13 +81,8 @@ def problems(
     members = members_of(piece, {}, [])
     packages = args.get("packages") or None
     for name, one in found.items():
-        removed = host_updates.removal_problem(one["removed"], packages)
-        broker = host_updates.broker_problem(*one["updates"][BROKER]) if had(one, BROKER) else ""
-        database = ""
-        if had(one, DATABASE):
-            old, new = one["updates"][DATABASE]
-            database = host_updates.database_problem(old, new, len(members.database))
-        wrong += [f"{name}: {text}" for text in (removed, broker, database) if text]
+        refused = host_updates.refusals(one["updates"], one["removed"], packages, len(members.database))
+        wrong += [f"{name}: {text}" for text in refused]
         if not args.get("in_place") and one["leaves"]:
             lost = membership.lost_without(stopping(piece, members, name, one, reboot=bool(args.get("reboot"))), name)
             remedy = "-e update_in_place=true accepts that until it is back (docs/operations/update.md)"
@@ -102,11 +94,6 @@ def problems(
         remedy = "\n  next: `journalctl -u mariadb -u rabbitmq-server` there, then `site.yml`"
         wrong += [f"{text}{remedy}" for text in membership.incomplete(members, said, in_play)]
     return wrong
-
-
-def had(found: Mapping[str, Any], package: str) -> bool:
-    """Return whether a package gets a newer version, not its first one."""
-    return bool(found["updates"].get(package, [""])[0])
 
 
 def stopping(

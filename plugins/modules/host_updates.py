@@ -13,7 +13,8 @@ description:
   - V(begun) fetches the packages and notes that the host is under way. V(updated) finishes an interrupted transaction,
     stops the affected units and takes the packages. They are started by M(brume.cloud.unit_rollout), and V(ended)
     removes the note.
-  - No package is removed, and configuration files that the host has stay as they are. Packages may be added.
+  - No package is removed, no version is taken that upstream does not support, and configuration files that the host has
+    stay as they are. Packages may be added.
   - A run that is ended at any moment is gone on with by the same calls, since the note says how far it came.
 options:
   state:
@@ -53,6 +54,10 @@ options:
     type: list
     elements: str
     default: []
+  database_members:
+    description: How many members the database's cluster has; one may skip series.
+    type: int
+    default: 1
   empties:
     description: With V(begun), whether the host is emptied for it, which the note keeps.
     type: bool
@@ -144,6 +149,7 @@ SPEC: dict[str, Any] = {
     "keep_units": {"type": "list", "elements": "str", "default": []},
     "keep_packages": {"type": "list", "elements": "str", "default": []},
     "vacant_units": {"type": "list", "elements": "str", "default": []},
+    "database_members": {"type": "int", "default": 1},
     "empties": {"type": "bool", "default": False},
     "refresh": {"type": "bool", "default": False},
     "lock_seconds": {"type": "int", "default": 300},
@@ -209,6 +215,10 @@ class Host:
     def removed(self) -> list[str]:
         """Return the packages that apt would remove."""
         return [one.name for one in self.changes if one.removed]
+
+    def updates(self) -> dict[str, list[str]]:
+        """Return package -> the version that it has and the one that it would have."""
+        return {one.name: [one.old, one.new] for one in self.changes if not one.removed}
 
     def is_out(self) -> bool:
         """Return whether an earlier call has stopped units of which none runs now."""
@@ -286,10 +296,11 @@ class Host:
             raise apt.failure(f"apt-get, to {verb} newer packages,", done)
 
     def refuse(self) -> None:
-        """Raise UpdateError where apt would remove packages."""
-        problem = host_updates.removal_problem(self.removed(), self.params["packages"])
-        if problem:
-            raise UpdateError(problem)
+        """Raise UpdateError for what may not be taken; after an interruption it is known only here."""
+        members = self.params["database_members"]
+        problems = host_updates.refusals(self.updates(), self.removed(), self.params["packages"], members)
+        if problems:
+            raise UpdateError("\n".join(problems))
 
     def remember(self, **values: Any) -> None:
         """Write the note."""
@@ -434,7 +445,7 @@ def main() -> None:
                 os.unlink(NOTE)
             host.note = {}
         result = {
-            "updates": {one.name: [one.old, one.new] for one in host.changes if not one.removed},
+            "updates": host.updates(),
             "removed": host.removed(),
             "here": host.here,
             "kept": host.kept,

@@ -645,8 +645,11 @@ def test_a_claim_alone_is_a_change(call: Call, tmp_path: Path, monkeypatch: pyte
 NEWER = """
 echo "${{0##*/}} $*" >> {root}/log
 case "${{0##*/}} $*" in
-    "dpkg --audit") [ -f {root}/half ] && echo "half configured" ;;
-    "dpkg --configure"*) [ -f {root}/knotted ] && exit 1; rm -f {root}/half ;;
+    "dpkg --audit") echo "nano  missing md5sums" ;;
+    "dpkg --configure"*) [ -f {root}/knotted ] && exit 1; [ -f {root}/half-installed ] || rm -f {root}/half ;;
+    "dpkg-query -W -f"*Eflag*) printf 'installed\\tok\\nconfig-files\\tok\\n'; cat {root}/half 2>/dev/null ;;
+    "dpkg-query -W -f"*Want*)
+        printf 'nginx\\thold\\n'; [ -f {root}/held ] && printf 'haproxy\\thold\\n' || printf 'haproxy\\tinstall\\n' ;;
     "dpkg-query -W -f"*source*) printf 'openvswitch\\topenvswitch-%s\\t1\\tinstalled\\n' switch common
         printf 'haproxy\\thaproxy\\t1\\tinstalled\\n' ;;
     "dpkg-query -W"*) printf 'haproxy\\tinstalled\\nnginx\\tconfig-files\\n' ;;
@@ -656,6 +659,8 @@ case "${{0##*/}} $*" in
     "apt-get "*-s*)
         [ -f {root}/new ] && exit 0
         [ -f {root}/removes ] && echo "Remv nginx [1]"
+        [ -f {root}/broker ] && echo "Inst rabbitmq-server [3.12.1-1] (4.0.5-6 x)"
+        [ -f {root}/database ] && echo "Inst mariadb-server [1:10.11.18-0] (1:11.8.9-0 x)"
         [ -f {root}/library ] && echo "Inst libssl3 [1] (2 x)"
         case "$*" in *nano*) exit 0 ;; esac
         echo "Inst haproxy [1] (2 x)"
@@ -772,18 +777,50 @@ def test_only_the_packages_that_are_asked_for(call: Call, newer: Path) -> None:
     assert call("host_updates", {**UPDATES, "packages": ["nano"]})["updates"] == {}
 
 
-@pytest.mark.parametrize("knotted", [False, True])
-def test_an_interrupted_transaction_is_finished_first(call: Call, newer: Path, knotted: bool) -> None:
-    (newer / "half").touch()
-    if knotted:
-        (newer / "knotted").touch()
+@pytest.mark.parametrize(
+    ("state", "knot"),
+    [
+        ("half-configured\tok", ""),
+        ("triggers-pending\tok", ""),
+        ("unpacked\tok", "knotted"),
+        ("half-installed\treinstreq", "half-installed"),
+        ("installed\treinstreq", "half-installed"),
+    ],
+)
+def test_an_interrupted_transaction_is_finished_first(call: Call, newer: Path, state: str, knot: str) -> None:
+    assert not call("host_updates", UPDATES)["interrupted"], "a package without checksums is well"
+    (newer / "half").write_text(f"{state}\n")
+    if knot:
+        (newer / knot).touch()
     found = call("host_updates", UPDATES)
     assert (found["interrupted"], found["updates"]) == (True, {}), "apt can tell nothing"
     (newer / "proc/7/maps").write_text("1-2 r-xp 0 08:01 1 /usr/lib/libssl.so.3 (deleted)\n")
     done = call("host_updates", {**UPDATES, "state": "updated"})
     assert done["actions"][0] == "finish the interrupted transaction"
     assert "stop nova-api.service" in done["actions"], "it runs what is not there any more"
-    assert ("fix-broken" in (newer / "log").read_text()) is knotted
+    assert ("fix-broken" in (newer / "log").read_text()) is bool(knot)
+
+
+@pytest.mark.parametrize(
+    ("package", "members", "words"),
+    [
+        ("broker", 3, "RabbitMQ 3.12.1 -> 4.0.5: no series may be skipped\n  next: "),
+        ("database", 3, "MariaDB 10.11.18 -> 11.8.9: a cluster"),
+        ("database", 1, ""),
+        ("removes", 1, "apt would remove nginx\n  next: "),
+    ],
+)
+def test_versions_are_judged_again_when_an_interruption_hid_them(
+    call: Call, newer: Path, package: str, members: int, words: str
+) -> None:
+    (newer / "half").write_text("half-configured\tok\n")
+    (newer / package).touch()
+    assert call("host_updates", UPDATES)["updates"] == {}, "nothing is known before it is finished"
+    done = call("host_updates", {**UPDATES, "state": "updated", "database_members": members})
+    assert not (newer / "half").exists()
+    assert words in done.get("msg", "")
+    assert bool(done.get("failed")) is bool(words)
+    assert (newer / "on/haproxy.service").exists() is bool(words), "nothing was stopped"
 
 
 def test_a_host_says_why_it_wants_to_start_anew(call: Call, newer: Path) -> None:
