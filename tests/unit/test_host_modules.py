@@ -942,7 +942,9 @@ echo "WSREP: Recovered position: {history}:7" > "$log"
     assert call("galera_member", promote)["actions"] == ["make the component of this member the primary one"]
     assert not call("galera_member", promote)["changed"]
     program(tmp_path / "bin/mariadb-upgrade", f"""
-test -e {tmp_path}/locked && {{ rm {tmp_path}/locked; exit 1; }}
+test -e {tmp_path}/broken && {{ echo "Version mismatch (12.3 -> 11.8)" >&2; exit 1; }}
+test -e {tmp_path}/locked && {{
+    rm {tmp_path}/locked; echo "FATAL ERROR: Could not exclusively lock on file 'x'. Error 11: y" >&2; exit 1; }}
 test -e {tmp_path}/upgraded && echo 'This installation of MariaDB is already upgraded to 11.8.9-MariaDB.'
 touch {tmp_path}/upgraded
 """)
@@ -953,6 +955,10 @@ touch {tmp_path}/upgraded
     assert call("galera_member", upgraded)["actions"] == ["upgrade the system tables"]
     assert (tmp_path / "waited").exists(), "the distribution's own upgrade has the lock"
     assert not call("galera_member", upgraded)["changed"]
+    (tmp_path / "waited").unlink()
+    (tmp_path / "broken").touch()
+    assert "Version mismatch" in call("galera_member", upgraded)["msg"]
+    assert not (tmp_path / "waited").exists(), "waiting mends nothing else"
 
 
 def test_rabbitmq_member(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
