@@ -203,3 +203,5 @@ def test_a_host_leaves_while_all_is_whole_and_returns_when_all_is_well() -> None
         "brume.cloud.compute_drain",
         "brume.cloud.agent_drain",
     ]
+    tasks = yaml.safe_load((ROOT / "roles/host_walk/tasks/return.yml").read_text(encoding="utf-8"))
+    assert tasks[6]["vars"]["verify_hosts"] == ["{{ inventory_hostname }}"], "others may have been down before"
