@@ -23,8 +23,9 @@ class ActionModule(PlanAction):
 
     With `in_place` the host is not emptied, so the switch is not stopped, and not updated unless the host may `reboot`.
     Returns also: `work` (there is something to take or to finish), `leaves` (units stop for it), `empties` (what users
-    have moves away before), `gives_back` (it has, now or in an earlier run), `pending` (there is work, or an earlier
-    run left the host under way), `broker` (the broker gets a newer version).
+    have moves away before), `emptied` (an earlier run has done so, and stopped units of which none runs again),
+    `gives_back` (what was emptied, now or in an earlier run), `pending` (there is work, or an earlier run left the host
+    under way), `broker` (the broker gets a newer version).
     """
 
     module = "host_updates"
@@ -92,6 +93,7 @@ def consequences(piece: Slice, found: Mapping[str, Any], *, in_place: bool, rebo
         "work": work,
         "leaves": leaves,
         "empties": empties,
+        "emptied": bool(found["out"] and found["begun"].get("emptied")),
         "gives_back": empties or bool(found["begun"].get("empties")),
         "pending": work or bool(found["begun"]),
         "broker": BROKER in found["updates"] or (found["interrupted"] and "messaging" in piece.host.groups),

@@ -59,7 +59,8 @@ options:
     type: int
     default: 1
   empties:
-    description: With V(begun), whether the host is emptied for it, which the note keeps.
+    description:
+      - With V(begun), whether the host is to be emptied for it; with V(updated), whether it was. The note keeps both.
     type: bool
     default: false
   refresh: {description: Whether the package lists are read anew., type: bool, default: false}
@@ -282,7 +283,10 @@ class Host:
             return
         if set(going) & set(self.params["vacant_units"]):
             see_vacant()
-        self.remember(stopped=list(dict.fromkeys([*(self.note.get("stopped") or []), *going])))
+        self.remember(
+            stopped=list(dict.fromkeys([*(self.note.get("stopped") or []), *going])),
+            emptied=self.params["empties"] or bool(self.note.get("emptied")),
+        )
         rollout.stop(going, self.systemd, self.params["first"], self.params["last"])
         self.actions += [f"stop {name}" for name in going]
 

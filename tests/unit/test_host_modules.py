@@ -744,6 +744,14 @@ def test_host_updates(call: Call, newer: Path) -> None:
     assert call("host_updates", UPDATES)["begun"] == {}
 
 
+@pytest.mark.parametrize("emptied", [False, True])
+def test_the_note_says_whether_the_host_was_empty_when_units_stopped(call: Call, newer: Path, emptied: bool) -> None:
+    call("host_updates", {**UPDATES, "state": "begun", "empties": True})
+    assert "emptied" not in call("host_updates", UPDATES)["begun"], "a run that is cut off here has moved nothing"
+    call("host_updates", {**UPDATES, "state": "updated", "empties": emptied})
+    assert call("host_updates", UPDATES)["begun"]["emptied"] is emptied
+
+
 def test_units_stop_for_libraries_that_they_have_loaded(call: Call, newer: Path) -> None:
     (newer / "library").touch()
     assert "nova-api.service" in call("host_updates", UPDATES)["units"]
@@ -949,7 +957,8 @@ test -e {tmp_path}/upgraded && echo 'This installation of MariaDB is already upg
 touch {tmp_path}/upgraded
 """)
     upgraded = {**arguments, "state": "upgraded"}
-    monkeypatch.setattr(time, "sleep", lambda _seconds: (tmp_path / "waited").touch())
+    # subprocess sleeps too, for less than a second.
+    monkeypatch.setattr(time, "sleep", lambda seconds: (tmp_path / "waited").touch() if seconds > 1 else None)
     (tmp_path / "locked").touch()
     assert not call("galera_member", upgraded, check=True)["changed"]
     assert call("galera_member", upgraded)["actions"] == ["upgrade the system tables"]

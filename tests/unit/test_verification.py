@@ -798,7 +798,8 @@ def test_services_and_agents_of_chosen_hosts_are_judged_alone(tmp_path: Path) ->
     """A host goes back into use though another one is dead, and not while its own are."""
     cloud = FakeCloud()
     for services in (cloud.services, cloud.agents):
-        services.append(SimpleNamespace(binary="nova-compute", host="two", state="down", status="enabled", is_alive=False))
+        dead = SimpleNamespace(binary="nova-compute", host="two", state="down", status="enabled", is_alive=False)
+        services.append(dead)
     run = context(cloud, tmp_path)
     for check in (cloud_checks.compute_services, cloud_checks.network_agents):
         with pytest.raises(verification.CheckFailed, match="down: nova-compute on two"):
@@ -810,5 +811,5 @@ def test_services_and_agents_of_chosen_hosts_are_judged_alone(tmp_path: Path) ->
     cloud.agents.clear()
     cloud.services.clear()
     for check in (cloud_checks.compute_services, cloud_checks.network_agents):
-        with pytest.raises(verification.CheckFailed, match="absent: n.* on one"):
+        with pytest.raises(verification.CheckFailed, match="absent: n"):
             check(dataclasses.replace(run, expected=dataclasses.replace(run.expected, hosts=("one",))))
