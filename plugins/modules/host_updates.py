@@ -103,6 +103,11 @@ removed:
   elements: str
   returned: success
 here: {description: Those of O(packages) that are installed., type: list, elements: str, returned: success}
+held:
+  description: Those of O(packages) that an operator holds at their versions (C(apt-mark hold)); they stay as they are.
+  type: list
+  elements: str
+  returned: success
 kept: {description: Those of O(keep_packages) that have newer versions., type: list, elements: str, returned: success}
 units: {description: Units that are affected., type: list, elements: str, returned: success}
 interrupted: {description: Whether dpkg has to finish first; then nothing else is known., type: bool, returned: success}
@@ -179,18 +184,22 @@ class Host:
         self.changes: list[apt.Change] = []
         self.kept: list[str] = []
         self.here: list[str] = []
+        self.held: list[str] = []
         self.units: list[str] = []
         self.interrupted = apt.interrupted()
         self.finished = False
 
     def words(self) -> list[str] | None:
-        """Return what apt-get is asked for; None where none of the packages that are wanted is installed."""
+        """Return what apt-get is asked for; None where none of the packages that are wanted is there to be changed."""
         wanted = self.params["packages"]
         if wanted is None:
             return ["dist-upgrade"]
         status = apt.query(wanted)
         self.here = [name for name in wanted if status.get(name) == "installed"]
-        return ["--only-upgrade", "install", *self.here] if self.here else None
+        # apt-get refuses to change those that it is asked for by name; without a name it leaves them alone by itself.
+        self.held = apt.held(self.here)
+        free = [name for name in self.here if name not in self.held]
+        return ["--only-upgrade", "install", *free] if free else None
 
     def look(self, options: list[str]) -> None:
         """Find what apt would change and which units that is about; after an interruption apt can tell nothing."""
@@ -435,6 +444,9 @@ def main() -> None:
     host_lock.hold(module)
     state, changed = module.params["state"], False
     try:
+        if state in ("begun", "ended") and not module.check_mode:
+            # One that was killed may have left its own, and an operator may have ended its transaction.
+            apt.restore_policy()
         host = Host(module.params, module.check_mode)
         if state == "read":
             host.read()
@@ -453,6 +465,7 @@ def main() -> None:
             "removed": host.removed(),
             "here": host.here,
             "kept": host.kept,
+            "held": host.held,
             "units": host.units,
             "interrupted": host.interrupted,
             "reboot": host.reasons() if state in ("read", "updated") else [],

@@ -694,6 +694,8 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         program(tmp_path / f"bin/{name}", NEWER.format(root=tmp_path, policy=policy))
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setattr(apt, "held_back", lambda units: held_back(units, str(policy), str(tmp_path / "saved")))
+    restore = apt.restore_policy
+    monkeypatch.setattr(apt, "restore_policy", lambda *at: restore(*(at or (str(policy), str(tmp_path / "saved")))))
     for name, value in (("NOTE", "note"), ("CGROUPS", "cgroup"), ("PROCESSES", "proc"), ("REBOOT", "reboot")):
         monkeypatch.setattr(module, name, str(tmp_path / value))
     monkeypatch.setattr(module, "KERNEL", str(tmp_path / "vmlinuz"))
@@ -783,6 +785,29 @@ def test_only_the_packages_that_are_asked_for(call: Call, newer: Path) -> None:
     assert (list(one["updates"]), one["here"], one["units"]) == (["haproxy"], ["haproxy"], ["haproxy.service"])
     assert "--only-upgrade install haproxy" in (newer / "log").read_text()
     assert call("host_updates", {**UPDATES, "packages": ["nano"]})["updates"] == {}
+
+
+def test_held_packages_stay_and_are_told(call: Call, newer: Path) -> None:
+    assert call("host_updates", {**UPDATES, "packages": ["haproxy"]})["held"] == []
+    (newer / "held").touch()
+    alone = call("host_updates", {**UPDATES, "packages": ["haproxy"]})
+    assert (alone["updates"], alone["held"], alone["here"]) == ({}, ["haproxy"], ["haproxy"])
+    (newer / "log").unlink()
+    call("host_updates", {**UPDATES, "packages": ["haproxy", "nginx"], "state": "begun"})
+    assert "apt-get" not in (newer / "log").read_text(), "it fails for those that it is asked for by name"
+
+
+@pytest.mark.parametrize("state", ["begun", "ended"])
+def test_what_holds_starts_back_goes_though_an_operator_has_ended_the_transaction(
+    call: Call, newer: Path, state: str
+) -> None:
+    (newer / "policy-rc.d").write_text(apt.policy_text(["haproxy.service"]))
+    (newer / "saved").write_text("own")
+    for given, check in (("read", False), (state, True)):
+        call("host_updates", {**UPDATES, "state": given}, check=check)
+        assert apt.POLICY_MARK in (newer / "policy-rc.d").read_text()
+    call("host_updates", {**UPDATES, "state": state})
+    assert (newer / "policy-rc.d").read_text() == "own"
 
 
 @pytest.mark.parametrize(
