@@ -29,7 +29,7 @@ class ActionModule(PlanAction):
         if stage == "end":
             self._display.display("\n".join(wishes(found)))
             return {"changed": False}
-        wrong = mistakes(args, piece, hostvars)
+        wrong = mistakes(args, piece, hostvars, in_play)
         chosen = [name for name in in_play if not args.get("hosts") or name in args["hosts"]]
         if stage == "order" and not wrong:
             found = {name: said for name, said in found.items() if "work" in said}
@@ -47,7 +47,9 @@ class ActionModule(PlanAction):
         return {"changed": False, "hosts": chosen}
 
 
-def mistakes(args: Mapping[str, Any], piece: Slice, hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def mistakes(
+    args: Mapping[str, Any], piece: Slice, hostvars: Mapping[str, Mapping[str, Any]], in_play: Sequence[str]
+) -> list[str]:
     """Return what is wrong with what the operator has given, each with the next step."""
     found = []
     for name, example in (("hosts", "compute1"), ("packages", "haproxy")):
@@ -63,7 +65,7 @@ def mistakes(args: Mapping[str, Any], piece: Slice, hostvars: Mapping[str, Mappi
     found += [
         f"update_hosts: {name} is no host of the plan; known are {known}\n  next: correct the name" for name in unknown
     ]
-    local = [name for name in hosts if name not in unknown and hostvars[name].get("ansible_connection") == "local"]
+    local = [name for name in hosts if name in in_play and hostvars[name].get("ansible_connection") == "local"]
     if args.get("reboot"):
         found += [f"{name}: the run is on it, and would end with a reboot\n  next: reboot it by hand" for name in local]
     return found
@@ -126,9 +128,12 @@ def lines(chosen: Sequence[str], found: Mapping[str, Mapping[str, Any]]) -> list
         parts += [f"stops {', '.join(one['units'])}"] if one["units"] else []
         parts += ["is emptied before"] if one["empties"] else []
         parts += [f"stay as they are without a reboot: {', '.join(one['kept'])}"] if one["kept"] else []
+        parts += [f"held, stay as they are: {', '.join(one['held'])}"] if one.get("held") else []
         parts += [f"wants to start anew ({', '.join(one['reboot'])})"] if one["reboot"] else []
         told.append(f"{name}: {'; '.join(parts)}")
     rest = [name for name in found if name not in chosen]
+    held = {name: found[name]["held"] for name in rest if found[name].get("held")}
+    told += [f"{name}: held, stay as they are: {', '.join(packages)}" for name, packages in held.items()]
     return [*told, f"nothing newer: {', '.join(rest)}"] if rest else told
 
 

@@ -288,6 +288,31 @@ def test_only_hosts_with_something_newer_are_taken(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("cluster")
+def test_packages_that_are_held_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"controller1": {**HAPROXY, "held": ["nano"]}, "controller2": {"here": ["haproxy"], "held": ["haproxy"]}}
+    done = decide(monkeypatch, found, packages=["haproxy"])
+    assert done["hosts"] == ["controller1"]
+    assert "controller1: 1 packages; stops haproxy.service; held, stay as they are: nano" in done["shown"]
+    assert "controller2: held, stay as they are: haproxy\nnothing newer: controller2" in done["shown"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_only_hosts_in_play_may_not_reboot_under_the_run() -> None:
+    hostvars: dict[str, Any] = {name: {} for name in deployed().hosts}
+    hostvars["controller1"]["ansible_connection"] = "local"
+    piece = slice_of("compute1")
+
+    def judged(in_play: list[str], **args: Any) -> list[str]:
+        return update_order.mistakes({"reboot": True, **args}, piece, hostvars, in_play)
+
+    assert judged(["compute1"]) == []
+    assert judged(["compute1"], hosts=["controller1", "compute1"]) == [], "the limit leaves it out"
+    (problem,) = judged(["controller1", "compute1"])
+    assert problem.startswith("controller1: the run is on it, and would end with a reboot\n  next: ")
+    assert judged(["controller1", "compute1"], hosts=["compute1"]) == []
+
+
+@pytest.mark.usefixtures("cluster")
 def test_the_host_that_an_earlier_run_left_is_first_and_may_be_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"controller1": HAPROXY, "controller2": {"begun": {"stopped": ["mariadb.service"]}, "out": True}}
     said = answers("controller1", "controller3", counted=THREE)
