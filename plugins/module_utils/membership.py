@@ -133,9 +133,9 @@ def incomplete(
             found.append(f"database: {name} sees {member.size} of {most} members")
     wanted = {f"rabbit@{name}" for name in hosts.messaging if name != gone.get("rabbitmq")}
     for name in asked_of("rabbitmq", hosts.messaging):
-        away = wanted - set(said.get("rabbitmq", {}).get(name, {}).get("running") or ())
-        if away:
-            found.append(f"messaging: {name} does not see {', '.join(sorted(away))}")
+        unseen = wanted - set(said.get("rabbitmq", {}).get(name, {}).get("running") or ())
+        if unseen:
+            found.append(f"messaging: {name} does not see {', '.join(sorted(unseen))}")
     for name in asked_of("ovn", hosts.ovn):
         for database, values in said.get("ovn", {}).get(name, {}).items():
             member_ovn = ovn.Member(**values)
