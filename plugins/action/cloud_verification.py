@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ SPEC: dict[str, Any] = {
     "clouds_file": {"type": "path", "required": True},
     "cloud": {"type": "str", "required": True},
     "checks": {"type": "list", "elements": "str", "default": []},
+    "hosts": {"type": "list", "elements": "str", "default": []},
     "image_name": {"type": "str", "required": True},
     "image_path": {"type": "path", "required": True},
     "flavor": {
@@ -56,8 +58,8 @@ SPEC: dict[str, Any] = {
 _COLORS = {"ok": "green", "FAILED": "red", "not run": "cyan"}
 
 
-def expected(plan: Plan) -> cloud_checks.Expected:
-    """Return what the plan says the cloud has."""
+def expected(plan: Plan, hosts: Sequence[str] = ()) -> cloud_checks.Expected:
+    """Return what the plan says the cloud has; `hosts` are those whose services and agents are judged, if not all."""
     external = plan.cloud.networks["external"]
     return cloud_checks.Expected(
         region=plan.cloud.region,
@@ -67,6 +69,7 @@ def expected(plan: Plan) -> cloud_checks.Expected:
         cidr=external.cidr,
         gateway=external.gateway,
         allocation_pool=external.allocation_pool,
+        hosts=tuple(hosts),
     )
 
 
@@ -138,7 +141,7 @@ class ActionModule(ActionBase):
         except (PlanError, ValueError) as error:
             return {**result, "failed": True, "msg": str(error)}
         directory = Path(tempfile.mkdtemp(prefix=f"{cloud_checks.PREFIX}-"))  # 0700: it holds the private key
-        context = cloud_checks.Run(connection, choices, expected(plan), directory)
+        context = cloud_checks.Run(connection, choices, expected(plan, args["hosts"]), directory)
 
         def report(one: verification.Result) -> None:
             self._display.display(verification.row(one, checks), color=_COLORS[one.outcome])

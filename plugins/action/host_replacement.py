@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.action.host_removal import members_of, members_said
 from ansible_collections.brume.cloud.plugins.module_utils import membership
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan
-from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
 EXAMPLE = """playbooks/replace.yml -e '{"replace_hosts": ["controller2"]}'"""
 
@@ -15,7 +16,9 @@ EXAMPLE = """playbooks/replace.yml -e '{"replace_hosts": ["controller2"]}'"""
 class ActionModule(PlanAction):
     """Takes `hosts`, names of hosts; or `complete: true`, to look at what the role cluster_members has asked.
 
-    With `alone: true` only what the host in play sees of its clusters counts.
+    With `alone: true` only what the host in play sees of its clusters counts. Where a member of its own does not run,
+    and its unit is in `stopped` (a run that was cut off has stopped it), the others must be whole, as far as they were
+    asked.
     """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -25,12 +28,28 @@ class ActionModule(PlanAction):
         if self._task.args.get("complete"):
             said = members_said(known["hostvars"], list(piece.plan.hosts))
             asked = [piece.host.name] if self._task.args.get("alone") else None
-            found = membership.incomplete(members_of(piece, {}, []), said, asked)
+            away = stopped_members(piece, said, self._task.args.get("stopped") or [])
+            found = membership.incomplete(members_of(piece, {}, []), said, asked, away)
             remedy = "  next: `journalctl -u mariadb -u rabbitmq-server` there, then `site.yml`"
         else:
             found = mistakes(self._task.args.get("hosts"), piece.plan)
             remedy = f"  next: {EXAMPLE}"
         return {"changed": False, **({"failed": True, "msg": "\n".join([*found, remedy])} if found else {})}
+
+
+def stopped_members(piece: Slice, said: Mapping[str, Mapping[str, Any]], stopped: Sequence[str]) -> dict[str, str]:
+    """Return kind -> the host, for its members that do not run and whose units are in `stopped`."""
+    services = {
+        one.service
+        for one in piece.host.instances
+        if one.unit in stopped and piece.sources.services[one.service].components[one.component].data
+    }
+    found = {}
+    for kind in services & set(said):
+        own = said[kind].get(piece.host.name)
+        if own and not all(one["active"] for one in (own.values() if kind == "ovn" else [own])):
+            found[kind] = piece.host.name
+    return found
 
 
 def mistakes(names: Any, plan: Plan) -> list[str]:

@@ -7,13 +7,13 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.action.host_packages import system_units
 from ansible_collections.brume.cloud.plugins.action.host_units import stop_order
+from ansible_collections.brume.cloud.plugins.module_utils.host_updates import BROKER
 from ansible_collections.brume.cloud.plugins.module_utils.plan import socket_of
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
 SWITCH = "openvswitch"
 """The service whose restart takes the network from everything that is on the host."""
 
-BROKER = "rabbitmq-server"
 MOVES = frozenset({"network", "compute"})
 """Groups whose hosts hold what users have, and are emptied of it."""
 
@@ -23,8 +23,9 @@ class ActionModule(PlanAction):
 
     With `in_place` the host is not emptied, so the switch is not stopped, and not updated unless the host may `reboot`.
     Returns also: `work` (there is something to take or to finish), `leaves` (units stop for it), `empties` (what users
-    have moves away before), `gives_back` (it has, now or in an earlier run), `pending` (there is work, or an earlier
-    run left the host under way), `broker` (the broker gets a newer version).
+    have moves away before), `emptied` (an earlier run has done so, and stopped units of which none runs again),
+    `gives_back` (what was emptied, now or in an earlier run), `pending` (there is work, or an earlier run left the host
+    under way), `broker` (the broker gets a newer version).
     """
 
     module = "host_updates"
@@ -46,6 +47,7 @@ class ActionModule(PlanAction):
             "keep_units": switch if in_place else [],
             "keep_packages": [name for one in packages for name in one.packages] if in_place and not reboot else [],
             "vacant_units": switch if user_space else [],
+            "database_members": len(piece.plan.cloud.members["database"]),
         }
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -91,6 +93,7 @@ def consequences(piece: Slice, found: Mapping[str, Any], *, in_place: bool, rebo
         "work": work,
         "leaves": leaves,
         "empties": empties,
+        "emptied": bool(found["out"] and found["begun"].get("emptied")),
         "gives_back": empties or bool(found["begun"].get("empties")),
         "pending": work or bool(found["begun"]),
         "broker": BROKER in found["updates"] or (found["interrupted"] and "messaging" in piece.host.groups),

@@ -10,9 +10,6 @@ from ansible_collections.brume.cloud.plugins.action.host_removal import members_
 from ansible_collections.brume.cloud.plugins.module_utils import host_updates, membership
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
-DATABASE = "mariadb-server"
-BROKER = "rabbitmq-server"
-
 
 class ActionModule(PlanAction):
     """Takes `hosts` (all in play where it is empty), `packages`, `in_place`, `reboot` and `stage`.
@@ -32,7 +29,7 @@ class ActionModule(PlanAction):
         if stage == "end":
             self._display.display("\n".join(wishes(found)))
             return {"changed": False}
-        wrong = mistakes(args, piece, hostvars)
+        wrong = mistakes(args, piece, hostvars, in_play)
         chosen = [name for name in in_play if not args.get("hosts") or name in args["hosts"]]
         if stage == "order" and not wrong:
             found = {name: said for name, said in found.items() if "work" in said}
@@ -50,7 +47,9 @@ class ActionModule(PlanAction):
         return {"changed": False, "hosts": chosen}
 
 
-def mistakes(args: Mapping[str, Any], piece: Slice, hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def mistakes(
+    args: Mapping[str, Any], piece: Slice, hostvars: Mapping[str, Mapping[str, Any]], in_play: Sequence[str]
+) -> list[str]:
     """Return what is wrong with what the operator has given, each with the next step."""
     found = []
     for name, example in (("hosts", "compute1"), ("packages", "haproxy")):
@@ -66,7 +65,7 @@ def mistakes(args: Mapping[str, Any], piece: Slice, hostvars: Mapping[str, Mappi
     found += [
         f"update_hosts: {name} is no host of the plan; known are {known}\n  next: correct the name" for name in unknown
     ]
-    local = [name for name in hosts if name not in unknown and hostvars[name].get("ansible_connection") == "local"]
+    local = [name for name in hosts if name in in_play and hostvars[name].get("ansible_connection") == "local"]
     if args.get("reboot"):
         found += [f"{name}: the run is on it, and would end with a reboot\n  next: reboot it by hand" for name in local]
     return found
@@ -84,13 +83,8 @@ def problems(
     members = members_of(piece, {}, [])
     packages = args.get("packages") or None
     for name, one in found.items():
-        removed = host_updates.removal_problem(one["removed"], packages)
-        broker = host_updates.broker_problem(*one["updates"][BROKER]) if had(one, BROKER) else ""
-        database = ""
-        if had(one, DATABASE):
-            old, new = one["updates"][DATABASE]
-            database = host_updates.database_problem(old, new, len(members.database))
-        wrong += [f"{name}: {text}" for text in (removed, broker, database) if text]
+        refused = host_updates.refusals(one["updates"], one["removed"], packages, len(members.database))
+        wrong += [f"{name}: {text}" for text in refused]
         if not args.get("in_place") and one["leaves"]:
             lost = membership.lost_without(stopping(piece, members, name, one, reboot=bool(args.get("reboot"))), name)
             remedy = "-e update_in_place=true accepts that until it is back (docs/operations/update.md)"
@@ -102,11 +96,6 @@ def problems(
         remedy = "\n  next: `journalctl -u mariadb -u rabbitmq-server` there, then `site.yml`"
         wrong += [f"{text}{remedy}" for text in membership.incomplete(members, said, in_play)]
     return wrong
-
-
-def had(found: Mapping[str, Any], package: str) -> bool:
-    """Return whether a package gets a newer version, not its first one."""
-    return bool(found["updates"].get(package, [""])[0])
 
 
 def stopping(
@@ -139,9 +128,12 @@ def lines(chosen: Sequence[str], found: Mapping[str, Mapping[str, Any]]) -> list
         parts += [f"stops {', '.join(one['units'])}"] if one["units"] else []
         parts += ["is emptied before"] if one["empties"] else []
         parts += [f"stay as they are without a reboot: {', '.join(one['kept'])}"] if one["kept"] else []
+        parts += [f"held, stay as they are: {', '.join(one['held'])}"] if one.get("held") else []
         parts += [f"wants to start anew ({', '.join(one['reboot'])})"] if one["reboot"] else []
         told.append(f"{name}: {'; '.join(parts)}")
     rest = [name for name in found if name not in chosen]
+    held = {name: found[name]["held"] for name in rest if found[name].get("held")}
+    told += [f"{name}: held, stay as they are: {', '.join(packages)}" for name, packages in held.items()]
     return [*told, f"nothing newer: {', '.join(rest)}"] if rest else told
 
 

@@ -23,6 +23,11 @@ SAVED = "/var/lib/brume/policy-rc.d.saved"
 POLICY_MARK = "# Written by Brume for one apt transaction; removed at its end."
 LISTS = "/var/lib/apt/lists"
 OUTPUT_LINES = 20
+UNFINISHED = frozenset(
+    {"half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending", "reinstreq"}
+)
+"""States and flags of packages that dpkg has to finish (dpkg(1))."""
+
 NOT_ALLOWED = 101
 """Exit code with which a policy forbids an action (invoke-rc.d(8))."""
 
@@ -89,6 +94,15 @@ def query(packages: Sequence[str]) -> dict[str, str]:
         check=False,
     )
     return parse_status(done.stdout)
+
+
+def held(packages: Sequence[str]) -> list[str]:
+    """Return those packages that an operator holds at their versions (apt-mark(8)), in the given order."""
+    if not packages:
+        return []
+    done = run(["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Want}\n", "--", *packages])
+    found = {line.partition("\t")[0] for line in done.output.splitlines() if line.endswith("\thold")}
+    return [name for name in packages if name in found]
 
 
 def missing(packages: Iterable[str], status: Mapping[str, str]) -> list[str]:
@@ -252,24 +266,32 @@ def options(unsafe_io: bool, lock_seconds: int) -> list[str]:
 
 
 def interrupted() -> bool:
-    """Return whether dpkg was interrupted and has to finish first."""
+    """Return whether dpkg was interrupted and has to finish first.
+
+    By the states of packages (dpkg(1)), not by `dpkg --audit`, which also tells of healthy packages without checksums.
+    """
     updates = "/var/lib/dpkg/updates"
-    journal = os.path.isdir(updates) and any(name.isdecimal() for name in os.listdir(updates))
-    return journal or bool(run(["dpkg", "--audit"]).output.strip())
+    if os.path.isdir(updates) and any(name.isdecimal() for name in os.listdir(updates)):
+        return True
+    form = "${db:Status-Status}\t${db:Status-Eflag}\n"
+    lines = run(["dpkg-query", "-W", "-f", form]).output.splitlines()
+    return any(UNFINISHED.intersection(line.split("\t")) for line in lines)
 
 
 def finish(options: Sequence[str]) -> list[str]:
     """Finish a transaction that was interrupted. Return what a person is told, empty where none was. Raises AptError.
 
-    Where packages were left that need others which were not unpacked yet, apt gets those.
+    Where packages were left that need others which were not unpacked yet, or that were not unpacked wholly, apt gets
+    those.
     """
     if not interrupted():
         return []
     done = run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"])
-    if done.code:
+    if done.code or interrupted():
         mended = run(["apt-get", *options, "--no-remove", "--fix-broken", "install"])
         if mended.code:
-            raise failure("dpkg --configure -a, to finish an interrupted transaction,", done)
+            what = "dpkg --configure -a" if done.code else "apt-get --fix-broken install"
+            raise failure(f"{what}, to finish an interrupted transaction,", done if done.code else mended)
     return ["finish the interrupted transaction"]
 
 

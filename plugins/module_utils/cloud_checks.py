@@ -52,6 +52,12 @@ class Expected:
     cidr: netaddr.IPNetwork
     gateway: netaddr.IPAddress | None
     allocation_pool: tuple[netaddr.IPAddress, ...]
+    hosts: tuple[str, ...] = ()
+    """The hosts whose compute services and agents are judged; all where it is empty."""
+
+    def judges(self, host: str) -> bool:
+        """Return whether a host's compute services and agents are judged."""
+        return not self.hosts or host in self.hosts
 
 
 @dataclass(frozen=True)
@@ -199,14 +205,18 @@ def token(run: Run) -> str:
 
 
 def compute_services(run: Run) -> str:
-    """Prove that every compute service is up, and nova-compute is there on each compute host of the plan."""
+    """Prove that every compute service is up, and nova-compute is there on each compute host of the plan.
+
+    Where only some hosts are judged, theirs.
+    """
 
     def probe() -> str:
-        found = list(run.cloud.compute.services())
+        found = [one for one in run.cloud.compute.services() if run.expected.judges(one.host)]
         down = [f"{one.binary} on {one.host}" for one in found if one.state != "up"]
         binaries = {one.binary for one in found}
-        absent = [name for name in ("nova-scheduler", "nova-conductor") if name not in binaries]
-        wanted = [("nova-compute", host) for host in run.expected.compute_hosts]
+        anywhere = () if run.expected.hosts else ("nova-scheduler", "nova-conductor")
+        absent = [name for name in anywhere if name not in binaries]
+        wanted = [("nova-compute", host) for host in run.expected.compute_hosts if run.expected.judges(host)]
         absent += absent_agents(wanted, [(one.binary, one.host) for one in found])
         if down or absent:
             raise NotYet(_down_and_absent(down, absent))
@@ -217,12 +227,16 @@ def compute_services(run: Run) -> str:
 
 
 def network_agents(run: Run) -> str:
-    """Prove that every network agent is alive, and those that the plan's hosts need are there."""
+    """Prove that every network agent is alive, and those that the plan's hosts need are there.
+
+    Where only some hosts are judged, theirs.
+    """
 
     def probe() -> str:
-        found = list(run.cloud.network.agents())
+        found = [one for one in run.cloud.network.agents() if run.expected.judges(one.host)]
         down = [f"{one.binary} on {one.host}" for one in found if not one.is_alive]
-        absent = absent_agents(run.expected.agents, [(one.binary, one.host) for one in found])
+        wanted = [(binary, host) for binary, host in run.expected.agents if run.expected.judges(host)]
+        absent = absent_agents(wanted, [(one.binary, one.host) for one in found])
         if down or absent:
             raise NotYet(_down_and_absent(down, absent))
         return f"{len(found)} alive"

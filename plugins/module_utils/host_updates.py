@@ -13,6 +13,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+BROKER = "rabbitmq-server"
+DATABASE = "mariadb-server"
+
 LAST_OF_MAJOR = {3: 13}
 """RabbitMQ: major number -> the last minor number that it has."""
 
@@ -171,3 +174,18 @@ def removal_problem(removed: Iterable[str], packages: Sequence[str] | None) -> s
         f"apt would remove {names}\n  next: `apt-get -s {command}` on the host says why; "
         "remove them by hand, or hold what needs it (`apt-mark hold`), and run again"
     )
+
+
+def refusals(
+    updates: Mapping[str, Sequence[str]], removed: Iterable[str], packages: Sequence[str] | None, members: int
+) -> list[str]:
+    """Return why a host cannot take what is newer, each with the next step.
+
+    `updates` is package -> the version that it has (empty for one that is added) and the one that it would have;
+    `members` is how many the database's cluster has.
+    """
+    had = {name: (old, new) for name, (old, new) in updates.items() if old}
+    found = [removal_problem(removed, packages)]
+    found += [broker_problem(*had[BROKER])] if BROKER in had else []
+    found += [database_problem(*had[DATABASE], members)] if DATABASE in had else []
+    return [text for text in found if text]

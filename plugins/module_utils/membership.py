@@ -106,27 +106,37 @@ def _minority(what: str, staying: int, counted: int) -> Iterable[str]:
 
 
 def incomplete(
-    hosts: Members, said: Mapping[str, Mapping[str, Any]], asked: Collection[str] | None = None
+    hosts: Members,
+    said: Mapping[str, Mapping[str, Any]],
+    asked: Collection[str] | None = None,
+    away: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Return what is missing in the clusters of the hosts that are to go on, with the next step.
 
-    Only what those see counts that are in `asked`, where it is given.
+    Only what those see counts that are in `asked`, where it is given. `away` is kind -> host whose member of that kind
+    is known to be stopped: instead of it, all others that have said something must see each other.
     """
+    gone = away or {}
 
-    def asked_of(names: Sequence[str]) -> list[str]:
-        return [name for name in names if names[1:] and (asked is None or name in asked)]
+    def asked_of(kind: str, names: Sequence[str]) -> list[str]:
+        if len(names) < 2:  # noqa: PLR2004
+            return []
+        told = said.get(kind) or {}
+        others = [name for name in names if name != gone.get(kind)]
+        return [name for name in others if asked is None or name in asked or (kind in gone and name in told)]
 
     found = []
-    for name in asked_of(hosts.database):
+    most = len(hosts.database)
+    for name in asked_of("mariadb", hosts.database):
         member = galera.Member(**said.get("mariadb", {}).get(name, {}))
-        if member.cluster_status != PRIMARY or member.size != len(hosts.database):
-            found.append(f"database: {name} sees {member.size} of {len(hosts.database)} members")
-    wanted = {f"rabbit@{name}" for name in hosts.messaging}
-    for name in asked_of(hosts.messaging):
-        away = wanted - set(said.get("rabbitmq", {}).get(name, {}).get("running") or ())
-        if away:
-            found.append(f"messaging: {name} does not see {', '.join(sorted(away))}")
-    for name in asked_of(hosts.ovn):
+        if member.cluster_status != PRIMARY or not most - ("mariadb" in gone) <= member.size <= most:
+            found.append(f"database: {name} sees {member.size} of {most} members")
+    wanted = {f"rabbit@{name}" for name in hosts.messaging if name != gone.get("rabbitmq")}
+    for name in asked_of("rabbitmq", hosts.messaging):
+        unseen = wanted - set(said.get("rabbitmq", {}).get(name, {}).get("running") or ())
+        if unseen:
+            found.append(f"messaging: {name} does not see {', '.join(sorted(unseen))}")
+    for name in asked_of("ovn", hosts.ovn):
         for database, values in said.get("ovn", {}).get(name, {}).items():
             member_ovn = ovn.Member(**values)
             if not member_ovn.leader or len(member_ovn.servers) != len(hosts.ovn):

@@ -21,6 +21,12 @@ options:
     type: list
     elements: str
     default: []
+  hosts:
+    description:
+      - Hosts whose services and agents the checks V(compute-services) and V(network-agents) are about. All when empty.
+    type: list
+    elements: str
+    default: []
   image_name: {description: Name of the guest's image., type: str, required: true}
   image_path:
     description: The qcow2 file that is uploaded when Glance has no active image of that name.

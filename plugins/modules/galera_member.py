@@ -69,6 +69,9 @@ UPGRADE_SECONDS = 1800.0
 CURRENT = "already upgraded"
 """What mariadb-upgrade says where there is nothing to do; it ends well all the same."""
 
+LOCKED = "Could not exclusively lock on file"
+"""What mariadb-upgrade says while another one works (client/mysql_upgrade.c)."""
+
 STATUS = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'wsrep%' OR Variable_name = 'Threads_connected'"
 
 
@@ -147,14 +150,15 @@ def upgrade(patience: float = UPGRADE_SECONDS) -> bool:
     """Bring the system tables to the server's version. Return whether that was needed. Raises MemberError.
 
     It writes on this member alone, since the others may have the old version yet (mariadb-upgrade(1),
-    skip-write-binlog, which is its default). Another one that works already has a lock, and is waited for.
+    skip-write-binlog, which is its default). Another one that works already has a lock, and is waited for; nothing else
+    is mended by waiting.
     """
     end = time.monotonic() + patience
     while True:
         try:
             return CURRENT not in run("mariadb-upgrade", seconds=patience)
-        except MemberError:
-            if time.monotonic() >= end or not is_active():
+        except MemberError as error:
+            if LOCKED not in str(error) or time.monotonic() >= end or not is_active():
                 raise
             time.sleep(2)
 

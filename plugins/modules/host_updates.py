@@ -13,7 +13,8 @@ description:
   - V(begun) fetches the packages and notes that the host is under way. V(updated) finishes an interrupted transaction,
     stops the affected units and takes the packages. They are started by M(brume.cloud.unit_rollout), and V(ended)
     removes the note.
-  - No package is removed, and configuration files that the host has stay as they are. Packages may be added.
+  - No package is removed, no version is taken that upstream does not support, and configuration files that the host has
+    stay as they are. Packages may be added.
   - A run that is ended at any moment is gone on with by the same calls, since the note says how far it came.
 options:
   state:
@@ -53,8 +54,13 @@ options:
     type: list
     elements: str
     default: []
+  database_members:
+    description: How many members the database's cluster has; one may skip series.
+    type: int
+    default: 1
   empties:
-    description: With V(begun), whether the host is emptied for it, which the note keeps.
+    description:
+      - With V(begun), whether the host is to be emptied for it; with V(updated), whether it was. The note keeps both.
     type: bool
     default: false
   refresh: {description: Whether the package lists are read anew., type: bool, default: false}
@@ -97,6 +103,11 @@ removed:
   elements: str
   returned: success
 here: {description: Those of O(packages) that are installed., type: list, elements: str, returned: success}
+held:
+  description: Those of O(packages) that an operator holds at their versions (C(apt-mark hold)); they stay as they are.
+  type: list
+  elements: str
+  returned: success
 kept: {description: Those of O(keep_packages) that have newer versions., type: list, elements: str, returned: success}
 units: {description: Units that are affected., type: list, elements: str, returned: success}
 interrupted: {description: Whether dpkg has to finish first; then nothing else is known., type: bool, returned: success}
@@ -144,6 +155,7 @@ SPEC: dict[str, Any] = {
     "keep_units": {"type": "list", "elements": "str", "default": []},
     "keep_packages": {"type": "list", "elements": "str", "default": []},
     "vacant_units": {"type": "list", "elements": "str", "default": []},
+    "database_members": {"type": "int", "default": 1},
     "empties": {"type": "bool", "default": False},
     "refresh": {"type": "bool", "default": False},
     "lock_seconds": {"type": "int", "default": 300},
@@ -172,18 +184,22 @@ class Host:
         self.changes: list[apt.Change] = []
         self.kept: list[str] = []
         self.here: list[str] = []
+        self.held: list[str] = []
         self.units: list[str] = []
         self.interrupted = apt.interrupted()
         self.finished = False
 
     def words(self) -> list[str] | None:
-        """Return what apt-get is asked for; None where none of the packages that are wanted is installed."""
+        """Return what apt-get is asked for; None where none of the packages that are wanted is there to be changed."""
         wanted = self.params["packages"]
         if wanted is None:
             return ["dist-upgrade"]
         status = apt.query(wanted)
         self.here = [name for name in wanted if status.get(name) == "installed"]
-        return ["--only-upgrade", "install", *self.here] if self.here else None
+        # apt-get refuses to change those that it is asked for by name; without a name it leaves them alone by itself.
+        self.held = apt.held(self.here)
+        free = [name for name in self.here if name not in self.held]
+        return ["--only-upgrade", "install", *free] if free else None
 
     def look(self, options: list[str]) -> None:
         """Find what apt would change and which units that is about; after an interruption apt can tell nothing."""
@@ -209,6 +225,10 @@ class Host:
     def removed(self) -> list[str]:
         """Return the packages that apt would remove."""
         return [one.name for one in self.changes if one.removed]
+
+    def updates(self) -> dict[str, list[str]]:
+        """Return package -> the version that it has and the one that it would have."""
+        return {one.name: [one.old, one.new] for one in self.changes if not one.removed}
 
     def is_out(self) -> bool:
         """Return whether an earlier call has stopped units of which none runs now."""
@@ -272,7 +292,10 @@ class Host:
             return
         if set(going) & set(self.params["vacant_units"]):
             see_vacant()
-        self.remember(stopped=list(dict.fromkeys([*(self.note.get("stopped") or []), *going])))
+        self.remember(
+            stopped=list(dict.fromkeys([*(self.note.get("stopped") or []), *going])),
+            emptied=self.params["empties"] or bool(self.note.get("emptied")),
+        )
         rollout.stop(going, self.systemd, self.params["first"], self.params["last"])
         self.actions += [f"stop {name}" for name in going]
 
@@ -286,10 +309,11 @@ class Host:
             raise apt.failure(f"apt-get, to {verb} newer packages,", done)
 
     def refuse(self) -> None:
-        """Raise UpdateError where apt would remove packages."""
-        problem = host_updates.removal_problem(self.removed(), self.params["packages"])
-        if problem:
-            raise UpdateError(problem)
+        """Raise UpdateError for what may not be taken; after an interruption it is known only here."""
+        members = self.params["database_members"]
+        problems = host_updates.refusals(self.updates(), self.removed(), self.params["packages"], members)
+        if problems:
+            raise UpdateError("\n".join(problems))
 
     def remember(self, **values: Any) -> None:
         """Write the note."""
@@ -420,6 +444,9 @@ def main() -> None:
     host_lock.hold(module)
     state, changed = module.params["state"], False
     try:
+        if state in ("begun", "ended") and not module.check_mode:
+            # One that was killed may have left its own, and an operator may have ended its transaction.
+            apt.restore_policy()
         host = Host(module.params, module.check_mode)
         if state == "read":
             host.read()
@@ -434,10 +461,11 @@ def main() -> None:
                 os.unlink(NOTE)
             host.note = {}
         result = {
-            "updates": {one.name: [one.old, one.new] for one in host.changes if not one.removed},
+            "updates": host.updates(),
             "removed": host.removed(),
             "here": host.here,
             "kept": host.kept,
+            "held": host.held,
             "units": host.units,
             "interrupted": host.interrupted,
             "reboot": host.reasons() if state in ("read", "updated") else [],

@@ -23,6 +23,10 @@ options:
     type: list
     elements: str
     default: []
+  may_be_down:
+    description: Whether a HAProxy that does not run has nothing to drain, since a run that was cut off has stopped it.
+    type: bool
+    default: false
   seconds:
     description:
       - How long to wait. Long requests, such as an upload, go on after that with what the API's stop leaves them.
@@ -65,7 +69,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brume.cloud.plugins.module_utils import haproxy
 
 
-def _read(check_mode: bool) -> dict[str, haproxy.Server]:
+def _read(check_mode: bool, may_be_down: bool) -> dict[str, haproxy.Server]:
     """Return what the load balancer tells of its servers. Raises HaproxyError.
 
     On a host that is being added a dry run finds no load balancer yet, which has nothing out of use.
@@ -73,7 +77,8 @@ def _read(check_mode: bool) -> dict[str, haproxy.Server]:
     try:
         return haproxy.parse(haproxy.call("show stat"))
     except haproxy.HaproxyError as error:
-        if check_mode and isinstance(error.__cause__, FileNotFoundError):
+        absent = (FileNotFoundError, ConnectionRefusedError) if may_be_down else (FileNotFoundError,)
+        if (check_mode or may_be_down) and isinstance(error.__cause__, absent):
             return {}
         raise
 
@@ -85,6 +90,7 @@ def main() -> None:
             "servers": {"type": "list", "elements": "str", "required": True},
             "state": {"type": "str", "choices": ["drain", "ready"], "required": True},
             "drained": {"type": "list", "elements": "str", "default": []},
+            "may_be_down": {"type": "bool", "default": False},
             "seconds": {"type": "float", "default": 30},
         },
         supports_check_mode=True,
@@ -92,7 +98,7 @@ def main() -> None:
     state, names, seconds = module.params["state"], module.params["servers"], module.params["seconds"]
     busy: list[str] = []
     try:
-        found = _read(module.check_mode)
+        found = _read(module.check_mode, module.params["may_be_down"] and state == "drain")
         if module.check_mode:
             found |= {name: haproxy.Server("DRAIN", 0) for name in module.params["drained"]}
         changing = haproxy.to_change(state, names, found)

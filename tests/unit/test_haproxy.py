@@ -140,6 +140,20 @@ def test_a_dry_run_before_there_is_a_load_balancer(
     assert "does HAProxy run" in run(capsys, **wanted)["msg"]
 
 
+@pytest.mark.parametrize("socket_stays", [False, True])
+def test_a_load_balancer_that_was_stopped_has_nothing_to_drain(
+    socket_stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(haproxy.call, "__defaults__", (str(tmp_path / "s"), 5.0))
+    if socket_stays:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "s"))
+    wanted = {"servers": ["nova-api/c1"], "state": "drain"}
+    assert not run(capsys, may_be_down=True, **wanted)["changed"]
+    assert "does HAProxy run" in run(capsys, **wanted)["msg"], "that of another host is wrong"
+    assert "does HAProxy run" in run(capsys, **{**wanted, "state": "ready", "may_be_down": True})["msg"]
+
+
 def state(name: str, status: str, check: str) -> str:
     """Return a line of `show stat`: 18th and 37th column (management guide of HAProxy, 9.1)."""
     columns = ["mariadb-server", name, *[""] * 15, status, *[""] * 18, check, "", ""]

@@ -645,8 +645,11 @@ def test_a_claim_alone_is_a_change(call: Call, tmp_path: Path, monkeypatch: pyte
 NEWER = """
 echo "${{0##*/}} $*" >> {root}/log
 case "${{0##*/}} $*" in
-    "dpkg --audit") [ -f {root}/half ] && echo "half configured" ;;
-    "dpkg --configure"*) [ -f {root}/knotted ] && exit 1; rm -f {root}/half ;;
+    "dpkg --audit") echo "nano  missing md5sums" ;;
+    "dpkg --configure"*) [ -f {root}/knotted ] && exit 1; [ -f {root}/half-installed ] || rm -f {root}/half ;;
+    "dpkg-query -W -f"*Eflag*) printf 'installed\\tok\\nconfig-files\\tok\\n'; cat {root}/half 2>/dev/null ;;
+    "dpkg-query -W -f"*Want*)
+        printf 'nginx\\thold\\n'; [ -f {root}/held ] && printf 'haproxy\\thold\\n' || printf 'haproxy\\tinstall\\n' ;;
     "dpkg-query -W -f"*source*) printf 'openvswitch\\topenvswitch-%s\\t1\\tinstalled\\n' switch common
         printf 'haproxy\\thaproxy\\t1\\tinstalled\\n' ;;
     "dpkg-query -W"*) printf 'haproxy\\tinstalled\\nnginx\\tconfig-files\\n' ;;
@@ -656,6 +659,8 @@ case "${{0##*/}} $*" in
     "apt-get "*-s*)
         [ -f {root}/new ] && exit 0
         [ -f {root}/removes ] && echo "Remv nginx [1]"
+        [ -f {root}/broker ] && echo "Inst rabbitmq-server [3.12.1-1] (4.0.5-6 x)"
+        [ -f {root}/database ] && echo "Inst mariadb-server [1:10.11.18-0] (1:11.8.9-0 x)"
         [ -f {root}/library ] && echo "Inst libssl3 [1] (2 x)"
         case "$*" in *nano*) exit 0 ;; esac
         echo "Inst haproxy [1] (2 x)"
@@ -689,6 +694,8 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         program(tmp_path / f"bin/{name}", NEWER.format(root=tmp_path, policy=policy))
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setattr(apt, "held_back", lambda units: held_back(units, str(policy), str(tmp_path / "saved")))
+    restore = apt.restore_policy
+    monkeypatch.setattr(apt, "restore_policy", lambda *at: restore(*(at or (str(policy), str(tmp_path / "saved")))))
     for name, value in (("NOTE", "note"), ("CGROUPS", "cgroup"), ("PROCESSES", "proc"), ("REBOOT", "reboot")):
         monkeypatch.setattr(module, name, str(tmp_path / value))
     monkeypatch.setattr(module, "KERNEL", str(tmp_path / "vmlinuz"))
@@ -739,6 +746,14 @@ def test_host_updates(call: Call, newer: Path) -> None:
     assert call("host_updates", UPDATES)["begun"] == {}
 
 
+@pytest.mark.parametrize("emptied", [False, True])
+def test_the_note_says_whether_the_host_was_empty_when_units_stopped(call: Call, newer: Path, emptied: bool) -> None:
+    call("host_updates", {**UPDATES, "state": "begun", "empties": True})
+    assert "emptied" not in call("host_updates", UPDATES)["begun"], "a run that is cut off here has moved nothing"
+    call("host_updates", {**UPDATES, "state": "updated", "empties": emptied})
+    assert call("host_updates", UPDATES)["begun"]["emptied"] is emptied
+
+
 def test_units_stop_for_libraries_that_they_have_loaded(call: Call, newer: Path) -> None:
     (newer / "library").touch()
     assert "nova-api.service" in call("host_updates", UPDATES)["units"]
@@ -772,18 +787,73 @@ def test_only_the_packages_that_are_asked_for(call: Call, newer: Path) -> None:
     assert call("host_updates", {**UPDATES, "packages": ["nano"]})["updates"] == {}
 
 
-@pytest.mark.parametrize("knotted", [False, True])
-def test_an_interrupted_transaction_is_finished_first(call: Call, newer: Path, knotted: bool) -> None:
-    (newer / "half").touch()
-    if knotted:
-        (newer / "knotted").touch()
+def test_held_packages_stay_and_are_told(call: Call, newer: Path) -> None:
+    assert call("host_updates", {**UPDATES, "packages": ["haproxy"]})["held"] == []
+    (newer / "held").touch()
+    alone = call("host_updates", {**UPDATES, "packages": ["haproxy"]})
+    assert (alone["updates"], alone["held"], alone["here"]) == ({}, ["haproxy"], ["haproxy"])
+    (newer / "log").unlink()
+    call("host_updates", {**UPDATES, "packages": ["haproxy", "nginx"], "state": "begun"})
+    assert "apt-get" not in (newer / "log").read_text(), "it fails for those that it is asked for by name"
+
+
+@pytest.mark.parametrize("state", ["begun", "ended"])
+def test_what_holds_starts_back_goes_though_an_operator_has_ended_the_transaction(
+    call: Call, newer: Path, state: str
+) -> None:
+    (newer / "policy-rc.d").write_text(apt.policy_text(["haproxy.service"]))
+    (newer / "saved").write_text("own")
+    for given, check in (("read", False), (state, True)):
+        call("host_updates", {**UPDATES, "state": given}, check=check)
+        assert apt.POLICY_MARK in (newer / "policy-rc.d").read_text()
+    call("host_updates", {**UPDATES, "state": state})
+    assert (newer / "policy-rc.d").read_text() == "own"
+
+
+@pytest.mark.parametrize(
+    ("state", "knot"),
+    [
+        ("half-configured\tok", ""),
+        ("triggers-pending\tok", ""),
+        ("unpacked\tok", "knotted"),
+        ("half-installed\treinstreq", "half-installed"),
+        ("installed\treinstreq", "half-installed"),
+    ],
+)
+def test_an_interrupted_transaction_is_finished_first(call: Call, newer: Path, state: str, knot: str) -> None:
+    assert not call("host_updates", UPDATES)["interrupted"], "a package without checksums is well"
+    (newer / "half").write_text(f"{state}\n")
+    if knot:
+        (newer / knot).touch()
     found = call("host_updates", UPDATES)
     assert (found["interrupted"], found["updates"]) == (True, {}), "apt can tell nothing"
     (newer / "proc/7/maps").write_text("1-2 r-xp 0 08:01 1 /usr/lib/libssl.so.3 (deleted)\n")
     done = call("host_updates", {**UPDATES, "state": "updated"})
     assert done["actions"][0] == "finish the interrupted transaction"
     assert "stop nova-api.service" in done["actions"], "it runs what is not there any more"
-    assert ("fix-broken" in (newer / "log").read_text()) is knotted
+    assert ("fix-broken" in (newer / "log").read_text()) is bool(knot)
+
+
+@pytest.mark.parametrize(
+    ("package", "members", "words"),
+    [
+        ("broker", 3, "RabbitMQ 3.12.1 -> 4.0.5: no series may be skipped\n  next: "),
+        ("database", 3, "MariaDB 10.11.18 -> 11.8.9: a cluster"),
+        ("database", 1, ""),
+        ("removes", 1, "apt would remove nginx\n  next: "),
+    ],
+)
+def test_versions_are_judged_again_when_an_interruption_hid_them(
+    call: Call, newer: Path, package: str, members: int, words: str
+) -> None:
+    (newer / "half").write_text("half-configured\tok\n")
+    (newer / package).touch()
+    assert call("host_updates", UPDATES)["updates"] == {}, "nothing is known before it is finished"
+    done = call("host_updates", {**UPDATES, "state": "updated", "database_members": members})
+    assert not (newer / "half").exists()
+    assert words in done.get("msg", "")
+    assert bool(done.get("failed")) is bool(words)
+    assert (newer / "on/haproxy.service").exists() is bool(words), "nothing was stopped"
 
 
 def test_a_host_says_why_it_wants_to_start_anew(call: Call, newer: Path) -> None:
@@ -905,17 +975,24 @@ echo "WSREP: Recovered position: {history}:7" > "$log"
     assert call("galera_member", promote)["actions"] == ["make the component of this member the primary one"]
     assert not call("galera_member", promote)["changed"]
     program(tmp_path / "bin/mariadb-upgrade", f"""
-test -e {tmp_path}/locked && {{ rm {tmp_path}/locked; exit 1; }}
+test -e {tmp_path}/broken && {{ echo "Version mismatch (12.3 -> 11.8)" >&2; exit 1; }}
+test -e {tmp_path}/locked && {{
+    rm {tmp_path}/locked; echo "FATAL ERROR: Could not exclusively lock on file 'x'. Error 11: y" >&2; exit 1; }}
 test -e {tmp_path}/upgraded && echo 'This installation of MariaDB is already upgraded to 11.8.9-MariaDB.'
 touch {tmp_path}/upgraded
 """)
     upgraded = {**arguments, "state": "upgraded"}
-    monkeypatch.setattr(time, "sleep", lambda _seconds: (tmp_path / "waited").touch())
+    # subprocess sleeps too, for less than a second.
+    monkeypatch.setattr(time, "sleep", lambda seconds: (tmp_path / "waited").touch() if seconds > 1 else None)
     (tmp_path / "locked").touch()
     assert not call("galera_member", upgraded, check=True)["changed"]
     assert call("galera_member", upgraded)["actions"] == ["upgrade the system tables"]
     assert (tmp_path / "waited").exists(), "the distribution's own upgrade has the lock"
     assert not call("galera_member", upgraded)["changed"]
+    (tmp_path / "waited").unlink()
+    (tmp_path / "broken").touch()
+    assert "Version mismatch" in call("galera_member", upgraded)["msg"]
+    assert not (tmp_path / "waited").exists(), "waiting mends nothing else"
 
 
 def test_rabbitmq_member(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,6 +232,9 @@ LIBVIRT = {"updates": {"qemu-system-x86": ["1", "2"]}, "units": ["libvirtd.servi
         ("compute1", {"reboot": ["kernel"]}, {}, set()),
         ("compute1", {"reboot": ["kernel"]}, {"reboot": True}, {"work", "pending", "leaves", "empties", "gives_back"}),
         ("compute1", {"begun": {"empties": True}}, {}, {"pending", "gives_back"}),
+        ("compute1", {"begun": {"emptied": True}, "out": True}, {}, {"pending", "emptied"}),
+        ("compute1", {"begun": {"emptied": True}}, {}, {"pending"}),
+        ("compute1", {"begun": {"stopped": ["haproxy.service"]}, "out": True}, {}, {"pending"}),
         ("controller1", {"updates": {"rabbitmq-server": ["1", "2"]}}, {}, {"work", "pending", "broker"}),
     ],
 )
@@ -239,7 +242,7 @@ def test_a_host_is_emptied_for_what_its_users_have_on_it(
     monkeypatch: pytest.MonkeyPatch, host: str, found: dict[str, Any], options: dict[str, Any], true: set[str]
 ) -> None:
     done = ask(monkeypatch, host, found, **options)
-    names = ("work", "pending", "leaves", "empties", "gives_back", "broker")
+    names = ("work", "pending", "leaves", "empties", "emptied", "gives_back", "broker")
     assert {name for name in names if done[name]} == true
 
 
@@ -282,6 +285,31 @@ def test_only_hosts_with_something_newer_are_taken(monkeypatch: pytest.MonkeyPat
     assert "controller1: 1 packages; stops haproxy.service\n" in done["shown"]
     assert "compute1: 1 packages; stops libvirtd.service; is emptied before" in done["shown"]
     assert "nothing newer: controller2" in done["shown"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_packages_that_are_held_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"controller1": {**HAPROXY, "held": ["nano"]}, "controller2": {"here": ["haproxy"], "held": ["haproxy"]}}
+    done = decide(monkeypatch, found, packages=["haproxy"])
+    assert done["hosts"] == ["controller1"]
+    assert "controller1: 1 packages; stops haproxy.service; held, stay as they are: nano" in done["shown"]
+    assert "controller2: held, stay as they are: haproxy\nnothing newer: controller2" in done["shown"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_only_hosts_in_play_may_not_reboot_under_the_run() -> None:
+    hostvars: dict[str, Any] = {name: {} for name in deployed().hosts}
+    hostvars["controller1"]["ansible_connection"] = "local"
+    piece = slice_of("compute1")
+
+    def judged(in_play: list[str], **args: Any) -> list[str]:
+        return update_order.mistakes({"reboot": True, **args}, piece, hostvars, in_play)
+
+    assert judged(["compute1"]) == []
+    assert judged(["compute1"], hosts=["controller1", "compute1"]) == [], "the limit leaves it out"
+    (problem,) = judged(["controller1", "compute1"])
+    assert problem.startswith("controller1: the run is on it, and would end with a reboot\n  next: ")
+    assert judged(["controller1", "compute1"], hosts=["compute1"]) == []
 
 
 @pytest.mark.usefixtures("cluster")
@@ -375,10 +403,13 @@ def test_brokers_are_readied_and_their_queues_waited_for(monkeypatch: pytest.Mon
 def test_a_host_is_updated_between_leaving_and_returning() -> None:
     taken = parts("update.yml", "brume_updated")
     assert [part for part, _when in taken] == ["leave", "restart", "return"]
-    assert "not __host_updates.out" in taken[0][1]
+    assert taken[0][1] == "__host_updates.leaves", "clusters are looked at whatever an earlier run has stopped"
     assert "update_reboot" in taken[1][1]
     (play,) = [one for one in plays(ROOT / "playbooks/update.yml") if one["hosts"] == "brume_updated"]
     calls = [task["brume.cloud.host_updates"] for task in play["tasks"] if "brume.cloud.host_updates" in task]
+    assert "not __host_updates.emptied" in play["vars"]["host_walk_empties"], "only what was done is skipped"
+    assert "begun.stopped" in play["vars"]["host_walk_stopped"]
+    assert calls[1]["empties"] == calls[2]["empties"]
     states = [given.get("state") for given in calls]
     assert states == [None, "begun", "updated", "ended", None]
     names = [next(key for key in task if "." in key) for task in play["tasks"]]

@@ -312,6 +312,50 @@ def test_a_host_sees_its_clusters_alone() -> None:
     assert membership.incomplete(every, {}, ["compute1"]) == []
 
 
+MEMBERS_UNITS = ["mariadb.service", "rabbitmq-server.service"]
+
+
+@pytest.mark.parametrize(
+    ("stopped", "others", "words"),
+    [
+        (MEMBERS_UNITS, {}, []),
+        ([], {}, ["database: controller1 sees 0 of 3 members", "messaging: controller1 does not see"]),
+        (["haproxy.service"], {}, ["database: controller1 sees 0 of 3 members", "messaging: controller1 does not see"]),
+        (["mariadb.service"], {}, ["messaging: controller1 does not see"]),
+        (MEMBERS_UNITS, {"database": {"size": 1}}, ["database: controller2 sees 1 of 3", "controller3 sees 1 of 3"]),
+        (MEMBERS_UNITS, {"database": {"cluster_status": "non-Primary"}}, ["controller2 sees 2 of 3", "controller3"]),
+        (MEMBERS_UNITS, {"running": THREE[1:2]}, ["controller2 does not see rabbit@controller3", "controller3 does"]),
+    ],
+)
+def test_a_member_that_a_cut_off_run_has_stopped_may_be_away(
+    monkeypatch: pytest.MonkeyPatch, stopped: list[str], others: dict[str, Any], words: list[str]
+) -> None:
+    monkeypatch.setitem(run._state, "plan", plan(committed("ha"), sources.load()))
+    hostvars: dict[str, Any] = {name: {} for name in committed("ha").hosts}
+    hostvars["controller1"] = {
+        "__mariadb_member": {"member": vars(galera.Member())},
+        "__rabbitmq_member": {"member": {"active": False, "empty": False}},
+    }
+    for name in THREE[1:]:
+        hostvars[name] = {
+            "__mariadb_member": {"member": database(**{"size": 2, **others.get("database", {})})},
+            "__rabbitmq_member": {"member": broker(*THREE, running=others.get("running", THREE[1:]))},
+        }
+
+    def judged() -> list[str]:
+        action = host_replacement.ActionModule.__new__(host_replacement.ActionModule)
+        action._task = action._templar = Task()
+        action._task.args = {"complete": True, "alone": True, "stopped": stopped}
+        variables = {"inventory_hostname": "controller1", "brume_master_key": KEY, "hostvars": hostvars}
+        return str(action.run(None, variables).get("msg", "")).splitlines()[:-1]
+
+    found = judged()
+    assert len(found) == len(words)
+    assert all(word in line for word, line in zip(words, found, strict=True)), found
+    hostvars["controller1"]["__mariadb_member"]["member"] = database(1)
+    assert "database: controller1 sees 1 of 3 members" in judged(), "one that runs has to be in its cluster"
+
+
 @pytest.mark.parametrize(("size", "kinds"), [(1, 2), (2, 2), (3, 0)])
 def test_clusters_that_a_reboot_would_stop(size: int, kinds: int) -> None:
     found = membership.lost_without(members(THREE[:size]), "controller1")

@@ -190,6 +190,10 @@ def test_a_host_leaves_while_all_is_whole_and_returns_when_all_is_well() -> None
     order = steps("leave")
     assert order.index("brume.cloud.host_replacement") < order.index("brume.cloud.agent_drain")
     assert order[-2:] == ["brume.cloud.host_units", "brume.cloud.loadbalancer_servers"]
+    leave = yaml.safe_load((ROOT / "roles/host_walk/tasks/leave.yml").read_text(encoding="utf-8"))
+    drain = leave[-1]["brume.cloud.loadbalancer_servers"]
+    assert drain["may_be_down"] == "{{ item == inventory_hostname }}", "one that was cut off has stopped its own"
+    assert leave[1]["brume.cloud.host_replacement"]["stopped"] == "{{ host_walk_stopped }}"
     assert steps("restart") == ["brume.cloud.host_units", "ansible.builtin.reboot", "brume.cloud.run_lock"]
     assert steps("return") == [
         "brume.cloud.unit_rollout",
@@ -203,3 +207,5 @@ def test_a_host_leaves_while_all_is_whole_and_returns_when_all_is_well() -> None
         "brume.cloud.compute_drain",
         "brume.cloud.agent_drain",
     ]
+    tasks = yaml.safe_load((ROOT / "roles/host_walk/tasks/return.yml").read_text(encoding="utf-8"))
+    assert tasks[6]["vars"]["verify_hosts"] == ["{{ inventory_hostname }}"], "others may have been down before"

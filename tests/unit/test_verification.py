@@ -792,3 +792,24 @@ def test_the_commands_give_what_their_parsers_read(tmp_path: Path) -> None:
     assert found_links == {str(link): str(one), str(one): ""}
     states = host_readings.packages("nova\tinstalled\nold\tconfig-files\n")
     assert states == {"nova": "installed", "old": "config-files"}
+
+
+def test_services_and_agents_of_chosen_hosts_are_judged_alone(tmp_path: Path) -> None:
+    """A host goes back into use though another one is dead, and not while its own are."""
+    cloud = FakeCloud()
+    for services in (cloud.services, cloud.agents):
+        dead = SimpleNamespace(binary="nova-compute", host="two", state="down", status="enabled", is_alive=False)
+        services.append(dead)
+    run = context(cloud, tmp_path)
+    for check in (cloud_checks.compute_services, cloud_checks.network_agents):
+        with pytest.raises(verification.CheckFailed, match="down: nova-compute on two"):
+            check(run)
+        check(dataclasses.replace(run, expected=dataclasses.replace(run.expected, hosts=("one",))))
+        check(dataclasses.replace(run, expected=dataclasses.replace(run.expected, hosts=("three",))))
+        with pytest.raises(verification.CheckFailed, match="down: nova-compute on two"):
+            check(dataclasses.replace(run, expected=dataclasses.replace(run.expected, hosts=("two",))))
+    cloud.agents.clear()
+    cloud.services.clear()
+    for check in (cloud_checks.compute_services, cloud_checks.network_agents):
+        with pytest.raises(verification.CheckFailed, match="absent: n"):
+            check(dataclasses.replace(run, expected=dataclasses.replace(run.expected, hosts=("one",))))
