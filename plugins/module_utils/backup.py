@@ -25,6 +25,9 @@ SYNCED = "4"
 
 AGE_SECRET = "backup/age"  # noqa: S105  # a name
 SHOWN = 10
+KEPT = 2
+"""How many of the newest full backups stay whatever the limits are."""
+
 LOGS = 256 << 20
 """Bytes for what a server makes of its own when it starts on a backup: its log, temporary and undo tablespaces."""
 
@@ -213,8 +216,8 @@ def expired(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]], no
     """Return which backups are to go, the newest first, so that none is ever left without what it builds on.
 
     A full backup and those that build on it go together: when `count` newer full ones are there, or when the newest of
-    them is older than `days`. 0 is no limit. The newest full one never goes, nor what builds on it. `names` are all,
-    the one that has just been made among them.
+    them is older than `days`. 0 is no limit. The KEPT newest full ones never go, nor what builds on them: the newest
+    one has not been tested yet. `names` are all, the one that has just been made among them.
     """
     chains: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -225,7 +228,7 @@ def expired(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]], no
     fulls = sorted(chains, reverse=True)
     for number, full in enumerate(fulls):
         old = days > 0 and now - moment_of(chains[full][-1]) > timedelta(days=days)
-        if number > 0 and ((count > 0 and number >= count) or old):
+        if number >= KEPT and ((count > 0 and number >= count) or old):
             going += reversed(chains[full])
     return going
 
