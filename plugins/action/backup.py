@@ -154,7 +154,7 @@ class ActionModule(PlanAction):
         made, found = self._made(), self._found()
         plan, master_key = self.piece.plan, self.piece.vault.master_key
         said = self._said("__backup_images") if images else {}
-        now = {**found.manifests, made["name"]: {"base": made["base"]}}
+        now = {**found.manifests, made["name"]: {"base": made["base"], "with_images": images}}
         going = backup.expired(list(now), now, datetime.now(UTC), count, days)
         actions = ["make the backup whole", *(f"delete {name}, which has expired" for name in going)]
         if not self._task.check_mode:

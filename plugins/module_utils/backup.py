@@ -217,7 +217,8 @@ def expired(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]], no
 
     A full backup and those that build on it go together: when `count` newer full ones are there, or when the newest of
     them is older than `days`. 0 is no limit. The KEPT newest full ones never go, nor what builds on them: the newest
-    one has not been tested yet. `names` are all, the one that has just been made among them.
+    one has not been tested yet. The newest with images stays too. `names` are all, the one that has just been made
+    among them; of manifests, `base` and `with_images` count.
     """
     chains: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -226,9 +227,10 @@ def expired(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]], no
         chains.setdefault(first or name, []).append(name)
     going: list[str] = []
     fulls = sorted(chains, reverse=True)
+    imaged = next((full for full in fulls if any(manifests[name]["with_images"] for name in chains[full])), "")
     for number, full in enumerate(fulls):
         old = days > 0 and now - moment_of(chains[full][-1]) > timedelta(days=days)
-        if number >= KEPT and ((count > 0 and number >= count) or old):
+        if number >= KEPT and full != imaged and ((count > 0 and number >= count) or old):
             going += reversed(chains[full])
     return going
 

@@ -177,12 +177,12 @@ def test_an_incremental_backup_needs_the_same_data_of_the_same_member() -> None:
 
 
 def names(*days: str) -> dict[str, dict[str, Any]]:
-    """Return backups `1 f`, `2 i`: day of March and kind, an incremental one built on the one before."""
+    """Return backups `1 f`, `2 i`: day of March and kind, an incremental one built on the one before; `-`: no images."""
     found: dict[str, dict[str, Any]] = {}
     for one in days:
         day, kind = one.split()
-        base = max(found) if kind == "i" else ""
-        found[f"202603{int(day):02d}T000000Z-{'full' if kind == 'f' else 'incremental'}"] = {"base": base}
+        name = f"202603{int(day):02d}T000000Z-{'full' if kind[0] == 'f' else 'incremental'}"
+        found[name] = {"base": max(found) if kind[0] == "i" else "", "with_images": "-" not in kind}
     return found
 
 
@@ -197,6 +197,9 @@ def names(*days: str) -> dict[str, dict[str, Any]]:
         (("1 f", "2 i", "5 f", "6 i", "9 f"), 0, 15, ["02", "01"]),
         (("1 f", "2 i", "18 i", "9 f"), 0, 15, []),
         (("1 f", "2 i"), 1, 1, []),
+        (("1 f", "2 f", "3 i", "5 f-", "6 f-", "9 f-"), 1, 1, ["05", "01"]),
+        (("1 f", "2 f-", "3 i", "5 f-", "6 f-"), 2, 0, ["01"]),
+        (("1 f-", "2 f-", "3 f-"), 2, 0, ["01"]),
     ],
 )
 def test_expired_backups_go_with_what_builds_on_them(
@@ -204,6 +207,18 @@ def test_expired_backups_go_with_what_builds_on_them(
 ) -> None:
     some = names(*days)
     assert [name[6:8] for name in backup.expired(list(some), some, NOW, count, age)] == gone
+
+
+def test_a_backup_without_images_does_not_push_out_the_last_one_with_them(
+    action: Callable[..., Action], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = names("1 f", "2 f-", "3 f-")
+    made = {"name": "20260320T000000Z-full", "base": ""}
+    for images, gone in ((False, ["02"]), (True, ["02", "01"])):
+        one = action(backup.Found(some), {}, True, __backup_database={"made": made})
+        one.piece.vault = SimpleNamespace(master_key=KEY)
+        said = one._step_finish(images, 2, 0)["actions"]
+        assert [line.split()[1][6:8] for line in said if "expired" in line] == gone
 
 
 def test_a_clock_that_goes_back_makes_no_backup_before_those_that_it_builds_on() -> None:
