@@ -176,6 +176,14 @@ def test_an_incremental_backup_needs_the_same_data_of_the_same_member() -> None:
         assert choice.base == "" and choice.notes[0].startswith("full, because one"), changed
 
 
+def test_an_incremental_backup_does_not_build_on_a_chain_with_a_gap() -> None:
+    before = {FULL: manifest(FULL), AFTER: manifest(AFTER, NEXT)}
+    choice = backup.choose({"one": CLUSTERED}, before, backup.INCREMENTAL)
+    assert choice == backup.Choice("one", "", [f"full, because {AFTER} needs {NEXT}, which is not there"])
+    whole = {**before, NEXT: manifest(NEXT, FULL)}
+    assert backup.choose({"one": CLUSTERED}, whole, backup.INCREMENTAL).base == AFTER
+
+
 def names(*days: str) -> dict[str, dict[str, Any]]:
     """Return backups `1 f`, `2 i`: day of March and kind, an incremental one built on the one before; `-`: no images."""
     found: dict[str, dict[str, Any]] = {}
@@ -207,6 +215,18 @@ def test_expired_backups_go_with_what_builds_on_them(
 ) -> None:
     some = names(*days)
     assert [name[6:8] for name in backup.expired(list(some), some, NOW, count, age)] == gone
+
+
+def test_what_builds_on_nothing_pushes_out_no_full_backup() -> None:
+    some = names("1 f", "2 i", "3 f", "4 f", "5 i", "6 i", "7 f-", "8 f", "9 i")
+    for lost in ("20260304T000000Z-full", "20260301T000000Z-full"):
+        del some[lost]
+    # Whole are those of the 3rd, 7th and 8th: 5 and 6 have lost the 4th, and 2 the 1st.
+    for count, gone in ((4, []), (3, ["02"]), (2, ["06", "05", "03", "02"])):
+        assert [name[6:8] for name in backup.expired(list(some), some, NOW, count, 0)] == gone
+    some = names("1 f", "3 f", "4 f-", "5 f-", "6 i")
+    del some["20260305T000000Z-full"]  # what lacks it has images that nobody can restore
+    assert [name[6:8] for name in backup.expired(list(some), some, NOW, 1, 0)] == ["01"]
 
 
 def test_a_backup_without_images_does_not_push_out_the_last_one_with_them(
