@@ -185,7 +185,7 @@ def test_an_incremental_backup_does_not_build_on_a_chain_with_a_gap() -> None:
 
 
 def names(*days: str) -> dict[str, dict[str, Any]]:
-    """Return backups `1 f`, `2 i`: day of March and kind, an incremental one built on the one before; `-`: no images."""
+    """Return backups `1 f`, `2 i`: day of March and kind, an incremental one on the one before; `-`: no images."""
     found: dict[str, dict[str, Any]] = {}
     for one in days:
         day, kind = one.split()
