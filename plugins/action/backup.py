@@ -418,7 +418,8 @@ class ActionModule(PlanAction):
         try:
             return backup_stream.flow(source, target)[1]
         except backup_stream.StreamError as error:
-            raise backup.BackupError(f"{name}/{file}: {error}\n  next: use another backup") from error
+            remedy = "" if "\n  next: " in str(error) else "\n  next: use another backup"
+            raise backup.BackupError(f"{name}/{file}: {error}{remedy}") from error
 
 
 def restoring(piece: Slice) -> dict[str, Any]:

@@ -33,7 +33,7 @@ TIMEOUTS = (10, 120)
 """Seconds that an object store may take to accept a connection, and stay silent."""
 
 TRIES, PAUSE = 4, 1.0
-"""How often an object is asked for whose reading breaks off, and the seconds before the second try; then twice these."""
+"""How often an object is asked for whose reading breaks off, and seconds before the second try; then twice these."""
 
 SCHEMES = {"s3": "bucket", "swift": "container"}
 _OBJECTS = re.compile(rf"({'|'.join(SCHEMES)})://(\w[\w.-]*)((?:/\w[\w.-]*)*)/?", re.ASCII)

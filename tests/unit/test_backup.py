@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -374,6 +377,97 @@ def test_an_archive_that_anybody_could_encrypt_is_not_put_in_place(tmp_path: Pat
         assert [one.name for one in other.iterdir()] == there
 
 
+def without_age(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str = "exec cat") -> None:
+    """Put a program in the place of age that hands on what comes."""
+    (folder / "bin").mkdir()
+    (folder / "bin/age").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "bin/age").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+
+
+def archived(content: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, text in content.items():
+            one = tarfile.TarInfo(name)
+            one.size = len(text)
+            archive.addfile(one, io.BytesIO(text))
+    return stream.getvalue()
+
+
+def unpack(folder: Path, archive: bytes, sizes: dict[str, int]) -> Any:
+    """Unpack images in this process, from standard input as a run gives it."""
+    with (folder / "archive").open("w+b") as stream, pytest.MonkeyPatch.context() as patch:
+        stream.write(archive)
+        stream.flush()
+        stream.seek(0)
+        real = os.read
+        patch.setattr(backup_host.os, "read", lambda fd, size: real(stream.fileno() if fd == 0 else fd, size))
+        digest = hashlib.sha256(archive).hexdigest()
+        return backup_host.images_unpack(str(folder / "images"), "", digest, sizes)
+
+
+def test_of_an_archive_of_images_only_what_lacks_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_age(tmp_path, monkeypatch)
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "there").write_bytes(b"served")
+    written: list[str] = []
+    real = backup_host.images_list
+
+    def listed_images(folder: str) -> dict[str, int]:
+        written.extend(one.name for one in Path(folder).iterdir() if folder.endswith(".brume-restore"))
+        return real(folder)
+
+    monkeypatch.setattr(backup_host, "images_list", listed_images)
+    content = {"there": b"backup", "-big": bytes(3 << 20), "unwanted": bytes(100), "../out": b"x", "grew": b"1234"}
+    sizes = {"there": 6, "-big": 3 << 20, "gone": 1, "grew": 5}
+    assert unpack(tmp_path, archived(content), sizes) == ["gone", "grew"]
+    assert written == ["-big"]
+    assert {one.name: one.stat().st_size for one in images.iterdir()} == {"there": 6, "-big": 3 << 20}
+    assert (images / "there").read_bytes() == b"served" and (images / "-big").stat().st_mode & 0o777 == 0o640
+
+
+def test_images_without_room_for_them_are_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_age(tmp_path, monkeypatch)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/there").write_bytes(bytes(9 << 20))
+    monkeypatch.setattr(backup_host, "room", lambda folder: 5 << 20)
+    sizes = {"there": 9 << 20, "one": 3 << 20, "two": 3 << 20}
+    with pytest.raises(backup_host.Failure, match=r"images: 2 files take 6 MiB there, and 5 MiB are free\n  next: "):
+        unpack(tmp_path, b"", sizes)
+    assert [one.name for one in (tmp_path / "images").iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("script", "cut", "expected"),
+    [("exec cat", 1000, "is no whole archive"), ("exit 3", 0, "age: exit code 3"),
+     ("exec cat", 0, "No space left on device")],
+)  # fmt: skip
+def test_why_images_cannot_be_unpacked_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, cut: int, expected: str
+) -> None:
+    without_age(tmp_path, monkeypatch, script)
+    (tmp_path / "images").mkdir()
+    if "space" in expected:
+        full = lambda *_args: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # noqa: E731
+        monkeypatch.setattr(backup_host.shutil, "copyfileobj", full)
+    archive = archived({"one": bytes(3 << 20)})
+    with pytest.raises((backup_host.Failure, OSError), match=expected):
+        unpack(tmp_path, archive[:cut] if cut else archive, {"one": 3 << 20})
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_what_a_host_says_to_do_is_the_only_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Action(backup.Found({FULL: manifest(FULL, parts=[{"file": "a", "sha256": ""}])}), {}, **TOLD)
+    monkeypatch.setattr(backup_stream, "Call", lambda *_args: None)
+    for said, expected in (("it is spoiled", "use another backup"), ("no room\n  next: make room", "make room")):
+        monkeypatch.setattr(backup_stream, "flow", MagicMock(side_effect=backup_stream.StreamError(said)))
+        with pytest.raises(backup.BackupError) as caught:
+            action_backup.ActionModule._get(one, FULL, "a", [], "images_unpack", {})
+        assert str(caught.value).split("\n  next: ")[1:] == [expected]
+
+
 def test_what_a_full_disk_says_is_told(tmp_path: Path) -> None:
     where = {"path": str(tmp_path), "name": FULL, "file": "database"}
     (tmp_path / f"{FULL}.partial").mkdir()
@@ -388,10 +482,10 @@ def test_no_secret_is_in_a_command(tmp_path: Path) -> None:
     request = {"images": str(tmp_path), "identity": age_keys.identity("secret"), "sha256": "", "sizes": {}}
     call = backup_stream.Call(LOCAL, "images_unpack", request)
     shown, end = "", time.monotonic() + 30
-    while f"--directory={tmp_path}/.brume-restore" not in shown and time.monotonic() < end:
+    while "age --decrypt" not in shown and time.monotonic() < end:
         shown = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
     call.stop()
-    assert "json.loads(line)" in shown and "age --decrypt" in shown and f"{tmp_path}/.brume-restore" in shown
+    assert "json.loads(line)" in shown and "age --decrypt" in shown
     assert age_keys.identity("secret") not in shown
 
 
