@@ -306,6 +306,22 @@ def test_a_listing_that_is_late_makes_no_whole_backup_a_partial_one(
     assert list(store.read(FULL, "database")) == [b"text"]
 
 
+def test_a_store_that_contradicts_itself_makes_no_whole_backup_a_partial_one(
+    swift: fake_swift.FakeSwift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients(monkeypatch, tmp_path)
+    store = backup_store.opened("swift://backups/east", "good")
+    store.begin(FULL)
+    store.write(FULL, "database", [b"text"])
+    store.commit(FULL, "{}")
+    swift.unread = {"manifest.json"}
+    with pytest.raises(backup_store.StoreError, match=rf"^backup_path: east/{FULL}/manifest.json: .*\n  next: "):
+        store.list()
+    swift.unread, swift.newest = set(), []
+    assert store.list()["manifests"] == {FULL: "{}"} and list(store.read(FULL, "database")) == [b"text"]
+    assert swift.newest == [f"east/{FULL}/manifest.json"], "of the manifest, and not of what takes long"
+
+
 def test_a_token_that_has_ended_is_asked_for_again(
     swift: fake_swift.FakeSwift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
