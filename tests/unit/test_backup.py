@@ -599,6 +599,39 @@ STORE = {"argv": [], "where": {"path": "/store", "login": ""}}
 TOLD = {"__backup_told": {"name": FULL}, "__backup_store": {"store": STORE}}
 
 
+def test_what_was_registered_is_looked_up_on_few_hosts(action: Callable[..., Action]) -> None:
+    looked: list[str] = []
+
+    class Hostvars(dict[str, Any]):
+        def __getitem__(self, host: str) -> Any:
+            looked.append(host)
+            return super().__getitem__(host)
+
+    one = action(backup.Found({}), {})
+    groups = {"database": ["a", "b", "c"], "control": ["d", "e"], "compute": [f"n{number}" for number in range(1600)]}
+    hosts = [host for group in groups.values() for host in group]
+    said: dict[str, dict[str, Any]] = {host: {} for host in hosts}
+    said["a"] = {"__backup_tried": {"skipped": True}, **TOLD}
+    said["b"] = {"__backup_tried": {"identities": {"file": {}}}}
+    said["e"] = {"__backup_images": {"part": None}}
+    one.piece.plan.hosts = dict.fromkeys(hosts)
+    one.piece.plan.cloud.members = {group: [(host, "") for host in some] for group, some in groups.items()}
+    one.known = {"hostvars": Hostvars(said)}
+    assert one._any("__backup_tried", "identities") == {"file": {}} and looked == ["a", "b"]
+    assert one._said("__backup_images") == {"e": {"part": None}} and looked == ["a", "b", "d", "e"]
+    assert one._told() == {"name": FULL} and looked[4:] == ["a"]
+
+
+def test_what_is_registered_is_registered_by_hosts_of_its_group() -> None:
+    found: dict[str, set[str]] = {}
+    for name in ("backup", "restore"):
+        for play in yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8")):
+            for task in play.get("tasks", ()):
+                if str(task.get("register")).startswith("__backup_"):
+                    found.setdefault(task["register"], set()).add(play["hosts"].partition("[")[0])
+    assert found == {name: {group} for name, group in action_backup.REGISTERED.items()}
+
+
 def test_a_controller_forgets_nothing_that_was_not_confirmed(action: Callable[..., Action]) -> None:
     one = action(backup.Found({FULL: manifest(FULL, fernet_primary=3)}), {})
     for step in (one._step_forget, one._step_confirmed, one._step_place):
