@@ -295,7 +295,7 @@ files:
     groups = {group: ["a"] for group in GROUPS} | {"network": ["a", "b"], "compute": ["b", "c"]}
     gone: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
     for which, behind in (("mixed", {"brume_release": "2025.1"}), ("new", {})):
-        hosts: dict[str, Any] = {name: {"brume_addresses": {"management": f"192.0.2.{one}"}} for name, one in last.items()}
+        hosts: dict[str, Any] = {name: {"brume_addresses": {"management": f"192.0.2.{n}"}} for name, n in last.items()}
         hosts["c"] |= behind
         found = plan(inventory(variables, hosts, groups), data)
         assert (found.former is not None) == (which == "mixed")
