@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,13 @@ CLIENT: list[str] = []
 FORGOTTEN = [keystone_catalog.RECORD, keystone_bootstrap.RECORD, schema.RECORDS]
 """What controllers remember of the database that was: passwords, the administrator, and which schema work is done."""
 
+REGISTERED = {
+    "__backup_store": "database", "__backup_member": "database", "__backup_database": "database",
+    "__backup_told": "database", "__backup_tried": "database", "__backup_controller": "control",
+    "__backup_images": "control",
+}  # fmt: skip
+"""Variables that the playbooks register, and the group whose hosts do: variables of a host take long to look up."""
+
 
 class ActionModule(PlanAction):
     """Takes `step` and what that step needs.
@@ -46,9 +53,7 @@ class ActionModule(PlanAction):
       that was left out.
     - `place` (database hosts), `forget` and `unpack` (control hosts), `identify` (all hosts): restore.
 
-    What other steps have found is in registered variables: `__backup_store`, `__backup_member`, `__backup_controller`,
-    `__backup_database`, `__backup_images`, `__backup_told`,
-    `__backup_tried`.
+    What other steps have found is in registered variables, those of REGISTERED.
     """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -154,7 +159,7 @@ class ActionModule(PlanAction):
         made, found = self._made(), self._found()
         plan, master_key = self.piece.plan, self.piece.vault.master_key
         said = self._said("__backup_images") if images else {}
-        now = {**found.manifests, made["name"]: {"base": made["base"]}}
+        now = {**found.manifests, made["name"]: {"base": made["base"], "with_images": images}}
         going = backup.expired(list(now), now, datetime.now(UTC), count, days)
         actions = ["make the backup whole", *(f"delete {name}, which has expired" for name in going)]
         if not self._task.check_mode:
@@ -364,11 +369,16 @@ class ActionModule(PlanAction):
 
     def _said(self, name: str) -> dict[str, Any]:
         """Return what hosts have registered under a name, where they have not skipped it."""
-        said = {host: self.known["hostvars"][host].get(name) or {} for host in self.piece.plan.hosts}
-        return {host: one for host, one in said.items() if one and not one.get("skipped")}
+        return dict(self._each(name))
+
+    def _each(self, name: str) -> Iterator[tuple[str, Any]]:
+        for host, _address in self.piece.plan.cloud.members[REGISTERED[name]]:
+            one = self.known["hostvars"][host].get(name) or {}
+            if one and not one.get("skipped"):
+                yield host, one
 
     def _any(self, name: str, key: str) -> Any:
-        for one in self._said(name).values():
+        for _host, one in self._each(name):
             if key in one:
                 return one[key]
         raise backup.BackupError(
@@ -418,7 +428,8 @@ class ActionModule(PlanAction):
         try:
             return backup_stream.flow(source, target)[1]
         except backup_stream.StreamError as error:
-            raise backup.BackupError(f"{name}/{file}: {error}\n  next: use another backup") from error
+            remedy = "" if "\n  next: " in str(error) else "\n  next: use another backup"
+            raise backup.BackupError(f"{name}/{file}: {error}{remedy}") from error
 
 
 def restoring(piece: Slice) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class ActionModule(PlanAction):
         if not inventories or not all(os.path.exists(one) for one in inventories):
             raise problem("--inventory", "is no folder or file", "name the inventory's folder with -i")
         checkout = str(Path(self.known["playbook_dir"]).parent)
-        common = {"prefix": backup_timer.family(inventories[0]), "owner": backup_timer.mark(checkout)}
+        owner = backup_timer.mark(checkout, inventories[0])
+        common = {"prefix": backup_timer.family(inventories[0]), "owner": owner}
         if args["state"] == "absent":
             return {**common, "units": {}}
         calendars = {kind: str(args[kind]) for kind in backup_timer.KINDS}

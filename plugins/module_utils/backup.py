@@ -25,6 +25,9 @@ SYNCED = "4"
 
 AGE_SECRET = "backup/age"  # noqa: S105  # a name
 SHOWN = 10
+KEPT = 2
+"""How many of the newest full backups stay whatever the limits are."""
+
 LOGS = 256 << 20
 """Bytes for what a server makes of its own when it starts on a backup: its log, temporary and undo tablespaces."""
 
@@ -132,12 +135,19 @@ def found(listed: Mapping[str, Any], master_key: bytes, region: str) -> Found:
 
 def chain(name: str, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the backups that are needed to restore one, the full one first. Raises BackupError where one lacks."""
+    if gap := _gap(name, manifests):
+        raise BackupError(f"{name}: builds on {gap}, which is not there; next: restore another one")
     names = [name]
     while base := manifests[names[0]]["base"]:
-        if base not in manifests:
-            raise BackupError(f"{name}: builds on {base}, which is not there; next: restore another one")
         names.insert(0, base)
     return names
+
+
+def _gap(name: str, manifests: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return which backup lacks to restore one, empty for none."""
+    while (base := str(manifests[name]["base"])) and base in manifests:
+        name = base
+    return base
 
 
 def images_of(
@@ -182,7 +192,10 @@ def choose(
         before = manifests[last]
         host = before["member"]
         now = serving.get(host)
-        if host not in others or now is None:
+        gap = _gap(last, manifests)
+        if gap:
+            notes.append(f"full, because {last} needs {gap}, which is not there")
+        elif host not in others or now is None:
             notes.append(f"full, because {host}, of which the last backup was made, is not in step or serves clients")
         elif (now["identity"], now["version"]) != (before["identity"], before["version"]):
             notes.append(f"full, because {host} has other data or another version since the last backup")
@@ -213,20 +226,24 @@ def expired(names: Sequence[str], manifests: Mapping[str, Mapping[str, Any]], no
     """Return which backups are to go, the newest first, so that none is ever left without what it builds on.
 
     A full backup and those that build on it go together: when `count` newer full ones are there, or when the newest of
-    them is older than `days`. 0 is no limit. The newest full one never goes, nor what builds on it. `names` are all,
-    the one that has just been made among them.
+    them is older than `days`. 0 is no limit. The KEPT newest full ones never go, nor what builds on them: the newest
+    one has not been tested yet. The newest with images stays too. `names` are all, the one that has just been made
+    among them; of manifests, `base` and `with_images` count. What builds on a backup that is not there counts for none,
+    and goes when a full one of its time would.
     """
     chains: dict[str, list[str]] = {}
     for name in sorted(names):
-        base = str(manifests[name]["base"]) if name in manifests else ""
+        base = str(manifests[name]["base"])
         first = next((full for full, some in chains.items() if base in some), "") if base else ""
         chains.setdefault(first or name, []).append(name)
+    fulls = [name for name in chains if not manifests[name]["base"]]
+    imaged = max((full for full in fulls if any(manifests[name]["with_images"] for name in chains[full])), default="")
     going: list[str] = []
-    fulls = sorted(chains, reverse=True)
-    for number, full in enumerate(fulls):
-        old = days > 0 and now - moment_of(chains[full][-1]) > timedelta(days=days)
-        if number > 0 and ((count > 0 and number >= count) or old):
-            going += reversed(chains[full])
+    for first, some in sorted(chains.items(), reverse=True):
+        newer = sum(full > first for full in fulls)
+        old = days > 0 and now - moment_of(some[-1]) > timedelta(days=days)
+        if newer >= KEPT and first != imaged and ((count > 0 and newer >= count) or old):
+            going += reversed(some)
     return going
 
 

@@ -133,24 +133,42 @@ def images_unpack(images: str, identity: str, sha256: str, sizes: dict[str, int]
     """Put files of an image store in place from standard input, as its folder's owner has them.
 
     `sizes` are those of files to put, and the store may serve meanwhile: they come whole and under another folder
-    first, and what is there with that size stays. Returns which were not in the archive. Raises Failure for an archive
-    with another SHA-256, of which nothing is put in place.
+    first, and what is there with that size stays. Nothing else of the archive is unpacked. Returns which were not in
+    it. Raises Failure for an archive with another SHA-256, of which nothing is put in place, and without room.
     """
     owner, beside = os.stat(images), f"{images}/.brume-restore"
     shutil.rmtree(beside, ignore_errors=True)
+    there = images_list(images)
+    lacking = {name: size for name, size in sizes.items() if there.get(name) != size}
+    takes, free = sum(lacking.values()), room(images)
+    if free < takes:
+        raise Failure(
+            f"{images}: {len(lacking)} files take {takes >> 20} MiB there, and {free >> 20} MiB are free\n"
+            "  next: make room there, and restore again; what is made until then is lost"
+        )
     os.mkdir(beside)
+
+    def take(stream: IO[bytes]) -> None:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as archive:
+            for one in archive:
+                content = archive.extractfile(one) if one.isreg() and lacking.get(one.name) == one.size else None
+                if content is not None:
+                    with open(f"{beside}/{one.name}", "wb") as file:
+                        shutil.copyfileobj(content, file, CHUNK)
+        while stream.read(CHUNK):  # what fills the archive's last block
+            pass
+
     try:
-        tar = ["tar", "--extract", "--file=-", f"--directory={beside}", "--no-same-owner"]
-        _decrypt(identity, sha256, [tar])
+        _decrypt(identity, sha256, take=take)
         there, come = images_list(images), images_list(beside)
-        for name, size in sizes.items():
+        for name, size in lacking.items():
             if come.get(name) == size != there.get(name):
                 os.chown(f"{beside}/{name}", owner.st_uid, owner.st_gid)
                 os.chmod(f"{beside}/{name}", 0o640)
                 os.rename(f"{beside}/{name}", f"{images}/{name}")
     finally:
         shutil.rmtree(beside)
-    return [name for name, size in sizes.items() if come.get(name) != size]
+    return [name for name, size in lacking.items() if come.get(name) != size]
 
 
 # hosts whose components keep who they are
@@ -434,8 +452,10 @@ def _identity(text: str) -> Iterator[tuple[str, int]]:
         os.close(read)
 
 
-def _decrypt(identity: str, sha256: str, commands: list[list[str]]) -> None:
-    """Let standard input flow through age and commands. Raises Failure unless it had the given SHA-256.
+def _decrypt(
+    identity: str, sha256: str, commands: Sequence[list[str]] = (), take: Callable[[IO[bytes]], None] | None = None
+) -> None:
+    """Let standard input flow through age and commands to `take`. Raises Failure unless it had the given SHA-256.
 
     That is judged here and not where it comes from: whose run is killed or has failed gives an end like any other, and
     everybody can encrypt.
@@ -448,7 +468,7 @@ def _decrypt(identity: str, sha256: str, commands: list[list[str]]) -> None:
             stream.write(piece)
 
     with _identity(identity) as (path, handle):
-        _pipe([["age", "--decrypt", "--identity", path], *commands], give, handles=(handle,), reads=True)
+        _pipe([["age", "--decrypt", "--identity", path], *commands], give, handles=(handle,), reads=True, take=take)
     if digest.hexdigest() != sha256:
         raise Failure("what is kept is not what was written: its SHA-256 is another")
 
@@ -479,18 +499,20 @@ def _pipe(
     given: Callable[[IO[bytes]], None] | None = None,
     handles: tuple[int, ...] = (),
     reads: bool = False,
+    take: Callable[[IO[bytes]], None] | None = None,
 ) -> list[str]:
     """Run commands as a pipe to standard output; return what each said. Raises Failure with what who failed said.
 
     The first reads what `given` writes, or nothing. When the run on the other side has ended, which the end of standard
     input tells, all of them are ended; with `reads`, `given` reads standard input, and nothing goes to standard output.
+    `take` reads what the last one writes, in a thread; its OSError is raised, and a TarError as Failure.
     """
     started: list[subprocess.Popen[bytes]] = []
     said: list[bytearray] = []
     threads = []
     source: Any = subprocess.DEVNULL if given is None else subprocess.PIPE
     for argv in commands:
-        target: Any = subprocess.PIPE if argv is not commands[-1] else subprocess.DEVNULL if reads else None
+        target: Any = subprocess.PIPE if argv is not commands[-1] or take else subprocess.DEVNULL if reads else None
         try:
             kept = (*handles, *_held)
             one = subprocess.Popen(argv, stdin=source, stdout=target, stderr=subprocess.PIPE, pass_fds=kept)
@@ -506,6 +528,10 @@ def _pipe(
         said.append(text)
         threads.append(threading.Thread(target=_collect, args=(one.stderr, text), daemon=True))
         threads[-1].start()
+    wrong: list[Exception] = []
+    if take is not None:
+        threads.append(threading.Thread(target=_take, args=(take, started[-1].stdout, wrong), daemon=True))
+        threads[-1].start()
     if not reads:
         threading.Thread(target=_end_with_run, args=(started,), daemon=True).start()
     if given is not None and started[0].stdin:
@@ -519,19 +545,39 @@ def _pipe(
     codes = [one.wait() for one in started]
     for thread in threads:
         thread.join()
+    _judge(commands, codes, said, wrong)
+    return [text.decode("utf-8", "replace") for text in said]
+
+
+def _judge(
+    commands: list[list[str]], codes: list[int], said: list[bytearray], wrong: list[Exception]
+) -> None:
+    # Who takes ends the commands before, which would say no more than that.
+    for error in wrong:
+        if isinstance(error, OSError):
+            raise error
     # The one that ended by itself says why; others end because a neighbour has (SIGPIPE).
     failed = sorted((code == -signal.SIGPIPE, number) for number, code in enumerate(codes) if code)
     if failed:
         number = failed[0][1]
         text_of = said[number].decode("utf-8", "replace")
         raise Failure(f"{commands[number][0]}: {_tail(text_of) or f'exit code {codes[number]}'}")
-    return [text.decode("utf-8", "replace") for text in said]
+    if wrong:
+        raise Failure(f"what is kept is no whole archive: {wrong[0]}")
 
 
 def _collect(stream: Any, text: bytearray) -> None:
     for piece in iter(lambda: stream.read1(65536), b""):
         text += piece
         del text[:-65536]
+
+
+def _take(take: Callable[[IO[bytes]], None], stream: IO[bytes], wrong: list[Exception]) -> None:
+    try:
+        with stream:
+            take(stream)
+    except (OSError, tarfile.TarError) as error:
+        wrong.append(error)
 
 
 def _end_with_run(commands: list[subprocess.Popen[bytes]]) -> None:

@@ -34,8 +34,11 @@ class Job:
 
 def family(inventory: str) -> str:
     """Return the begin of the units' names, from the name of an inventory's folder; a file lies in its own."""
-    folder = os.path.dirname(inventory) if os.path.isfile(inventory) else inventory
-    return f"brume-backup-{re.sub(r'[^A-Za-z0-9_.]', '-', os.path.basename(folder.rstrip('/')))}"
+    return f"brume-backup-{re.sub(r'[^A-Za-z0-9_.]', '-', os.path.basename(_folder(inventory)))}"
+
+
+def _folder(inventory: str) -> str:
+    return os.path.abspath(os.path.dirname(inventory) if os.path.isfile(inventory) else inventory)
 
 
 def names(prefix: str) -> list[str]:
@@ -43,14 +46,15 @@ def names(prefix: str) -> list[str]:
     return [f"{prefix}-{kind}.{suffix}" for kind in KINDS for suffix in ("service", "timer")]
 
 
-def mark(checkout: str) -> str:
-    """Return the first line of units that are a checkout's."""
-    return f"# Made by playbooks/backup_timer.yml in {checkout}; -e backup_timer_state=absent removes it."
+def mark(checkout: str, inventory: str) -> str:
+    """Return the first line of units that are a checkout's for an inventory; folders of two can have one name."""
+    where = f"{checkout} for {_folder(inventory)}"
+    return f"# Made by playbooks/backup_timer.yml in {where}; -e backup_timer_state=absent removes it."
 
 
 def render(job: Job, calendars: Mapping[str, str]) -> dict[str, str]:
     """Return units by name; `calendars` are those of kinds (systemd.time(7)), an empty one is no timer."""
-    prefix, found = family(job.inventories[0]), {}
+    prefix, owner, found = family(job.inventories[0]), mark(job.checkout, job.inventories[0]), {}
     for kind in KINDS:
         if not calendars.get(kind):
             continue
@@ -63,13 +67,13 @@ def render(job: Job, calendars: Mapping[str, str]) -> dict[str, str]:
         lines += [f"{lines[0]} --tags test"] if job.test else []
         settings = [f"Environment={quoted(f'ANSIBLE_CONFIG={job.configuration}')}"] if job.configuration else []
         found[f"{prefix}-{kind}.service"] = "\n".join([
-            mark(job.checkout), "[Unit]", f"Description=Backup of the cloud of {escaped(job.inventories[0])} ({kind})",
+            owner, "[Unit]", f"Description=Backup of the cloud of {escaped(job.inventories[0])} ({kind})",
             "Wants=network-online.target", "After=network-online.target", "", "[Service]", "Type=oneshot",
             f"User={job.user}", f"WorkingDirectory={escaped(job.checkout)}", *settings,
             *(f"ExecStart={line}" for line in lines), "",
         ])  # fmt: skip
         found[f"{prefix}-{kind}.timer"] = "\n".join([
-            mark(job.checkout), "[Unit]", f"Description=Backups of the cloud of {escaped(job.inventories[0])} ({kind})",
+            owner, "[Unit]", f"Description=Backups of the cloud of {escaped(job.inventories[0])} ({kind})",
             "", "[Timer]", f"OnCalendar={calendars[kind]}", "Persistent=true", "", "[Install]",
             "WantedBy=timers.target", "",
         ])  # fmt: skip
@@ -106,7 +110,7 @@ class Changes:
 
 
 def changes(folder: str, prefix: str, units: Mapping[str, str], owner: str, systemd: rollout.Systemd) -> Changes:
-    """Return what has to change in a folder of units. Raises OSError for units that are another checkout's."""
+    """Return what has to change in a folder of units. Raises OSError for units with another `mark`."""
     there = {}
     for name in names(prefix):
         with suppress(FileNotFoundError), open(f"{folder}/{name}", encoding="utf-8") as stream:
@@ -114,8 +118,9 @@ def changes(folder: str, prefix: str, units: Mapping[str, str], owner: str, syst
     for name, text in there.items():
         first = text.partition("\n")[0]
         if first != owner:
-            raise OSError(f"{folder}/{name}: is not of this checkout; it begins with `{first}`\n"
-                          "  next: remove it from there, or rename the inventory's folder")  # fmt: skip
+            raise OSError(f"{folder}/{name}: is not of this checkout and inventory; it begins with `{first}`\n"
+                          "  next: remove it from there with that inventory, or rename the inventory's folder; what "
+                          "nobody knows any more goes by `systemctl disable --now` and `rm`")  # fmt: skip
     written = {name: text for name, text in units.items() if there.get(name) != text}
     timers = [name for name in units if name.endswith(".timer")]
     states = systemd.states([name for name in timers if name in there])

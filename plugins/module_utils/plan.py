@@ -362,7 +362,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
     behind = [name for name, one in stays.items() if one == former]
     if not behind:
         return _plan(inventory, sources)
-    found = _plan(_with_release(inventory, behind, release, names[0]), sources)
+    found = _plan(_with_release(inventory, behind, release, names[0]), sources, former)
     old = _plan(_with_release(inventory, names, former, behind[0]), sources)
     hosts = {name: old.hosts[name] if name in behind else host for name, host in found.hosts.items()}
     return replace(found, hosts=hosts, former=replace(old, newest=found))
@@ -376,7 +376,8 @@ def _with_release(inventory: Inventory, names: Iterable[str], release: str, who:
     return replace(inventory, hosts={**inventory.hosts, **changed})
 
 
-def _plan(inventory: Inventory, sources: Sources) -> Plan:
+def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
+    """Return the plan of one release, that of the first host; `former` is one that other hosts stay with."""
     problems: list[Problem] = [*sources.problems, *inventory.problems]
     members = _members(inventory, problems)
     names = list(dict.fromkeys(host for group in GROUPS for host in members[group]))
@@ -457,7 +458,8 @@ def _plan(inventory: Inventory, sources: Sources) -> Plan:
         public_certificate=certificate,
     )
     others = _of_other_releases(project, sources, services, first)
-    shared = _Shared(ordered, cloud, members, addresses, sources, others)
+    staying = [here for one in project.at(former).services.values() if (here := settled(one, first))] if former else []
+    shared = _Shared(ordered, cloud, members, addresses, sources, others, staying)
     hosts = {
         name: _host(
             name, runs[name], resolved[name], inventory.hosts[name], addresses[name], networks, shared, cell_of[name]
@@ -1344,6 +1346,8 @@ class _Shared:
     sources: Sources
     others: list[Service]
     """Services as other releases have them, where those are different."""
+    former: list[Service]
+    """Services as the release has them that some hosts stay with; empty where none does."""
 
 
 def workers(settings: Mapping[str, Any], service: str, component: str, fixed: int) -> int:
@@ -1457,21 +1461,35 @@ def _of_other_releases(
 def _dropped(
     shared: _Shared, groups: list[str], units: Collection[str], files: Collection[str]
 ) -> tuple[Dropped, ...]:
-    """Return the units that a host has with other releases and not with its own, which are `units` with `files`."""
+    """Return the units that a host has with other releases and not with its own, which are `units` with `files`.
+
+    What a controller has with the release that other hosts stay with is not among them: their agents may speak to it.
+    """
     found: dict[str, Dropped] = {}
+    needing = [group for group in groups if group not in ("network", "compute")]
+    for one in shared.former:
+        for component in one.components.values():
+            if set(component.groups) & set(needing) and _runs(component, needing, shared.cloud):
+                units = [*units, *_with_sockets(component, _unit_names(one, component, shared.cloud.cells))]
+                files = {*files, *_own_files(one, component, shared.cloud)}
     for one in shared.others:
         for component in one.components.values():
             if component.kind == "system" or not _runs(component, groups, shared.cloud):
                 continue
-            entries = [file for file in one.files.values() if component.name in file.components]
-            own = [entry.path for file in entries for entry in _files(one, file, shared.cloud.cells)]
-            own += [uwsgi_path(one, component)] * (component.kind == "wsgi")
+            own = _own_files(one, component, shared.cloud)
             for name in _with_sockets(component, _unit_names(one, component, shared.cloud.cells)):
                 if name not in units:
                     known = found.get(name, Dropped(name, one.name, one.wave)).files
                     gone = (path for path in (*known, *own) if path not in files)
                     found[name] = Dropped(name, one.name, one.wave, tuple(dict.fromkeys(gone)))
     return tuple(found.values())
+
+
+def _own_files(service: Service, component: Component, cloud: Cloud) -> list[str]:
+    """Return the paths of the files that a component reads."""
+    entries = [file for file in service.files.values() if component.name in file.components]
+    own = [entry.path for file in entries for entry in _files(service, file, cloud.cells)]
+    return own + [uwsgi_path(service, component)] * (component.kind == "wsgi")
 
 
 def _with_sockets(component: Component, units: Iterable[str]) -> list[str]:

@@ -23,7 +23,9 @@ EXAMPLES = r"""
 - name: Remove the timers of an inventory
   brume.cloud.backup_timer:
     prefix: brume-backup-aio
-    owner: "# Made by playbooks/backup_timer.yml in /srv/brume; -e backup_timer_state=absent removes it."
+    owner: >-
+      # Made by playbooks/backup_timer.yml in /srv/brume for /srv/brume/inventories/aio; -e backup_timer_state=absent
+      removes it.
     units: {}
 """
 

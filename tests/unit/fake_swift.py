@@ -36,6 +36,10 @@ class FakeSwift(ThreadingHTTPServer):
         self.catalog, self.forbidden = True, False
         self.unlisted: set[str] = set()
         """Endings of keys that listings do not show yet."""
+        self.unread: set[str] = set()
+        """Endings of keys that it says not to have."""
+        self.newest: list[str] = []
+        """Keys that were asked for of all replicas (X-Newest)."""
         self.tokens: set[str] = set()
         self.issued = 0
 
@@ -105,7 +109,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         objects, key, asked = found
         if key:
-            self.answer(200, objects[key]) if key in objects else self.answer(404)
+            if self.headers["X-Newest"] == "true":
+                self.server.newest.append(key)
+            there = key in objects and not any(key.endswith(one) for one in self.server.unread)
+            self.answer(200, objects[key]) if there else self.answer(404)
             return
         page = list(self.listing(objects, asked))[:PAGE]
         self.answer(200, json.dumps(page).encode(), Content_Type="application/json")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -176,13 +179,21 @@ def test_an_incremental_backup_needs_the_same_data_of_the_same_member() -> None:
         assert choice.base == "" and choice.notes[0].startswith("full, because one"), changed
 
 
+def test_an_incremental_backup_does_not_build_on_a_chain_with_a_gap() -> None:
+    before = {FULL: manifest(FULL), AFTER: manifest(AFTER, NEXT)}
+    choice = backup.choose({"one": CLUSTERED}, before, backup.INCREMENTAL)
+    assert choice == backup.Choice("one", "", [f"full, because {AFTER} needs {NEXT}, which is not there"])
+    whole = {**before, NEXT: manifest(NEXT, FULL)}
+    assert backup.choose({"one": CLUSTERED}, whole, backup.INCREMENTAL).base == AFTER
+
+
 def names(*days: str) -> dict[str, dict[str, Any]]:
-    """Return backups `1 f`, `2 i`: day of March and kind, an incremental one built on the one before."""
+    """Return backups `1 f`, `2 i`: day of March and kind, an incremental one on the one before; `-`: no images."""
     found: dict[str, dict[str, Any]] = {}
     for one in days:
         day, kind = one.split()
-        base = max(found) if kind == "i" else ""
-        found[f"202603{int(day):02d}T000000Z-{'full' if kind == 'f' else 'incremental'}"] = {"base": base}
+        name = f"202603{int(day):02d}T000000Z-{'full' if kind[0] == 'f' else 'incremental'}"
+        found[name] = {"base": max(found) if kind[0] == "i" else "", "with_images": "-" not in kind}
     return found
 
 
@@ -191,10 +202,15 @@ def names(*days: str) -> dict[str, dict[str, Any]]:
     [
         (("1 f", "2 i", "5 f", "6 i", "9 f"), 0, 0, []),
         (("1 f", "2 i", "5 f", "6 i", "9 f"), 2, 0, ["02", "01"]),
-        (("1 f", "2 i", "5 f", "6 i", "9 f"), 1, 0, ["06", "05", "02", "01"]),
+        (("1 f", "2 i", "5 f", "6 i", "9 f"), 1, 0, ["02", "01"]),
+        (("1 f", "2 i", "5 f", "6 i", "9 f"), 1, 1, ["02", "01"]),
+        (("1 f", "2 i", "19 f"), 0, 1, []),
         (("1 f", "2 i", "5 f", "6 i", "9 f"), 0, 15, ["02", "01"]),
         (("1 f", "2 i", "18 i", "9 f"), 0, 15, []),
         (("1 f", "2 i"), 1, 1, []),
+        (("1 f", "2 f", "3 i", "5 f-", "6 f-", "9 f-"), 1, 1, ["05", "01"]),
+        (("1 f", "2 f-", "3 i", "5 f-", "6 f-"), 2, 0, ["01"]),
+        (("1 f-", "2 f-", "3 f-"), 2, 0, ["01"]),
     ],
 )
 def test_expired_backups_go_with_what_builds_on_them(
@@ -202,6 +218,30 @@ def test_expired_backups_go_with_what_builds_on_them(
 ) -> None:
     some = names(*days)
     assert [name[6:8] for name in backup.expired(list(some), some, NOW, count, age)] == gone
+
+
+def test_what_builds_on_nothing_pushes_out_no_full_backup() -> None:
+    some = names("1 f", "2 i", "3 f", "4 f", "5 i", "6 i", "7 f-", "8 f", "9 i")
+    for lost in ("20260304T000000Z-full", "20260301T000000Z-full"):
+        del some[lost]
+    # Whole are those of the 3rd, 7th and 8th: 5 and 6 have lost the 4th, and 2 the 1st.
+    for count, gone in ((4, []), (3, ["02"]), (2, ["06", "05", "03", "02"])):
+        assert [name[6:8] for name in backup.expired(list(some), some, NOW, count, 0)] == gone
+    some = names("1 f", "3 f", "4 f-", "5 f-", "6 i")
+    del some["20260305T000000Z-full"]  # what lacks it has images that nobody can restore
+    assert [name[6:8] for name in backup.expired(list(some), some, NOW, 1, 0)] == ["01"]
+
+
+def test_a_backup_without_images_does_not_push_out_the_last_one_with_them(
+    action: Callable[..., Action], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = names("1 f", "2 f-", "3 f-")
+    made = {"name": "20260320T000000Z-full", "base": ""}
+    for images, gone in ((False, ["02"]), (True, ["02", "01"])):
+        one = action(backup.Found(some), {}, True, __backup_database={"made": made})
+        one.piece.vault = SimpleNamespace(master_key=KEY)
+        said = one._step_finish(images, 2, 0)["actions"]
+        assert [line.split()[1][6:8] for line in said if "expired" in line] == gone
 
 
 def test_a_clock_that_goes_back_makes_no_backup_before_those_that_it_builds_on() -> None:
@@ -337,6 +377,97 @@ def test_an_archive_that_anybody_could_encrypt_is_not_put_in_place(tmp_path: Pat
         assert [one.name for one in other.iterdir()] == there
 
 
+def without_age(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str = "exec cat") -> None:
+    """Put a program in the place of age that hands on what comes."""
+    (folder / "bin").mkdir()
+    (folder / "bin/age").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "bin/age").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+
+
+def archived(content: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, text in content.items():
+            one = tarfile.TarInfo(name)
+            one.size = len(text)
+            archive.addfile(one, io.BytesIO(text))
+    return stream.getvalue()
+
+
+def unpack(folder: Path, archive: bytes, sizes: dict[str, int]) -> Any:
+    """Unpack images in this process, from standard input as a run gives it."""
+    with (folder / "archive").open("w+b") as stream, pytest.MonkeyPatch.context() as patch:
+        stream.write(archive)
+        stream.flush()
+        stream.seek(0)
+        real = os.read
+        patch.setattr(backup_host.os, "read", lambda fd, size: real(stream.fileno() if fd == 0 else fd, size))
+        digest = hashlib.sha256(archive).hexdigest()
+        return backup_host.images_unpack(str(folder / "images"), "", digest, sizes)
+
+
+def test_of_an_archive_of_images_only_what_lacks_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_age(tmp_path, monkeypatch)
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "there").write_bytes(b"served")
+    written: list[str] = []
+    real = backup_host.images_list
+
+    def listed_images(folder: str) -> dict[str, int]:
+        written.extend(one.name for one in Path(folder).iterdir() if folder.endswith(".brume-restore"))
+        return real(folder)
+
+    monkeypatch.setattr(backup_host, "images_list", listed_images)
+    content = {"there": b"backup", "-big": bytes(3 << 20), "unwanted": bytes(100), "../out": b"x", "grew": b"1234"}
+    sizes = {"there": 6, "-big": 3 << 20, "gone": 1, "grew": 5}
+    assert unpack(tmp_path, archived(content), sizes) == ["gone", "grew"]
+    assert written == ["-big"]
+    assert {one.name: one.stat().st_size for one in images.iterdir()} == {"there": 6, "-big": 3 << 20}
+    assert (images / "there").read_bytes() == b"served" and (images / "-big").stat().st_mode & 0o777 == 0o640
+
+
+def test_images_without_room_for_them_are_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_age(tmp_path, monkeypatch)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/there").write_bytes(bytes(9 << 20))
+    monkeypatch.setattr(backup_host, "room", lambda folder: 5 << 20)
+    sizes = {"there": 9 << 20, "one": 3 << 20, "two": 3 << 20}
+    with pytest.raises(backup_host.Failure, match=r"images: 2 files take 6 MiB there, and 5 MiB are free\n  next: "):
+        unpack(tmp_path, b"", sizes)
+    assert [one.name for one in (tmp_path / "images").iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("script", "cut", "expected"),
+    [("exec cat", 1000, "is no whole archive"), ("exit 3", 0, "age: exit code 3"),
+     ("exec cat", 0, "No space left on device")],
+)  # fmt: skip
+def test_why_images_cannot_be_unpacked_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, cut: int, expected: str
+) -> None:
+    without_age(tmp_path, monkeypatch, script)
+    (tmp_path / "images").mkdir()
+    if "space" in expected:
+        full = lambda *_args: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # noqa: E731
+        monkeypatch.setattr(backup_host.shutil, "copyfileobj", full)
+    archive = archived({"one": bytes(3 << 20)})
+    with pytest.raises((backup_host.Failure, OSError), match=expected):
+        unpack(tmp_path, archive[:cut] if cut else archive, {"one": 3 << 20})
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_what_a_host_says_to_do_is_the_only_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Action(backup.Found({FULL: manifest(FULL, parts=[{"file": "a", "sha256": ""}])}), {}, **TOLD)
+    monkeypatch.setattr(backup_stream, "Call", lambda *_args: None)
+    for said, expected in (("it is spoiled", "use another backup"), ("no room\n  next: make room", "make room")):
+        monkeypatch.setattr(backup_stream, "flow", MagicMock(side_effect=backup_stream.StreamError(said)))
+        with pytest.raises(backup.BackupError) as caught:
+            action_backup.ActionModule._get(one, FULL, "a", [], "images_unpack", {})
+        assert str(caught.value).split("\n  next: ")[1:] == [expected]
+
+
 def test_what_a_full_disk_says_is_told(tmp_path: Path) -> None:
     where = {"path": str(tmp_path), "name": FULL, "file": "database"}
     (tmp_path / f"{FULL}.partial").mkdir()
@@ -351,10 +482,10 @@ def test_no_secret_is_in_a_command(tmp_path: Path) -> None:
     request = {"images": str(tmp_path), "identity": age_keys.identity("secret"), "sha256": "", "sizes": {}}
     call = backup_stream.Call(LOCAL, "images_unpack", request)
     shown, end = "", time.monotonic() + 30
-    while f"--directory={tmp_path}/.brume-restore" not in shown and time.monotonic() < end:
+    while "age --decrypt" not in shown and time.monotonic() < end:
         shown = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
     call.stop()
-    assert "json.loads(line)" in shown and "age --decrypt" in shown and f"{tmp_path}/.brume-restore" in shown
+    assert "json.loads(line)" in shown and "age --decrypt" in shown
     assert age_keys.identity("secret") not in shown
 
 
@@ -466,6 +597,39 @@ def action(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Action]:
 
 STORE = {"argv": [], "where": {"path": "/store", "login": ""}}
 TOLD = {"__backup_told": {"name": FULL}, "__backup_store": {"store": STORE}}
+
+
+def test_what_was_registered_is_looked_up_on_few_hosts(action: Callable[..., Action]) -> None:
+    looked: list[str] = []
+
+    class Hostvars(dict[str, Any]):
+        def __getitem__(self, host: str) -> Any:
+            looked.append(host)
+            return super().__getitem__(host)
+
+    one = action(backup.Found({}), {})
+    groups = {"database": ["a", "b", "c"], "control": ["d", "e"], "compute": [f"n{number}" for number in range(1600)]}
+    hosts = [host for group in groups.values() for host in group]
+    said: dict[str, dict[str, Any]] = {host: {} for host in hosts}
+    said["a"] = {"__backup_tried": {"skipped": True}, **TOLD}
+    said["b"] = {"__backup_tried": {"identities": {"file": {}}}}
+    said["e"] = {"__backup_images": {"part": None}}
+    one.piece.plan.hosts = dict.fromkeys(hosts)
+    one.piece.plan.cloud.members = {group: [(host, "") for host in some] for group, some in groups.items()}
+    one.known = {"hostvars": Hostvars(said)}
+    assert one._any("__backup_tried", "identities") == {"file": {}} and looked == ["a", "b"]
+    assert one._said("__backup_images") == {"e": {"part": None}} and looked == ["a", "b", "d", "e"]
+    assert one._told() == {"name": FULL} and looked[4:] == ["a"]
+
+
+def test_what_is_registered_is_registered_by_hosts_of_its_group() -> None:
+    found: dict[str, set[str]] = {}
+    for name in ("backup", "restore"):
+        for play in yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8")):
+            for task in play.get("tasks", ()):
+                if str(task.get("register")).startswith("__backup_"):
+                    found.setdefault(task["register"], set()).add(play["hosts"].partition("[")[0])
+    assert found == {name: {group} for name, group in action_backup.REGISTERED.items()}
 
 
 def test_a_controller_forgets_nothing_that_was_not_confirmed(action: Callable[..., Action]) -> None:

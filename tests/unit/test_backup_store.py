@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -303,6 +306,22 @@ def test_a_listing_that_is_late_makes_no_whole_backup_a_partial_one(
     assert list(store.read(FULL, "database")) == [b"text"]
 
 
+def test_a_store_that_contradicts_itself_makes_no_whole_backup_a_partial_one(
+    swift: fake_swift.FakeSwift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients(monkeypatch, tmp_path)
+    store = backup_store.opened("swift://backups/east", "good")
+    store.begin(FULL)
+    store.write(FULL, "database", [b"text"])
+    store.commit(FULL, "{}")
+    swift.unread = {"manifest.json"}
+    with pytest.raises(backup_store.StoreError, match=rf"^backup_path: east/{FULL}/manifest.json: .*\n  next: "):
+        store.list()
+    swift.unread, swift.newest = set(), []
+    assert store.list()["manifests"] == {FULL: "{}"} and list(store.read(FULL, "database")) == [b"text"]
+    assert swift.newest == [f"east/{FULL}/manifest.json"], "of the manifest, and not of what takes long"
+
+
 def test_a_token_that_has_ended_is_asked_for_again(
     swift: fake_swift.FakeSwift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +374,48 @@ def test_a_profile_that_is_not_there_and_no_login_are_told(s3: Server, monkeypat
     clients(monkeypatch, s3.files)
     assert "backup_login: profile none: " in listed("s3://backups", "none")
     assert "backup_login: profile default: Unable to locate credentials" in listed("s3://backups", "")
+
+
+@pytest.mark.parametrize(("cuts", "reset"), [(3, False), (3, True), (4, False), (4, True)])
+def test_an_object_of_s3_whose_reading_breaks_off_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: int, reset: bool
+) -> None:
+    pytest.importorskip("boto3")
+    asked: list[str] = []
+
+    class Cutting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """Send the begin of an object, and all of it later."""
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "8")
+            self.end_headers()
+            self.wfile.write(b"manifest" if len(asked) > cuts else b"mani")
+            if reset and len(asked) <= cuts:
+                self.wfile.flush()
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    clients(monkeypatch, tmp_path)
+    monkeypatch.setattr(backup_store, "PAUSE", 0.01)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Cutting)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        Server(f"http://127.0.0.1:{server.server_address[1]}", tmp_path, {"good": ("a", "b")}).profile("good", "good")
+        bucket = backup_store.S3("backups", "good")
+        if cuts < 4:
+            assert bucket.get("key") == b"manifest"
+        else:
+            with pytest.raises(backup_store.StoreError, match=r"s3://backups: .*\n  next: "):
+                bucket.get("key")
+        assert len(asked) == 4
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,8 @@ class Systemd(rollout.Systemd):
 
 
 def converge(folder: Path, units: dict[str, str], systemd: Systemd, check: bool = False) -> dict[str, Any]:
-    found = backup_timer.changes(str(folder), "brume-backup-east", units, backup_timer.mark("/c"), systemd)
+    owner = backup_timer.mark("/c", f"{folder.parent}/east")
+    found = backup_timer.changes(str(folder), "brume-backup-east", units, owner, systemd)
     if not check:
         backup_timer.apply(str(folder), found, systemd)
     return found.report()
@@ -141,16 +142,33 @@ def test_units_are_put_changed_and_removed_and_a_dry_run_says_the_same(tmp_path:
     assert [one.name for one in folder.iterdir()] == ["brume-backup-east-two-full.timer"] and systemd.enabled == set()
 
 
-def test_units_of_another_checkout_stay_and_what_systemd_says_is_told(tmp_path: Path) -> None:
-    (tmp_path / "brume-backup-east-full.timer").write_text(backup_timer.mark("/other") + "\n")
-    for units in ({}, backup_timer.render(job(tmp_path, checkout="/c"), CALENDARS)):
-        with pytest.raises(OSError, match=r"is not of this checkout; .* in /other; .*\n  next: "):
-            converge(tmp_path, units, Systemd())
-    (tmp_path / "brume-backup-east-full.timer").unlink()
+def test_units_of_another_checkout_or_inventory_stay_and_what_systemd_says_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "units"
+    folder.mkdir()
+    made = backup_timer.render(job(tmp_path, checkout="/c"), CALENDARS)
+    for checkout, inventory in (("/other", f"{tmp_path}/east"), ("/c", "/srv/two/east")):
+        text = backup_timer.mark(checkout, inventory) + "\n"
+        (folder / "brume-backup-east-full.timer").write_text(text)
+        for units in ({}, made):
+            said = rf"checkout and inventory; .* in {checkout} for {inventory}; .*\n  next: "
+            with pytest.raises(OSError, match=said):
+                converge(folder, units, Systemd())
+        assert (folder / "brume-backup-east-full.timer").read_text() == text
+    (folder / "brume-backup-east-full.timer").unlink()
     systemd = Systemd()
     systemd.fails = "enable"
     with pytest.raises(OSError, match="systemctl enable: it is broken"):
-        converge(tmp_path, backup_timer.render(job(tmp_path, checkout="/c"), CALENDARS), systemd)
+        converge(folder, made, systemd)
+
+
+def test_an_inventory_is_the_same_by_folder_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "east").mkdir()
+    (tmp_path / "east/hosts.yml").touch()
+    monkeypatch.chdir(tmp_path)
+    ways = [f"{tmp_path}/east", f"{tmp_path}/east/", f"{tmp_path}/east/hosts.yml", "east", "east/hosts.yml"]
+    assert {(backup_timer.family(one), backup_timer.mark("/c", one)) for one in ways} == {
+        ("brume-backup-east", backup_timer.mark("/c", f"{tmp_path}/east"))
+    }
 
 
 def test_names_of_files_are_passed_on_and_values_are_not() -> None:
@@ -196,7 +214,9 @@ def test_the_action_renders_what_this_run_was_given(tmp_path: Path, monkeypatch:
                  "backup_path": "s3://b/a", "backup_kind": "full", "brume_master_key": "abc"}  # fmt: skip
     one._templar = type("Templar", (), {"template": staticmethod(lambda value: value)})
     given = one.arguments(None, {"state": "present", **CALENDARS, "test": True})
-    assert given["prefix"] == "brume-backup-east" and given["owner"] == backup_timer.mark(str(tmp_path))
+    assert given["prefix"] == "brume-backup-east" and given["owner"] == backup_timer.mark(
+        str(tmp_path), f"{tmp_path}/east"
+    )
     text = given["units"]["brume-backup-east-full.service"]
     program = Path(sys.executable).with_name("ansible-playbook")
     assert f" {program} --inventory {tmp_path}/east --vault-password-file /keys/all --extra-vars " in text

@@ -272,6 +272,46 @@ def test_a_component_that_leaves_a_group_is_dropped_there_alone(project: Path) -
         assert "one-moved.service" not in dropped["a"]
 
 
+def test_while_a_host_stays_with_the_former_release_controllers_keep_what_its_agents_speak_to(project: Path) -> None:
+    more = """  kept: {group: [control, compute], command: [one-kept], until: "2025.2"}
+  web: {group: control, kind: wsgi, app: "one:web", port: 6002, until: "2025.2"}
+  local: {group: network, command: [one-local], until: "2025.2"}
+  future: {group: control, command: [one-future], since: "2026.2"}
+files:
+  kept.conf: {settings: [one], components: [kept]}
+  both.conf: {settings: [one], components: [kept, local]}
+  local.conf: {settings: [one], components: [local]}
+"""
+    path = project / "roles/one/meta/service.yml"
+    text = path.read_text("utf-8").replace("files: {one.conf:", f"{more}  one.conf:")
+    path.write_text(text.replace("components: [api]}}", "components: [api]}"))
+    two = project / "roles/two/meta/service.yml"
+    two.write_text(two.read_text("utf-8").replace("since: '2026.1'", "until: '2025.2'"))
+    for name in ("one", "two"):
+        (project / f"roles/{name}/files/locks/2026.2.txt").write_text(f"one==1.0 --hash=sha256:{'0' * 64}\n", "utf-8")
+    last = {"a": 11, "b": 12, "c": 13}
+    data = sources.load.__wrapped__(project)
+    variables = {"brume_services": ["one"], "brume_networks": AIO["brume_networks"], "brume_release": "2026.1"}
+    groups = {group: ["a"] for group in GROUPS} | {"network": ["a", "b"], "compute": ["b", "c"]}
+    gone: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
+    for which, behind in (("mixed", {"brume_release": "2025.1"}), ("new", {})):
+        hosts: dict[str, Any] = {name: {"brume_addresses": {"management": f"192.0.2.{n}"}} for name, n in last.items()}
+        hosts["c"] |= behind
+        found = plan(inventory(variables, hosts, groups), data)
+        assert (found.former is not None) == (which == "mixed")
+        gone[which] = {name: {one.unit: one.files for one in host.dropped} for name, host in found.hosts.items()}
+    local = ("/etc/one/both.conf", "/etc/one/local.conf")
+    assert gone["mixed"] == {
+        "a": {"one-local.service": local[1:], "one-future.service": ()},
+        "b": {"one-kept.service": ("/etc/one/kept.conf", local[0]), "one-local.service": local},
+        "c": {},
+    }
+    kept = {"one-kept.service", "one-web.socket", "one-web.service", "two-api.socket", "two-api.service"}
+    assert set(gone["new"]["a"]) == {*gone["mixed"]["a"], *kept}
+    assert gone["new"]["a"]["one-local.service"] == local and gone["new"]["b"] == gone["mixed"]["b"]
+    assert set(gone["new"]["c"]) == {"one-kept.service"}
+
+
 def test_a_service_that_the_release_does_not_have_is_refused(project: Path) -> None:
     with pytest.raises(PlanError) as caught:
         planned(project, "2025.1", "one", "two")
