@@ -24,6 +24,7 @@ def one_host(folder: Path) -> Path:
     networks = {"management": {"cidr": "192.0.2.0/24", "interface": "nowhere1"}}
     networks["external"] = {"cidr": "198.51.100.0/24", "interface": "nowhere0"}
     variables = {"ansible_host": "127.0.0.1", "brume_networks": networks, "brume_master_key": KEY}
+    variables["brume_clouds_file"] = str(folder.parent / "clouds.yaml")
     (folder / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
     return folder
 
