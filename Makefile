@@ -2,7 +2,6 @@
 INVENTORY ?= inventories/aio
 SCENARIO ?= default
 COUNT ?= 2
-FORMER ?= 2025.1
 PYTHON := .venv/bin/python
 BIN := $(abspath .venv/bin)
 export PATH := $(BIN):$(PATH)
@@ -47,7 +46,7 @@ bench: venv  ## measure into .lab/bench.json; destroys the lab of INVENTORY firs
 	@$(PYTHON) tools/bench.py $(INVENTORY) $(if $(ONLY),--only $(ONLY))
 
 upgrades: venv  ## take INVENTORY's lab from release FORMER to its own, back, and to the end, or by STEPS
-	@$(PYTHON) tools/upgrades.py $(INVENTORY) --former $(FORMER) $(if $(STEPS),--steps $(STEPS))
+	@$(PYTHON) tools/upgrades.py $(INVENTORY) $(if $(FORMER),--former $(FORMER)) $(if $(STEPS),--steps $(STEPS))
 
 faults: venv  ## kill COUNT deploys and COUNT changes of INVENTORY's lab, made anew, and break its hosts; SEED repeats
 	@$(PYTHON) tools/faults.py $(INVENTORY) --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))

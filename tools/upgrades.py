@@ -25,6 +25,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
 from tools.fault_parts.runs import FaultError  # noqa: E402
 from tools.fault_parts.upgrades import STEPS, Upgrades  # noqa: E402
 
+FORMER = "2025.1"
+"""The SLURP release before the inventories' one."""
+
 WAY = ("deploy", "upgrade", "rollback", "upgrade", "finalize", "tempest")
 """The whole way."""
 
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     """Take the steps until one fails; returns the exit code. Ends with how many were taken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("inventory", type=Path)
-    parser.add_argument("--former", required=True, help="the release that the cloud comes from, such as 2025.1")
+    parser.add_argument("--former", default=FORMER, help=f"where the cloud comes from, {FORMER} unless given")
     parser.add_argument("--steps", default=",".join(WAY), help=f"separated by commas, of {', '.join(STEPS)}")
     parser.add_argument("--times", type=int, default=1, help="how often all steps are taken")
     parser.add_argument("--seed", type=int, default=None, help="repeats the moments of kills")

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -87,7 +88,8 @@ class Bench:
             text=True,
             check=True,
         )
-        self.controllers: list[str] = json.loads(listed.stdout)["control"]["hosts"]
+        self.groups: dict[str, Any] = json.loads(listed.stdout)
+        self.controllers: list[str] = self.groups["control"]["hosts"]
 
     def lab_command(self, *words: str) -> None:
         """Run tools/lab.py. Raises FaultError."""
@@ -190,18 +192,29 @@ class Bench:
         what = "with the processes on the host" if place else "with its children" if whole else "alone"
         return f"killed {what} after {took:.1f} s, {f'in {place}, ' if place else ''}last seen in {phase}"
 
-    def recover(self, kind: str, *words: str, playbook: str = "site.yml") -> str:
-        """Run again to the end, then see that nothing is left. Raises FaultError."""
+    def playbook(self, name: str, *words: str, playbook: str = "site.yml") -> float:
+        """Run a playbook to its end; returns its seconds. Raises FaultError."""
         began = time.monotonic()
         try:
-            self.cloud.run(self.current(), f"{kind}-{self.number}-again", *words, playbook=playbook)
-            took = time.monotonic() - began
-            left = self.cloud.run(self.current(), f"{kind}-{self.number}-settled", "--check")
+            self.cloud.run(self.current(), name, *words, playbook=playbook)
         except PredictionError as error:
             raise FaultError(str(error)) from None
-        changes = [f"{key[1]}: {line.actions}" for key, line in left.items() if line.changed]
+        return time.monotonic() - began
+
+    def settled(self, name: str) -> None:
+        """See that site.yml has nothing to change. Raises FaultError."""
+        try:
+            left = self.cloud.run(self.current(), name, "--check")
+        except PredictionError as error:
+            raise FaultError(str(error)) from None
+        changes = [f"{key[2]}: {key[1]}: {line.actions}" for key, line in left.items() if line.changed]
         if changes:
             raise FaultError(f"the next run left something to change: {changes}")
+
+    def recover(self, kind: str, *words: str, playbook: str = "site.yml") -> str:
+        """Run again to the end, then see that nothing is left. Raises FaultError."""
+        took = self.playbook(f"{kind}-{self.number}-again", *words, playbook=playbook)
+        self.settled(f"{kind}-{self.number}-settled")
         units = self.on_hosts(f"python3 -c {shlex.quote(CHECK_UNITS)}").strip()
         if units:
             raise FaultError(f"a restart was lost: {units}")

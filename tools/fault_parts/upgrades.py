@@ -21,7 +21,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.run_lines import Repor
 
 from tools.fault_parts.losses import Losses
 from tools.fault_parts.runs import ROOT, FaultError
-from tools.prediction import Edit, PredictionError, edited
+from tools.prediction import Edit, edited, parse
 
 MARK = "brume-upgrades"
 """How everything that is made in the cloud is called."""
@@ -97,26 +97,15 @@ class Upgrades(Losses):
             path.write_text(yaml.safe_dump({**(known or {}), "brume_release": release}), encoding="utf-8")
         return copy
 
-    def playbook(self, name: str, *words: str) -> float:
-        """Run a playbook; returns its seconds. Raises FaultError."""
+    def verb(self, name: str, *words: str) -> float:
+        """Run the playbook of a verb, with a log of its own; returns its seconds. Raises FaultError."""
         self.steps += 1
-        began = time.monotonic()
-        try:
-            self.cloud.run(self.current(), f"{self.steps:02}-{name}", *words, playbook=f"{name}.yml")
-        except PredictionError as error:
-            raise FaultError(str(error)) from None
-        return time.monotonic() - began
+        return self.playbook(f"{self.steps:02}-{name}", *words, playbook=f"{name}.yml")
 
-    def settled(self) -> None:
+    def nothing_left(self) -> None:
         """See that site.yml has nothing to change. Raises FaultError."""
         self.steps += 1
-        try:
-            left = self.cloud.run(self.current(), f"{self.steps:02}-settled", "--check")
-        except PredictionError as error:
-            raise FaultError(str(error)) from None
-        changes = [f"{key[2]}: {key[1]}: {line.actions}" for key, line in left.items() if line.changed]
-        if changes:
-            raise FaultError(f"site.yml has something left to change: {changes}")
+        self.settled(f"{self.steps:02}-settled")
 
     # Steps
 
@@ -125,19 +114,19 @@ class Upgrades(Losses):
         self.lab_command("create", str(self.inventory))
         subprocess.run([sys.executable, str(ROOT / "tools/guest_image.py")], capture_output=True, check=True)
         self.release, self.stay = self.former, {}
-        took = self.playbook("site")
-        verified = self.playbook("verify", "-e", '{"verify_keep": true}')
-        self.settled()
+        took = self.verb("site")
+        verified = self.verb("verify", "-e", '{"verify_keep": true}')
+        self.nothing_left()
         self._let_instances_be("before", self._compute_hosts())
         return f"{self.former} deployed in {took:.0f} s, verified in {verified:.0f} s, nothing left to change"
 
     def upgrade(self) -> str:
         """Upgrade with a backup, and judge the report."""
         self.release = self.target
-        self._plan_is_dry("upgrade", *self._backup())
-        took = self.playbook("upgrade", *self._backup())
+        self._dry_run_starts_nothing("upgrade", *self._backup())
+        took = self.verb("upgrade", *self._backup())
         text = self._judge_report()
-        self.settled()
+        self.nothing_left()
         self._instances_answer()
         self._let_instances_be("after", self._compute_hosts()[:1])
         return f"{self.target} in {took:.0f} s with verification; {text}"
@@ -145,10 +134,10 @@ class Upgrades(Losses):
     def rollback(self) -> str:
         """Go back, and use instances that were made before and after the upgrade."""
         self.release, self.stay = self.former, {}
-        self._plan_is_dry("rollback")
-        took = self.playbook("rollback")
+        self._dry_run_starts_nothing("rollback")
+        took = self.verb("rollback")
         text = self._judge_report()
-        self.settled()
+        self.nothing_left()
         self._instances_answer()
         self._use_instances()
         return f"{self.former} again in {took:.0f} s; instances of before rebooted, of after rebuilt; {text}"
@@ -156,13 +145,16 @@ class Upgrades(Losses):
     def finalize(self) -> str:
         """End the upgrade: a second run has nothing to do, and there is no way back."""
         self.release, self.stay = self.target, {}
-        took = self.playbook("finalize")
+        took = self.verb("finalize")
         text = self._judge_report()
-        again = self.playbook("finalize")
-        self.settled()
+        again = self.verb("finalize")
+        record = self.cloud.folder / f"{self.steps:02}-finalize.jsonl"
+        if any(line.changed for line in parse(record.read_text(encoding="utf-8")).values()):
+            raise FaultError(f"finalize.yml changed something in its second run; see {record}")
+        self.nothing_left()
         self.release = self.former
         try:
-            self.playbook("rollback")
+            self.verb("rollback")
         except FaultError as error:
             if "next:" not in str(error):
                 raise
@@ -178,12 +170,12 @@ class Upgrades(Losses):
         name = min(path.name for path in (self.state / "backups").glob("*-full"))
         after = self._servers("after")
         self.release, self.stay = self.former, {}
-        self.playbook("restore", *self._backup(), "-e", f"restore_backup={name}")
+        self.verb("restore", *self._backup(), "-e", f"restore_backup={name}")
         if not self._servers("after"):
             raise FaultError("restore.yml did not wait until its loss was confirmed")
         confirmed = ("-e", f"restore_backup={name}", "-e", f"restore_confirm={name}")
-        took = self.playbook("restore", *self._backup(), *confirmed)
-        self.settled()
+        took = self.verb("restore", *self._backup(), *confirmed)
+        self.nothing_left()
         if left := self._servers("after"):
             raise FaultError(f"{', '.join(one.name for one in left)} was made after {name}, and is known still")
         self._use_instances()
@@ -192,7 +184,7 @@ class Upgrades(Losses):
 
     def tempest(self) -> str:
         """Let Tempest judge."""
-        return f"Tempest's smoke tests passed in {self.playbook('tempest'):.0f} s"
+        return f"Tempest's smoke tests passed in {self.verb('tempest'):.0f} s"
 
     def upgrade_killed(self) -> str:
         """Kill an upgrade at a random moment, and run it again to its end."""
@@ -219,26 +211,26 @@ class Upgrades(Losses):
         calls = self._probe(20.0)
         self.power_on()
         well = self.wait_until_well()
-        took = self.playbook("upgrade", *self._backup())
-        self.settled()
+        took = self.verb("upgrade", *self._backup())
+        self.nothing_left()
         self._instances_answer()
         return f"stopped without {victim}; {calls}; well {well:.0f} s after it was back; ended in {took:.0f} s more"
 
     def mixed(self) -> str:
         """Leave the last compute and network host with the former release, use both, and take them along later."""
-        computes, networks = self._compute_hosts(), self._group("network")
+        computes, networks = self._compute_hosts(), self.groups["network"]["hosts"]
         self.release, self.stay = self.target, dict.fromkeys((computes[-1], networks[-1]), self.former)
-        took = self.playbook("upgrade", *self._backup())
+        took = self.verb("upgrade", *self._backup())
         text = self._judge_report()
-        self.settled()
+        self.nothing_left()
         self._instances_answer()
         self._let_instances_be("mixed", computes)
         self._use_instances()
         del self.stay[computes[-1]]
-        limited = self.playbook("upgrade", *self._backup(), "--limit", computes[-1])
+        limited = self.verb("upgrade", *self._backup(), "--limit", computes[-1])
         self.stay = {}
-        rest = self.playbook("upgrade", *self._backup())
-        self.settled()
+        rest = self.verb("upgrade", *self._backup())
+        self.nothing_left()
         self._instances_answer()
         return (
             f"all but {computes[-1]} and {networks[-1]} in {took:.0f} s; {text}; {computes[-1]} by --limit in "
@@ -250,17 +242,13 @@ class Upgrades(Losses):
     def _backup(self) -> tuple[str, ...]:
         return ("-e", f"backup_path={self.state / 'backups'}")
 
-    def _group(self, name: str) -> list[str]:
-        hosts = yaml.safe_load((self.inventory / "hosts.yml").read_text(encoding="utf-8"))
-        return list(hosts[name]["hosts"])
-
     def _compute_hosts(self) -> list[str]:
-        return self._group("compute")
+        return list(self.groups["compute"]["hosts"])
 
-    def _plan_is_dry(self, name: str, *words: str) -> None:
+    def _dry_run_starts_nothing(self, name: str, *words: str) -> None:
         """See that a dry run of the step works and leaves the hosts alone."""
         before = self.cloud.units()
-        self.playbook(name, "--check", *words)
+        self.verb(name, "--check", *words)
         if self.cloud.units() != before:
             raise FaultError(f"{name}.yml --check started something")
 
