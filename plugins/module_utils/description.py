@@ -746,15 +746,18 @@ def _health(reader: _Reader) -> Any:
 
 
 def _ports(reader: _Reader) -> tuple[Any, ...]:
-    """Return the ports that a component opens itself: numbers, or mappings of `port`, `address` and `only`."""
+    """Return the ports that a component opens itself: numbers, or mappings of `port` and what goes with it.
+
+    `address` is where, or `network` says on the host's address of which network; `only` is as for components.
+    """
     result = []
     for entry in reader.take("ports", list, []):
-        known = isinstance(entry, Mapping) and set(entry) <= {"port", "address", "only"}
+        known = isinstance(entry, Mapping) and set(entry) <= {"port", "address", "network", "only"}
         number = entry.get("port") if known else entry
         if known and entry.get("only", "") not in ONLY:
             reader.problem("ports", f"`{entry}` has an unknown `only`", "use one of " + ", ".join(filter(None, ONLY)))
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= PORT_MAXIMUM:
-            reader.problem("ports", f"`{entry}` is no port", "write a number, or {port: number, address: address}")
+            reader.problem("ports", f"`{entry}` is no port", "write a number, or {port: number, network: name}")
         else:
             result.append(entry)
     return tuple(result)

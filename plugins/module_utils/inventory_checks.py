@@ -19,6 +19,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.description import (
     Service,
     control_character,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import is_constant
 
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 HOST_NAME_LENGTH = 64
@@ -330,7 +331,7 @@ def secret_names(services: Iterable[Service], cells: Iterable[str], hosts: Itera
 def generation_names(said: Iterable[Any], names: Iterable[str]) -> list[Mistake]:
     """Return the keys of brume_secret_generations that are neither a secret's name nor the beginning of one."""
     known = {"default"}
-    for name in names:
+    for name in filter(lambda one: not is_constant(one), names):
         parts = name.split("/")
         known |= {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}
     return [(f".{key}", "is no secret of this cloud", _meant(key, known)) for key in said if key not in known]

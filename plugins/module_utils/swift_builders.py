@@ -11,6 +11,7 @@ of a builder, whether its ring was brought to an end, and the digest of the ring
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import hashlib
@@ -109,6 +110,9 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     if not request.get("check"):
         for one, result in zip(loaded, results, strict=True):
             write(one, result, options)
+    if request.get("content"):
+        for result in results:
+            result.report["content"] = base64.b64encode(result.ring).decode()
     return {"rings": [result.report for result in results]}
 
 

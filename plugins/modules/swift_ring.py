@@ -96,6 +96,7 @@ options:
     elements: str
     choices: [part_power, relinked, cleaned, replicas, min_part_hours, lost]
     default: []
+  content: {description: 'Whether C(content) of each ring is returned, its file in base64.', type: bool, default: false}
   history: {description: How many older builders are kept for each ring., type: int, default: 10}
 attributes:
   check_mode: {support: full, description: Computes in memory what a run would write.}
@@ -140,7 +141,8 @@ rings:
     declared and still there), C(moved) (replicas of partitions) and C(moved_share), C(before) and C(after) (C(version),
     C(balance) and C(dispersion) in percent, and by device C(id), C(weight), C(parts), C(wanted), C(balance)),
     C(complete), C(reason) (V(maximum_share), V(min_part_hours), V(part_power) or nothing), C(next) (seconds), C(md5)
-    as C(swift-recon --md5) compares it, and C(sha256) of the ring's file. The filter P(brume.cloud.ring_plot#filter)
+    as C(swift-recon --md5) compares it, and C(sha256) of the ring's file,
+    C(content) where asked for. The filter P(brume.cloud.ring_plot#filter)
     draws it.
   type: list
   elements: dict
@@ -182,6 +184,7 @@ SPEC: dict[str, Any] = {
     "lost": {"type": "list", "elements": "str", "default": []},
     "maximum_share": {"type": "float", "default": 1.0},
     "allow": {"type": "list", "elements": "str", "choices": list(swift_rings.ALLOW), "default": []},
+    "content": {"type": "bool", "default": False},
     "history": {"type": "int", "default": 10},
 }
 

@@ -339,6 +339,7 @@ INVENTORIES: dict[str, dict[str, Any]] = {
     "three_node": {},
     "ha": {},
     "ha_split": {},
+    "object": {},
     "production": {},
     "region_two": {"brume_external": {"identity": IDENTITY}, "brume_secrets": None},
 }
