@@ -197,7 +197,8 @@ def token(run: Run) -> str:
         for entry in access.service_catalog.catalog
     }
     problems = []
-    for kind, url in run.expected.endpoints.items():
+    for kind, pattern in run.expected.endpoints.items():
+        url = pattern % {"project_id": access.project_id}
         if url not in catalog.get(kind, []):
             instead = ", ".join(catalog.get(kind, [])) or "nothing"
             problems.append(f"{kind}: the catalog has {instead} in place of {url}")

@@ -1602,7 +1602,8 @@ def _user(users: dict[str, User], name: str, service: Service, component: Compon
     known = users.get(name)
     groups = dict.fromkeys((*(known.groups if known else ()), *service.groups, *component.unix_groups))
     shell = component.shell or (known.shell if known else "")
-    users[name] = User(name, tuple(groups), f"/var/lib/{name}", component.kind != "system", shell)
+    create = component.kind != "system" or (known is not None and known.create)
+    users[name] = User(name, tuple(groups), f"/var/lib/{name}", create, shell)
 
 
 def _instances(

@@ -281,6 +281,7 @@ class FakeSystemd(rollout.Systemd):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "POLL", 0.01)
     monkeypatch.setattr(rollout, "SETTLED", 0.05)
+    monkeypatch.setattr(rollout, "SETTLED_PYTHON", 0.05)
 
 
 def go(systemd: FakeSystemd, *items: Unit) -> tuple[dict[str, rollout.Outcome], list[str]]:
