@@ -20,10 +20,12 @@ import json
 import math
 import os
 import pickle
+import random
 import sys
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,8 +40,6 @@ FOLDER_MODE, FILE_MODE = 0o750, 0o640
 HOUR = 3600
 HISTORY = "history"
 ROUNDING = 1e-6
-LONGEST_AGO = 255
-"""What the builder's count of hours since a move stops at; a partition that never moved has it."""
 
 
 @dataclass(frozen=True)
@@ -344,30 +344,14 @@ def changed_parts(old: Sequence[Any], new: Sequence[Any]) -> list[int]:
             for part, (one, other) in enumerate(zip(before, after, strict=False)) if one != other]  # fmt: skip
 
 
-def rebalance(builder: Any, number: str, movable: Iterable[int] | None = None) -> list[int]:
+def rebalance(builder: Any, number: str) -> list[int]:
     """Rebalance with a seed, and return the partitions that moved, one item for each replica.
-
-    `movable`: the only partitions that may move, except from devices that are removed. Every other one then counts as
-    just moved for as long as it takes, which `RingBuilder` leaves alone by itself.
 
     `RingBuilder` counts whole hours, and only when one has passed since it last counted. A partition that moves before
     that would gain the hour that had begun; so the count begins anew with every move.
     """
     old = _table(builder)
-    builder._update_last_part_moves()
-    if movable is None:
-        builder.rebalance(seed=number)
-    else:
-        ages, hours = builder._last_part_moves[:], builder.min_part_hours
-        chosen = set(movable)
-        for part in range(builder.parts):
-            builder._last_part_moves[part] = LONGEST_AGO if part in chosen else 0
-        builder.min_part_hours = max(hours, 1)
-        builder.rebalance(seed=number)
-        builder.min_part_hours = hours
-        touched = {part for part in range(builder.parts) if builder._has_part_moved(part)}
-        for part in range(builder.parts):
-            builder._last_part_moves[part] = 0 if part in touched else ages[part]
+    builder.rebalance(seed=number)
     moved = changed_parts(old, builder._replica2part2dev)
     if moved:
         builder._last_part_moves_epoch = int(upstream.time())
@@ -379,46 +363,76 @@ class Balanced:
     """A rebalanced builder, the partitions that moved, why it is not the end (empty: it is), and when it may go on."""
 
     builder: Any
-    moved: Sequence[int]
+    moved: Sequence[int] = ()
     reason: str = ""
     due: int = 0
 
 
-def balanced(start: Any, share: float) -> Balanced:
+def balanced(start: Any, share: float, *, pressing: bool) -> Balanced:
     """Return a builder that was rebalanced, with at most a share of its replicas moved. `start` stays as it is.
 
-    Where more would move, the whole rebalance says which partitions would, and the first of these, spread over the
-    ring, are the only ones that may. Replicas on removed devices are assigned again whatever their number.
+    Unless it is `pressing`, what gains nothing is not taken. Where more would move than may, the partitions that gain
+    most go to where the whole rebalance has put them, the others stay; so the steps end where it would. Replicas on
+    removed devices are assigned again whatever their number, and new replicas too.
     """
     number = seed(start)
     whole = copy.deepcopy(start)
     moved = rebalance(whole, number)
+    if not pressing and excess(whole) >= excess(start):
+        return _waiting(start, (), number)
     most = math.floor(share * start.parts * start.replicas + ROUNDING)
     if not start.ever_rebalanced or len(moved) <= most:
-        return _finished(whole, moved, number)
+        return _waiting(whole, moved, number)
+    moved = _part_of(whole, start, moved, most, number)
+    return Balanced(whole, moved, "maximum_share" if excess(whole) else "")
+
+
+def _part_of(whole: Any, start: Any, moved: Sequence[int], most: int, number: str) -> list[int]:
+    """Take back moves of a whole rebalance until `most` replicas have moved; return the partitions that have."""
+    old, new = start._replica2part2dev, whole._replica2part2dev
     removed = {one["id"] for one in start._remove_devs}
-    builder = copy.deepcopy(start)
-    forced = {part for row in builder._replica2part2dev for part, one in enumerate(row) if one in removed}
+    forced = {part for row in old for part, one in enumerate(row) if one in removed}
+    if len(new) > len(old) or len(new[-1]) > len(old[-1]):  # a new replica may be where another one was
+        forced |= set(moved) & set(range(len(old[-1]) if len(new) == len(old) else 0, len(new[-1])))
+    target = {one["id"]: one["parts"] + one["parts_wanted"] if one["weight"] else 0 for one in whole._iter_devs()}
+    parts = {one["id"]: one["parts"] for one in start._iter_devs()}
+
+    def rank(part: int) -> int:
+        """Return 0 for a move from a device that has too much to one that has too little, else more."""
+        (source, goal), *_more = [(a[part], b[part]) for a, b in zip(old, new, strict=False) if a[part] != b[part]]
+        return (parts[source] <= target.get(source, 0)) * 2 + (parts.get(goal, 0) >= target[goal])
+
     free = sorted(set(moved) - forced)
+    random.Random(number).shuffle(free)  # noqa: S311  # only spreads them over the ring
     room = max(0, most - sum(part in forced for part in moved))
-    step = max(1, len(free) // room) if room else 0
-    chosen = [*free[::step], *free][:room] if step else []
-    moved = rebalance(builder, number, chosen)
-    return Balanced(builder, moved, "maximum_share", 0) if excess(builder) else Balanced(builder, moved)
+    chosen = forced | set(sorted(free, key=rank)[:room])
+    ages = copy.deepcopy(start)
+    ages._update_last_part_moves()
+    for part in set(free) - chosen:
+        whole._last_part_moves[part] = ages._last_part_moves[part]
+        for before, after in zip(old, new, strict=False):
+            if part < len(before) and part < len(after):
+                after[part] = before[part]
+    counts = Counter(one for row in new for one in row)
+    for one in whole._iter_devs():
+        one["parts_wanted"] += one["parts"] - counts[one["id"]]
+        one["parts"] = counts[one["id"]]
+    whole._build_dispersion_graph()
+    whole._ring = None
+    return changed_parts(old, new)
 
 
-def _finished(builder: Any, moved: Sequence[int], number: str) -> Balanced:
-    """Return what was rebalanced, and whether it could be better if no partition had moved lately."""
+def _waiting(builder: Any, moved: Sequence[int], number: str) -> Balanced:
+    """Return what was rebalanced, and until when it waits because partitions have moved lately."""
     if not excess(builder):
         return Balanced(builder, moved)
     later = copy.deepcopy(builder)
     later.pretend_min_part_hours_passed()
-    waiting = rebalance(later, number)
-    if excess(later) >= excess(builder):
+    parts = set(rebalance(later, number))
+    left = [hours for part in parts if (hours := builder.min_part_hours - builder._last_part_moves[part]) > 0]
+    if excess(later) >= excess(builder) or not left:
         return Balanced(builder, moved)
-    left = [builder.min_part_hours - builder._last_part_moves[part] for part in set(waiting)]
-    hours = min((one for one in left if one > 0), default=builder.min_part_hours)
-    return Balanced(builder, moved, "min_part_hours", builder._last_part_moves_epoch + hours * HOUR)
+    return Balanced(builder, moved, "min_part_hours", builder._last_part_moves_epoch + min(left) * HOUR)
 
 
 def computed(loaded: Loaded, options: Options) -> Result:
@@ -439,10 +453,9 @@ def computed(loaded: Loaded, options: Options) -> Result:
         if "min_part_hours" in options.allow and builder.ever_rebalanced:
             free = copy.deepcopy(builder)
             free.pretend_min_part_hours_passed()
-        done = balanced(free, options.maximum_share)
-        reason, due = done.reason, done.due
-        if pressing or excess(done.builder) < excess(builder):
-            builder, moved = done.builder, done.moved
+        done = balanced(free, options.maximum_share, pressing=pressing)
+        reason, due, moved = done.reason, done.due, done.moved
+        builder = done.builder if done.builder is not free else builder
     same = builder is start and loaded.builder is not None
     content = loaded.content if same else pickle.dumps(builder.to_dict(), protocol=2)
     file = ring_file(builder, content, loaded, options)
@@ -572,11 +585,10 @@ def write(loaded: Loaded, result: Result, options: Options) -> None:
         if not os.path.isdir(path):
             os.makedirs(path, mode=FOLDER_MODE)
             os.chmod(path, FOLDER_MODE)
-    entries = {digest(loaded.content): loaded.entry, digest(result.builder): result.entry}
-    wanted = {key: entry for key, entry in entries.items() if entry}
-    state = options.path(result.name, "state.json")
-    if read_marker(state) != wanted:
-        write_marker(state, wanted, mode=FILE_MODE)
+    if result.builder != loaded.content or result.entry != loaded.entry:
+        entries = {digest(loaded.content): loaded.entry, digest(result.builder): result.entry}
+        known = {key: entry for key, entry in entries.items() if entry}
+        write_marker(options.path(result.name, "state.json"), known, mode=FILE_MODE)
     path = options.path(result.name, "builder")
     if result.builder != loaded.content:
         if loaded.content:
