@@ -400,7 +400,7 @@ def _part_of(whole: Any, start: Any, moved: Sequence[int], most: int, number: st
     def rank(part: int) -> int:
         """Return 0 for a move from a device that has too much to one that has too little, else more."""
         (source, goal), *_more = [(a[part], b[part]) for a, b in zip(old, new, strict=False) if a[part] != b[part]]
-        return (parts[source] <= target.get(source, 0)) * 2 + (parts.get(goal, 0) >= target[goal])
+        return int(parts[source] <= target.get(source, 0)) * 2 + int(parts.get(goal, 0) >= target[goal])
 
     free = sorted(set(moved) - forced)
     random.Random(number).shuffle(free)  # noqa: S311  # only spreads them over the ring
