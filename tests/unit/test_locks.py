@@ -107,8 +107,7 @@ def test_a_package_may_have_a_version_for_each_marker() -> None:
 def test_the_locks_of_the_repository_keep_the_rules(path: Path) -> None:
     text = path.read_text("utf-8")
     found = {one.name: one for one in parse_lock(text, path.name)}
-    description = next(one for one in (path.parents[2] / "meta" / name for name in tool().DESCRIPTIONS) if one.exists())
-    packages = yaml.safe_load(description.read_text("utf-8"))["python"]["packages"]
+    packages = tool().described(path.parts[-4], path.stem)["packages"]
     series = yaml.safe_load((path.parent / "series.yml").read_text("utf-8"))
     assert {name.lower() for name in packages} <= set(found)
     assert found[packages[0]].version.split(".")[0] == str(series[path.stem])
