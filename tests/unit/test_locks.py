@@ -114,6 +114,13 @@ def test_the_locks_of_the_repository_keep_the_rules(path: Path) -> None:
     assert "://" not in text
 
 
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: f"{path.parts[-4]}-{path.stem}")
+def test_who_plugs_ports_has_what_that_imports(path: Path) -> None:
+    """The wheels of os-vif 5.2.0 and Neutron 29.0.0 use pyroute2 and do not require it."""
+    found = {one.name for one in parse_lock(path.read_text("utf-8"), path.name)}
+    assert ("os-vif" in found) <= ("pyroute2" in found)
+
+
 def test_there_are_locks() -> None:
     assert LOCKS
 
