@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes a lab's cloud from a former release to that of its inventory, or another one, and back, and judges every step.
+"""Takes a lab's cloud from a former release to that of its inventory or another and back, and judges every step.
 
 Steps, in the order in which they are named (`tools/fault_parts/upgrades.py`): `deploy` the former release, with
 instances; `upgrade` with a backup, judged by its report; `rollback`, and use of the instances; `finalize`; `tempest`.

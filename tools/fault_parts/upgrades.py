@@ -1,8 +1,8 @@
 """The way of a lab's cloud to another release, back, and to the end, with instances that are looked after on the way.
 
 Steps are methods of `Upgrades`, each of which returns what was seen and raises FaultError where something is not as it
-has to be. The new release is the inventory's `brume_release` unless another one is given; hosts in `stay` keep the former
-one.
+has to be. The new release is the inventory's `brume_release` unless another one is given; hosts in `stay` keep the
+former one.
 """
 
 from __future__ import annotations
