@@ -45,8 +45,9 @@ tempest: venv  ## judge the cloud of INVENTORY by the set SET of Tempest (smoke,
 bench: venv  ## measure into .lab/bench.json; destroys the lab of INVENTORY first, unless ONLY= names other parts
 	@$(PYTHON) tools/bench.py $(INVENTORY) $(if $(ONLY),--only $(ONLY))
 
-upgrades: venv  ## take INVENTORY's lab from release FORMER to its own, back, and to the end, or by STEPS
-	@$(PYTHON) tools/upgrades.py $(INVENTORY) $(if $(FORMER),--former $(FORMER)) $(if $(STEPS),--steps $(STEPS))
+upgrades: venv  ## take INVENTORY's lab from release FORMER to its own or RELEASE, back, and to the end, or by STEPS
+	@$(PYTHON) tools/upgrades.py $(INVENTORY) $(if $(FORMER),--former $(FORMER)) $(if $(RELEASE),--release $(RELEASE)) \
+		$(if $(STEPS),--steps $(STEPS))
 
 faults: venv  ## kill COUNT deploys and COUNT changes of INVENTORY's lab, made anew, and break its hosts; SEED repeats
 	@$(PYTHON) tools/faults.py $(INVENTORY) --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))

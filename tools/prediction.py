@@ -191,6 +191,21 @@ def edited(inventory: Path, folder: Path, edits: Iterable[Edit]) -> Path:
     return copy
 
 
+def invocations(text: str) -> dict[str, dict[str, str]]:
+    """Return host -> unit -> invocation identifier from what Ansible prints of `systemctl show`, see Cloud.units."""
+    found: dict[str, dict[str, str]] = {}
+    host = ""
+    for block in re.split(r"\r?\n\r?\n", text):
+        for line in block.splitlines():
+            if match := re.match(r"(\S+) \| \w+ \| rc=\d+ >>", line):
+                host = match[1]
+        values = dict(line.strip().partition("=")[::2] for line in block.splitlines() if "=" in line)
+        passing = values.get("Id", "").startswith("user") or ".timer" in values.get("TriggeredBy", "")
+        if host and "Id" in values and not passing:
+            found.setdefault(host, {})[values["Id"]] = values.get("InvocationID", "")
+    return found
+
+
 class Cloud:
     """The deployed cloud of an inventory."""
 
@@ -221,8 +236,11 @@ class Cloud:
         return parse(record.read_text(encoding="utf-8"))
 
     def units(self) -> dict[str, dict[str, str]]:
-        """Return host -> unit -> invocation identifier of all services and sockets."""
-        command = "systemctl --no-pager show --property=Id,InvocationID '*.service' '*.socket'"
+        """Return host -> unit -> invocation identifier of the services and sockets that do not come and go alone.
+
+        Those are the ones of timers, and of users while they are logged in.
+        """
+        command = "systemctl --no-pager show --property=Id,InvocationID,TriggeredBy '*.service' '*.socket'"
         done = subprocess.run(
             [str(BIN / "ansible"), "-i", str(self.inventory), "all", "-m", "ansible.builtin.raw", "-a", command],
             cwd=ROOT,
@@ -232,16 +250,7 @@ class Cloud:
             check=True,
             timeout=60,
         )
-        found: dict[str, dict[str, str]] = {}
-        host = ""
-        for block in re.split(r"\r?\n\r?\n", done.stdout):
-            for line in block.splitlines():
-                if match := re.match(r"(\S+) \| \w+ \| rc=\d+ >>", line):
-                    host = match[1]
-            values = dict(line.strip().partition("=")[::2] for line in block.splitlines() if "=" in line)
-            if host and "Id" in values:
-                found.setdefault(host, {})[values["Id"]] = values.get("InvocationID", "")
-        return found
+        return invocations(done.stdout)
 
     def case(self, name: str) -> tuple[list[str], Record]:
         """Make a case's edit, predict and do. Return what was not as predicted, and what was done."""

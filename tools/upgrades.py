@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes a lab's cloud from a former release to that of its inventory and back, and judges every step.
+"""Takes a lab's cloud from a former release to that of its inventory or another and back, and judges every step.
 
 Steps, in the order in which they are named (`tools/fault_parts/upgrades.py`): `deploy` the former release, with
 instances; `upgrade` with a backup, judged by its report; `rollback`, and use of the instances; `finalize`; `tempest`.
@@ -22,6 +22,8 @@ from openstack.exceptions import SDKException
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
 
+from ansible_collections.brume.cloud.plugins.module_utils.releases import can_cross  # noqa: E402
+
 from tools.fault_parts.runs import FaultError  # noqa: E402
 from tools.fault_parts.upgrades import STEPS, Upgrades  # noqa: E402
 
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("inventory", type=Path)
     parser.add_argument("--former", default=FORMER, help=f"where the cloud comes from, {FORMER} unless given")
+    parser.add_argument("--release", default="", help="where it goes to, the inventory's unless given")
     parser.add_argument("--steps", default=",".join(WAY), help=f"separated by commas, of {', '.join(STEPS)}")
     parser.add_argument("--times", type=int, default=1, help="how often all steps are taken")
     parser.add_argument("--seed", type=int, default=None, help="repeats the moments of kills")
@@ -45,8 +48,11 @@ def main(arguments: Sequence[str]) -> int:
     if unknown := sorted(set(names) - set(STEPS)):
         parser.error(f"unknown step {', '.join(unknown)}; use some of {', '.join(STEPS)}")
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(3), "big")
-    print(f"upgrades: from {options.former} on the lab of {options.inventory}; seed {seed}", flush=True)
-    bench = Upgrades(options.inventory, seed, options.former)
+    bench = Upgrades(options.inventory, seed, options.former, options.release)
+    way = f"from {bench.former} to {bench.target}"
+    if not can_cross(bench.former, bench.target):
+        parser.error(f"no upgrade leads {way}; name others by --former and --release")
+    print(f"upgrades: {way} on the lab of {options.inventory}; seed {seed}", flush=True)
     taken = 0
     for bench.number, name in enumerate(names):
         began = time.monotonic()

@@ -107,12 +107,18 @@ def test_a_package_may_have_a_version_for_each_marker() -> None:
 def test_the_locks_of_the_repository_keep_the_rules(path: Path) -> None:
     text = path.read_text("utf-8")
     found = {one.name: one for one in parse_lock(text, path.name)}
-    description = next(one for one in (path.parents[2] / "meta" / name for name in tool().DESCRIPTIONS) if one.exists())
-    packages = yaml.safe_load(description.read_text("utf-8"))["python"]["packages"]
+    packages = tool().described(path.parts[-4], path.stem)["packages"]
     series = yaml.safe_load((path.parent / "series.yml").read_text("utf-8"))
     assert {name.lower() for name in packages} <= set(found)
     assert f"{found[packages[0]].version}.".startswith(f"{series[path.stem]}.")
     assert "://" not in text
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: f"{path.parts[-4]}-{path.stem}")
+def test_who_plugs_ports_has_what_that_imports(path: Path) -> None:
+    """The wheels of os-vif 5.2.0 and Neutron 29.0.0 use pyroute2 and do not require it."""
+    found = {one.name for one in parse_lock(path.read_text("utf-8"), path.name)}
+    assert ("os-vif" in found) <= ("pyroute2" in found)
 
 
 def test_there_are_locks() -> None:

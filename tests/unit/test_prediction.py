@@ -152,3 +152,23 @@ def test_an_empty_file_can_be_edited(inventory: Path, tmp_path: Path) -> None:
     (inventory / "group_vars/all.yml").write_text("---\n")
     copy = prediction.edited(inventory, tmp_path / "made", [prediction.CASES["package"]])
     assert yaml.safe_load((copy / "group_vars/all.yml").read_text()) == {"host_packages": ["tree"]}
+
+
+def test_units_of_timers_and_of_users_who_are_logged_in_are_left_out() -> None:
+    text = """aio | CHANGED | rc=0 >>
+Id=nova-api.service
+InvocationID=a1
+TriggeredBy=nova-api.socket
+
+Id=user-runtime-dir@107.service
+InvocationID=b2
+TriggeredBy=
+
+Id=user@107.service
+InvocationID=c3
+
+Id=logrotate.service
+InvocationID=d4
+TriggeredBy=logrotate.timer
+"""
+    assert prediction.invocations(text) == {"aio": {"nova-api.service": "a1"}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def test_a_development_branch_comes_after_all_releases() -> None:
 @pytest.mark.parametrize(
     ("older", "newer", "possible"),
     [
+        ("2026.1", "2026.2", True),
         ("2025.1", "2025.2", True),
         ("2025.2", "2026.1", True),
         ("2025.1", "2026.1", True),
@@ -451,9 +453,11 @@ def test_changes_are_listed_and_what_is_used_is_marked() -> None:
 def test_what_changed_between_the_releases_that_are_here() -> None:
     """Programs, applications and checks, and those options that the project says; all options would be hundreds."""
     lines = []
-    for name in SERVICES:
-        found = release_changes.changes(name, sources.load(), "2025.1", "2026.1")
-        lines += [name, *(one for one in found if " option " not in one or one[3] == "*")]
+    project = sources.load()
+    for old, new in itertools.pairwise(RELEASES):
+        for name in SERVICES:
+            found = release_changes.changes(name, project, old, new)
+            lines += [f"{old} to {new}: {name}", *(one for one in found if " option " not in one or one[3] == "*")]
     golden("release-changes.txt", "\n".join(lines) + "\n")
 
 

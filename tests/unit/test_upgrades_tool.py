@@ -57,6 +57,22 @@ def test_the_release_and_hosts_that_stay_are_said_in_the_inventory(bench: Upgrad
     assert not (bench.current() / "host_vars/compute2.yml").exists()
 
 
+def test_the_new_release_may_be_another_one_than_the_inventorys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tools.prediction.ROOT", tmp_path)
+    steps = {**STEPS, "deploy": lambda bench: f"{bench.former} {bench.target}"}
+    monkeypatch.setattr(upgrades, "STEPS", steps)
+    words = [str(INVENTORIES / "aio"), "--steps", "deploy"]
+    assert upgrades.main([*words, "--former", "2026.1", "--release", "2026.2"]) == 0
+    assert "1 deploy: 2026.1 2026.2 (" in capsys.readouterr().out
+    assert upgrades.main(words) == 0
+    assert "1 deploy: 2025.1 2026.1 (" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        upgrades.main([*words, "--release", "2026.2"])
+    assert "no upgrade leads from 2025.1 to 2026.2; name others by --former and --release" in capsys.readouterr().err
+
+
 def test_steps_end_at_the_first_that_fails(
     bench: Upgrades, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

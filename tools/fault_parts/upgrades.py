@@ -1,7 +1,8 @@
 """The way of a lab's cloud to another release, back, and to the end, with instances that are looked after on the way.
 
 Steps are methods of `Upgrades`, each of which returns what was seen and raises FaultError where something is not as it
-has to be. The inventory's `brume_release` is the new release; hosts in `stay` keep the former one.
+has to be. The new release is the inventory's `brume_release` unless another one is given; hosts in `stay` keep the
+former one.
 """
 
 from __future__ import annotations
@@ -72,11 +73,11 @@ ROUTER_PINGS = 10
 class Upgrades(Losses):
     """A lab on its way between two releases."""
 
-    def __init__(self, inventory: Path, seed: int, former: str) -> None:
+    def __init__(self, inventory: Path, seed: int, former: str, target: str = "") -> None:
         """Begin with the former release everywhere."""
         super().__init__(inventory, seed)
         variables = yaml.safe_load((inventory / "group_vars/all.yml").read_text(encoding="utf-8"))
-        self.former, self.target = former, str(variables["brume_release"])
+        self.former, self.target = former, target or str(variables["brume_release"])
         self.release = former
         self.stay: dict[str, str] = {}
         longer = 1 + (len(self.lab.hosts) - 1) / 3
