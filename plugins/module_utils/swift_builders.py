@@ -20,7 +20,6 @@ import math
 import os
 import pickle
 import random
-import sys
 import tempfile
 import time
 import uuid
@@ -396,7 +395,7 @@ def _part_of(whole: Any, start: Any, moved: Sequence[int], most: int, number: st
     def rank(part: int) -> int:
         """Return 0 for a move from a device that has too much to one that has too little, else more."""
         (source, goal), *_more = [(a[part], b[part]) for a, b in zip(old, new, strict=False) if a[part] != b[part]]
-        return (parts[source] <= target.get(source, 0)) * 2 + (parts.get(goal, 0) >= target[goal])
+        return int(parts[source] <= target.get(source, 0)) * 2 + int(parts.get(goal, 0) >= target[goal])
 
     free = sorted(set(moved) - forced)
     random.Random(number).shuffle(free)  # noqa: S311  # only spreads them over the ring
@@ -603,17 +602,3 @@ def _keep(loaded: Loaded, ring: str, path: str, folder: str, options: Options) -
         os.link(path, kept)
     for old in copies(ring, options)[options.history :]:
         os.unlink(old)
-
-
-def main() -> None:
-    """Read a request from standard input, and print the answer as JSON."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what Swift prints is no answer
-    try:
-        answer = run(json.load(sys.stdin))
-    except OSError as error:
-        answer = {"problems": [f"{error.filename or 'rings'}: {error.strerror or error}"]}
-    answers.write(json.dumps(answer))
-    answers.close()
-
-
