@@ -213,9 +213,11 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     params = module.params
     if not 0 <= params["maximum_share"] <= 1:
-        module.fail_json(msg=f"maximum_share: {params['maximum_share']} is no share; write a number from 0 to 1")
+        problem = f"maximum_share: {params['maximum_share']} is no share; write a number from 0 to 1"
+        module.fail_json(msg=problem, invocation={})
     if params["history"] < 0:
-        module.fail_json(msg=f"history: {params['history']} is no number of builders; write a number from 0 up")
+        problem = f"history: {params['history']} is no number of builders; write a number from 0 up"
+        module.fail_json(msg=problem, invocation={})
     host_lock.hold(module)
     answer: dict[str, Any] | None = None
     try:
@@ -223,12 +225,13 @@ def main() -> None:
     except ImportError as error:
         answer = predicted(params) if module.check_mode else None
         if answer is None:
-            module.fail_json(msg=f"{describe(error)}: run this module with the Python of Swift's environment")
+            problem = f"{describe(error)}: run this module with the Python of Swift's environment"
+            module.fail_json(msg=problem, invocation={})
         module.warn("rings are new, and were not balanced, because this host has no environment of Swift yet")
     except OSError as error:
-        module.fail_json(msg=describe(error))
+        module.fail_json(msg=describe(error), invocation={})
     if answer.get("problems"):
-        module.fail_json(msg="\n".join(answer["problems"]), problems=answer["problems"])
+        module.fail_json(msg="\n".join(answer["problems"]), problems=answer["problems"], invocation={})
     rings = answer["rings"]
     for ring in rings:
         if ring.get("changed_by_hand"):
@@ -252,6 +255,7 @@ def main() -> None:
             for ring in rings
             if ring["changed"]
         ],
+        invocation={},  # as long as the result
     )
 
 
