@@ -277,7 +277,7 @@ def test_units_of_storage_hosts() -> None:
 
 
 def test_encryption_has_a_root_secret_that_swift_can_read() -> None:
-    """keymaster wants base64 of at least 32 bytes, and the two filters side by side, encryption the last of them."""
+    """The key master wants base64 of at least 32 bytes, and the two filters side by side, encryption the last of them."""
     found = planned({"swift_encryption": True})
     files = renderer(found).files(found.hosts["controller"], ["swift"])
     (text,) = [one.text for one in files if one.entry.path.endswith("/proxy-server.conf")]
@@ -292,12 +292,12 @@ def test_policies_are_what_swift_reads() -> None:
     found = planned(
         {"swift_storage_policies": [{**GOLD, "aliases": ["yellow", "best"]}, {**ERASURE, "deprecated": True}]}
     )
-    (text,) = [
-        one.text for one in renderer(found).files(found.hosts["one"], ["swift"]) if one.entry.path.endswith("swift.conf")
-    ]
+    files = renderer(found).files(found.hosts["one"], ["swift"])
+    (text,) = [one.text for one in files if one.entry.path.endswith("/swift.conf")]
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(text)
     gold, deep = storage_policy.parse_storage_policies(parser)
-    assert (gold.idx, gold.alias_list, gold.is_default, gold.is_deprecated) == (0, ["gold", "yellow", "best"], True, False)
+    assert (gold.idx, gold.alias_list, gold.is_default) == (0, ["gold", "yellow", "best"], True)
+    assert gold.is_deprecated is False
     assert (deep.idx, deep.name, deep.policy_type, deep.is_deprecated) == (1, "deep", "erasure_coding", True)
     assert (deep.ec_ndata, deep.ec_nparity, deep.ec_n_unique_fragments) == (2, 1, 3)
