@@ -27,12 +27,19 @@ class Reading:
     name: str
     path: str
     exists: bool = True
+    """Whether there is a block device that can be read."""
+    number: str = ""
+    """Its numbers (`8:16`), which tell two paths of one device."""
     signature: tuple[tuple[str, str], ...] = ()
     zeroed: bool = True
     """Whether its first MiB is all zeros."""
     users: tuple[str, ...] = ()
     """Devices on top of it, such as partitions, volume groups and arrays."""
     mounted_at: tuple[str, ...] = ()
+    owned: bool = True
+    """Whether what is mounted at its place belongs to Swift."""
+    beneath: bool = False
+    """Whether another device is mounted at its place."""
 
     @property
     def found(self) -> Mapping[str, str]:
@@ -51,8 +58,6 @@ class Reading:
         if kind:
             label = self.found.get("LABEL")
             return kind + (f" labeled {label}" if label else "")
-        if self.users:
-            return f"parts that are in use: {', '.join(self.users)}"
         return "" if self.zeroed else "data of an unknown kind"
 
 
@@ -87,7 +92,7 @@ def table(entries: Iterable[Mounted]) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do: `format`, `mount` or `unmount` a device."""
+    """One thing to do: `format`, `mount`, `own` or `unmount` a device."""
 
     verb: str
     name: str
@@ -98,20 +103,26 @@ class Step:
         return {
             "format": f"format {self.path} with XFS",
             "mount": f"mount {self.path} at {ROOT}/{self.name}",
-            "unmount": f"unmount {ROOT}/{self.name}, which is empty and not declared any more",
+            "own": f"give {ROOT}/{self.name} to Swift's user",
+            "unmount": f"unmount {ROOT}/{self.name}, which is not declared any more",
         }[self.verb]
 
 
-def _refusal(one: Reading, expendable: Iterable[str]) -> str:
+def _refusal(one: Reading, known: Iterable[Mounted], expendable: Iterable[str]) -> str:
     """Return why a device that is there cannot be used and the remedy, nothing where it can."""
     elsewhere = [place for place in one.mounted_at if place != f"{ROOT}/{one.name}"]
     if elsewhere:
         return f"is mounted at {elsewhere[0]}; unmount it, or take another device"
-    if one.is_ours or not one.content:
-        return ""
+    if one.beneath:
+        return f"another device is mounted at {ROOT}/{one.name}; unmount that first"
+    if one.is_ours:
+        other = [entry.name for entry in known if entry.uuid == one.found.get("UUID") and entry.name != one.name]
+        return f"holds the file system of {other[0]}; correct the path, or the name" if other else ""
     if one.users:
-        return f"holds {one.content}; take another device"
-    return "" if one.name in expendable else f"holds {one.content}; name it in swift_format if that may be lost"
+        return f"is in use by {', '.join(one.users)}; remove what is on it, or take another device"
+    if not one.content or one.name in expendable:
+        return ""
+    return f"holds {one.content}; name it in swift_format if that may be lost"
 
 
 def decide(
@@ -125,19 +136,26 @@ def decide(
     steps: list[Step] = []
     warnings: list[str] = []
     problems: list[str] = []
+    seen: dict[str, Reading] = {}
     for one in readings:
         former = next((entry for entry in known if entry.name == one.name), None)
         if not one.exists:
             if former is None:
-                problems.append(f"{one.path} ({one.name}): there is no such block device; correct swift_devices")
+                problems.append(f"{one.path} ({one.name}): there is no block device to be read; correct swift_devices")
             else:
-                warnings.append(f"{one.path} ({one.name}) is gone; replace the disk, or say `lost: true` of it")
+                warnings.append(f"{one.path} ({one.name}) cannot be read; replace the disk, or say `lost: true` of it")
             continue
-        if refusal := _refusal(one, expendable):
+        twin = seen.setdefault(one.number or one.path, one)
+        refusal = _refusal(one, known, expendable) if twin is one else f"is {twin.path} ({twin.name}); name it once"
+        if refusal:
             problems.append(f"{one.path} ({one.name}): {refusal}")
             continue
-        steps += [] if one.is_ours else [Step("format", one.name, one.path)]
-        steps += [] if f"{ROOT}/{one.name}" in one.mounted_at else [Step("mount", one.name, one.path)]
+        if not one.is_ours:
+            steps.append(Step("format", one.name, one.path))
+        if f"{ROOT}/{one.name}" not in one.mounted_at:
+            steps.append(Step("mount", one.name, one.path))
+        elif not one.owned:  # a run ended between the two
+            steps.append(Step("own", one.name))
     declared = {one.name for one in readings}
     for entry in known:
         if entry.name in declared:

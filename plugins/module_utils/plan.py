@@ -428,7 +428,8 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     problems += _problems(wrong, where("brume_secret_generations"))
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
-    problems += _storage_mistakes(first, {name: resolved[name] for name in members["object"]}, services, where)
+    if "swift" in services:
+        problems += _storage_mistakes(first, {name: resolved[name] for name in members["object"]}, where, problems)
     aggregates = _aggregates(first, inventory, members["compute"], where("nova_aggregates"), problems)
     cell_of = _cells_of_hosts(resolved, cells, members["compute"], where, problems)
     internal, public = _endpoint_hosts(external, networks, addresses, members["loadbalancer"])
@@ -1054,12 +1055,23 @@ def _generations(
 def _storage_mistakes(
     first: Mapping[str, Any],
     hosts: Mapping[str, Mapping[str, Any]],
-    services: Mapping[str, Service],
     where: Callable[..., str],
+    problems: Sequence[Problem],
 ) -> list[Problem]:
-    """Return what does not go together in Swift's variables."""
-    found = swift_inventory.mistakes(first, hosts) if "swift" in services else []
-    return [one for host, key, mistake in found for one in _problems([mistake], where(*filter(None, (key, host))))]
+    """Return what does not go together in Swift's variables.
+
+    One that is wrong by itself was replaced by its default; what would follow from that is no mistake of the operator.
+    """
+
+    def told(place: str) -> bool:
+        return any(one.where == place or one.where.startswith((f"{place}.", f"{place}[")) for one in problems)
+
+    if any(told(where(key)) for key in swift_inventory.OF_ALL_HOSTS):
+        return []
+    found = [
+        (where(*filter(None, (key, host))), mistake) for host, key, mistake in swift_inventory.mistakes(first, hosts)
+    ]
+    return [one for place, mistake in found if not told(place) for one in _problems([mistake], place)]
 
 
 def _unknown_accounts(

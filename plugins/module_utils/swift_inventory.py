@@ -6,6 +6,7 @@ rings and devices are RingBuilder's (swift.common.ring.builder).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
 RING_KEYS = ("part_power", "replicas", "min_part_hours", "overload")
 ERASURE_KEYS = ("ec_type", "ec_num_data_fragments", "ec_num_parity_fragments")
+ERASURE_NUMBERS = (*ERASURE_KEYS[1:], "ec_object_segment_size", "ec_duplication_factor")
 POLICY_KEYS = (
     "index",
     "name",
@@ -36,11 +38,22 @@ POLICY_KEYS = (
     "default",
     "deprecated",
     "policy_type",
-    *ERASURE_KEYS,
-    "ec_object_segment_size",
-    "ec_duplication_factor",
+    "ec_type",
+    *ERASURE_NUMBERS,
 )
 DEVICE_KEYS = ("name", "path", "weight", "rings", "lost")
+
+
+OF_ALL_HOSTS = ("swift_part_power", "swift_replicas", "swift_min_part_hours", "swift_rings", "swift_storage_policies")
+"""Variables that say what rings are, whatever their devices."""
+
+RESERVED_NAME = "policy-0"
+"""swift.common.storage_policy: what the policy of objects from before there were policies is called."""
+
+
+def _is_amount(value: Any, least: float) -> bool:
+    """Say whether a value is a number that is not below another; YAML has `.inf` and `.nan` too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf
 
 
 def _part_power(value: Any) -> tuple[str, str] | None:
@@ -50,8 +63,7 @@ def _part_power(value: Any) -> tuple[str, str] | None:
 
 
 def _replicas(value: Any) -> tuple[str, str] | None:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 1
-    return None if fits else ("no number of replicas", "write a number, at least 1")
+    return None if _is_amount(value, 1) else ("no number of replicas", "write a number, at least 1")
 
 
 def _hours(value: Any) -> tuple[str, str] | None:
@@ -60,8 +72,7 @@ def _hours(value: Any) -> tuple[str, str] | None:
 
 
 def _share(value: Any) -> tuple[str, str] | None:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
-    return None if fits else ("no share", "write a number, such as 0.1 for a tenth")
+    return None if _is_amount(value, 0) else ("no share", "write a number, such as 0.1 for a tenth")
 
 
 _CHECKS: Mapping[str, Callable[[Any], tuple[str, str] | None]] = {
@@ -95,7 +106,7 @@ def _rings(value: Any, _services: Any) -> Iterable[Mistake]:
 def _unknown(place: str, item: Mapping[Any, Any], keys: Sequence[str]) -> Iterable[Mistake]:
     for key in item:
         if key not in keys:
-            meant = near(key, keys)
+            meant = near(str(key), keys)
             remedy = f"is {meant} meant?" if meant else "use one of " + ", ".join(keys)
             yield f"{place}.{key}", "is not a key here", remedy
 
@@ -105,23 +116,32 @@ def _policies(value: Any, _services: Any) -> Iterable[Mistake]:
         yield "", "is empty", "describe the policy with index 0 at least"
         return
     for place, item in enumerate(value):
-        if not isinstance(item, Mapping):
-            yield f"[{place}]", f"{shown(item)} is no mapping", "write index and name"
-            return
         where = f"[{place}]"
         yield from _unknown(where, item, POLICY_KEYS)
         if not is_number(item.get("index")) or item["index"] < 0:
             yield f"{where}.index", f"{shown(item.get('index'))} is no index", "write a whole number, at least 0"
             return
-        name = item.get("name")
-        if not isinstance(name, str) or not POLICY_NAME.fullmatch(name) or name.isdecimal():
-            yield f"{where}.name", f"{shown(name)} is no name", "write letters, digits and dashes, and no number"
+        aliases = item.get("aliases", [])
+        if not isinstance(aliases, list):
+            yield f"{where}.aliases", f"{shown(aliases)} is no list", "write [other-name]"
             return
+        for key, name in (("name", item.get("name")), *(("aliases", alias) for alias in aliases)):
+            if not isinstance(name, str) or not POLICY_NAME.fullmatch(name) or name.isdecimal():
+                remedy = "write letters, digits and dashes, and no number"
+                yield f"{where}.{key}", f"{shown(name)} is no name", remedy
+                return
+            if name.lower() == RESERVED_NAME and item["index"]:
+                yield f"{where}.{key}", f"{name} is reserved for the policy with the index 0", "choose another"
+        for key in ("default", "deprecated"):
+            if not isinstance(item.get(key, False), bool):
+                yield f"{where}.{key}", f"{shown(item[key])} is neither true nor false", "write true or false"
+                return
         yield from _erasure(where, item)
-    for key in ("index", "name"):
-        twice = duplicates(str(item[key]).lower() for item in value)
+    names = [name for item in value for name in (item["name"], *item.get("aliases", ()))]
+    for what, said in (("index", [item["index"] for item in value]), ("name", names)):
+        twice = duplicates(str(one).lower() for one in said)
         if twice:
-            yield "", f"{', '.join(twice)} is the {key} of two policies", "give each its own"
+            yield "", f"has the {what} {', '.join(twice)} twice", "give each policy its own"
     if 0 not in [item["index"] for item in value]:
         yield "", "has no policy with the index 0, which old containers have", "add one"
     chosen = [item["name"] for item in value if item.get("default")]
@@ -143,16 +163,16 @@ def _erasure(where: str, item: Mapping[str, Any]) -> Iterable[Mistake]:
         for key in ERASURE_KEYS:
             if key not in item:
                 yield f"{where}.{key}", "is missing", "an erasure-coded policy needs it"
-            elif key != "ec_type" and (not is_number(item[key]) or item[key] < 1):
+        if not isinstance(item.get("ec_type", ""), str):
+            yield f"{where}.ec_type", f"{shown(item['ec_type'])} is no type", "write one such as liberasurecode_rs_vand"
+        for key in said:
+            if key in ERASURE_NUMBERS and (not is_number(item[key]) or item[key] < 1):
                 yield f"{where}.{key}", f"{shown(item[key])} is no number", "write a whole number, at least 1"
 
 
 def _devices(value: Any, _services: Any) -> Iterable[Mistake]:
     for place, item in enumerate(value):
         where = f"[{place}]"
-        if not isinstance(item, Mapping):
-            yield where, f"{shown(item)} is no mapping", "write {name: sdb, path: /dev/sdb, weight: 100}"
-            return
         yield from _unknown(where, item, DEVICE_KEYS)
         name, path, weight = item.get("name"), item.get("path"), item.get("weight", 100)
         if not isinstance(name, str) or not DEVICE_NAME.fullmatch(name):
@@ -160,7 +180,7 @@ def _devices(value: Any, _services: Any) -> Iterable[Mistake]:
             return
         if not isinstance(path, str) or not path.startswith("/dev/"):
             yield f"{where}.path", f"{shown(path)} is no device", "write its path, such as /dev/disk/by-path/..."
-        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or weight < 0:
+        if not _is_amount(weight, 0):
             remedy = "write a number, at least 0; 0 takes all partitions off the device"
             yield f"{where}.weight", f"{shown(weight)} is no weight", remedy
         if not isinstance(item.get("lost", False), bool):
@@ -286,7 +306,7 @@ def mistakes(cloud: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -
     for name, kind in known.items():
         count = usable.count(name)
         if hosts and count < kind["replicas"] and all(variables["swift_devices"] for variables in hosts.values()):
-            message = f"leave {count} devices with a weight for the ring {name}, which has {kind['replicas']} replicas"
+            message = f"leave {count} devices with a weight for the ring {name}, which has {kind['replicas']:g} replicas"
             found.append((next(iter(hosts)), "swift_devices", ("", message, "add devices, or lower swift_replicas")))
     return found
 
@@ -306,3 +326,8 @@ def _host_mistakes(
             if name not in known:
                 remedy = "use one of " + ", ".join(known)
                 yield host, "swift_devices", (f"[{place}].rings", f"`{name}` is no ring", remedy)
+    names = [device["name"] for device in variables["swift_devices"]]
+    for place, name in enumerate(variables["swift_format"]):
+        if name not in names:
+            remedy = f"use one of {', '.join(names)}, or remove it"
+            yield host, "swift_format", (f"[{place}]", f"{name} is no device of {host}", remedy)

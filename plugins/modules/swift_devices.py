@@ -56,7 +56,9 @@ held:
   sample: {sdb: {accounts: 12, containers: 14, objects: 170}}
 """
 
+import errno
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -88,13 +90,15 @@ def mounts() -> list[tuple[str, str]]:
     return [(line[2], line[4].encode().decode("unicode_escape")) for line in words]
 
 
-def read(name: str, path: str) -> block_devices.Reading:
+def read(name: str, path: str, owner: str) -> block_devices.Reading:
     """Return what is on a device. Raises DeviceError."""
     try:
         found = os.stat(path)
-    except FileNotFoundError:
-        return block_devices.Reading(name, path, exists=False)
-    if not stat.S_ISBLK(found.st_mode):
+        if not stat.S_ISBLK(found.st_mode):
+            return block_devices.Reading(name, path, exists=False)
+        with open(path, "rb") as stream:
+            zeroed = not any(stream.read(BEGINNING))
+    except OSError:  # a disk that is broken may have its name still
         return block_devices.Reading(name, path, exists=False)
     number = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
     below = f"/sys/dev/block/{number}"
@@ -102,26 +106,43 @@ def read(name: str, path: str) -> block_devices.Reading:
     parts = [one for one in inside if os.path.exists(f"{below}/{one}/partition")]
     holders = os.listdir(f"{below}/holders") if "holders" in inside else []
     lines = call("blkid", "--probe", "--output", "export", path, accepted=(0, NOTHING_FOUND)).splitlines()
-    with open(path, "rb") as stream:
-        zeroed = not any(stream.read(BEGINNING))
+    place = f"{block_devices.ROOT}/{name}"
+    mounted = mounts()
     return block_devices.Reading(
         name,
         path,
+        number=number,
         signature=tuple((key, value) for key, sign, value in (line.partition("=") for line in lines) if sign),
         zeroed=zeroed,
         users=tuple(sorted(parts + holders)),
-        mounted_at=tuple(place for device, place in mounts() if device == number),
+        mounted_at=tuple(where for device, where in mounted if device == number),
+        owned=_belongs_to(place, owner),
+        beneath=any(where == place and device != number for device, where in mounted),
     )
 
 
+def _belongs_to(place: str, owner: str) -> bool:
+    """Say whether a folder is a user's; neither needs to be there yet."""
+    try:
+        return os.stat(place).st_uid == pwd.getpwnam(owner).pw_uid
+    except (OSError, KeyError):
+        return False
+
+
 def partitions(name: str) -> dict[str, int]:
-    """Return how many partitions lie on a mounted device, by the kind of what they hold."""
+    """Return how many partitions lie on a mounted device, by the kind of what they hold; none of a broken disk."""
     root = f"{block_devices.ROOT}/{name}"
-    counts = {}
-    for kind in sorted(os.listdir(root)) if os.path.ismount(root) else ():
-        if kind.partition("-")[0] in ("accounts", "containers", "objects"):
-            counts[kind] = sum(1 for one in os.scandir(f"{root}/{kind}") if one.name.isdigit())
-    return counts
+    try:
+        kinds = sorted(os.listdir(root)) if os.path.ismount(root) else []
+        return {
+            kind: sum(1 for one in os.scandir(f"{root}/{kind}") if one.name.isdigit())
+            for kind in kinds
+            if kind.partition("-")[0] in ("accounts", "containers", "objects")
+        }
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return {}
 
 
 def text_of(path: str) -> str:
@@ -146,6 +167,8 @@ def apply(step: block_devices.Step, owner: str) -> None:
     elif step.verb == "mount":
         os.makedirs(place, mode=0o755, exist_ok=True)
         call("mount", "-t", "xfs", "-o", block_devices.OPTIONS, step.path, place)
+        shutil.chown(place, owner, owner)
+    elif step.verb == "own":
         shutil.chown(place, owner, owner)
     elif os.path.ismount(place):
         call("umount", place)
@@ -172,9 +195,7 @@ def main() -> None:
     before = text_of(module.params["table"])
     known = block_devices.parse_table(before)
     try:
-        # A bare host's dry run comes before the package with it.
-        tools = shutil.which("blkid") is not None
-        readings = [read(one["name"], one["path"]) for one in wanted] if tools else []
+        readings = [read(one["name"], one["path"], module.params["owner"]) for one in wanted]
         held = {one.name: partitions(one.name) for one in known}
         counts = {name: sum(kinds.values()) for name, kinds in held.items()}
         steps, warnings = block_devices.decide(readings, known, counts, module.params["format"])
