@@ -49,6 +49,17 @@ PODMAN_TASKS = 32768
 KEPT = (("uv", "root/.cache/uv"), ("apt", "var/cache/apt/archives"), ("apt-lists", "var/lib/apt/lists"))
 """Folders in `.cache/` and on hosts: what was downloaded once is there when the next host starts."""
 
+SHARED = "/etc/systemd/system/lab-shared-mounts.service"
+SHARED_TEXT = """[Unit]
+Description=Mounts are seen by services that have a mount namespace of their own, as on bare metal
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/bin/mount --make-rshared /
+"""
+"""systemd makes mounts shared (mount_namespaces(7)) at its start, but not in a container."""
+
 SKIPPED = frozenset({"lock", "partial", ".lock"})
 
 
@@ -338,11 +349,17 @@ def prepare_root(lab: str, host: Host, archive: Path, settings: Settings, public
         "/etc/resolv.conf": (_resolvers(), 0o644),
         "/root/.ssh/authorized_keys": (public_key, 0o600),
     }
+    if host.disks:
+        files[SHARED] = (SHARED_TEXT, 0o644)
     for path, (text, mode) in files.items():
         target = root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
         target.chmod(mode)
+    if host.disks:
+        wants = root / "etc/systemd/system/sysinit.target.wants"
+        wants.mkdir(parents=True, exist_ok=True)
+        (wants / Path(SHARED).name).symlink_to(SHARED)
     (root / "root/.ssh").chmod(0o700)
     key = root / "etc/ssh/ssh_host_ed25519_key"
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host.name, "-f", str(key)])
