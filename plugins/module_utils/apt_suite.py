@@ -1,0 +1,166 @@
+"""apt on the way to another suite: what it would do is asked aside, before the host's own sources name that suite."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+
+from ansible_collections.brume.cloud.plugins.module_utils import apt, operating_system
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write
+from ansible_collections.brume.cloud.plugins.module_utils.preflight import free_bytes, parse_os_release
+
+FOLDER = "/etc/apt"
+OS_RELEASE = "/etc/os-release"
+ARCHIVES = "/var/cache/apt/archives"
+PROGRAMS = "/usr"
+BUILT = ".brume-environment.json"
+"""What a complete environment holds; uv_environments.MARKER, with whose module this one has nothing else to do."""
+
+
+class Suite:
+    """The suite that a host is to have, and the one that it comes from (empty where none leads there)."""
+
+    def __init__(self, former: str, suite: str, options: Sequence[str]) -> None:
+        """Read nothing yet; `options` are apt-get's."""
+        self.former, self.suite, self.options = former, suite, list(options)
+
+    def codename(self) -> str:
+        """Return the host's suite; during an upgrade it is the new one as soon as base-files is. Raises OSError."""
+        with open(OS_RELEASE, encoding="utf-8") as stream:
+            return parse_os_release(stream.read()).get("VERSION_CODENAME", "")
+
+    def targets(self) -> list[operating_system.Target]:
+        """Return the suites that apt reads. Raises AptError."""
+        words = ["apt-get", "indextargets", "--format", operating_system.TARGETS, "Created-By: Packages"]
+        done = apt.run(words)
+        if done.code:
+            raise apt.failure("apt-get indextargets", done)
+        return operating_system.parse_targets(done.output)
+
+    def rewritten(self) -> dict[str, str]:
+        """Return path -> text of the files of sources that name Debian's own former suites. Raises AptError, OSError."""
+        if not self.former:
+            return {}
+        targets = self.targets()
+        own, _foreign = operating_system.split(targets, self.former)
+        found = {}
+        for path in dict.fromkeys(one.file for one in targets):
+            with open(path, encoding="utf-8") as stream:
+                text = stream.read()
+            changed = operating_system.rewrite(text, own, self.former, self.suite)
+            if changed != text:
+                found[path] = changed
+        return found
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[list[str]]:
+        """Let apt see the new suite while the block runs; yields its options. Raises AptError.
+
+        Sources and lists lie in folders that go with the block. Where the host's own sources name the suite already,
+        nothing is read anew.
+        """
+        changed = self.rewritten()
+        if not changed:
+            yield []
+            return
+        with tempfile.TemporaryDirectory(prefix="brume-sources-", dir="/var/tmp") as folder:
+            os.chmod(folder, 0o755)  # noqa: S103  # apt fetches as a user of its own
+            os.mkdir(f"{folder}/sources.list.d", 0o755)
+            for path in (f"{FOLDER}/sources.list", *glob.glob(f"{FOLDER}/sources.list.d/*")):
+                if os.path.isfile(path):
+                    target = f"{folder}/{os.path.relpath(path, FOLDER)}"
+                    shutil.copy(path, target)
+                    if path in changed:
+                        with open(target, "w", encoding="utf-8") as stream:
+                            stream.write(changed[path])
+            words = ["-o", f"Dir::Etc::sourcelist={folder}/sources.list"]
+            words += ["-o", f"Dir::Etc::sourceparts={folder}/sources.list.d"]
+            with apt.lists_read_aside([*self.options, *words]) as lists:
+                yield [*words, *lists]
+
+    def apply(self) -> list[str]:
+        """Let the host's own sources name the suite, and read its lists. Return what a person is told. Raises AptError.
+
+        Lists are read in any case: an earlier run may have been cut off in between.
+        """
+        changed = self.rewritten()
+        for path, text in changed.items():
+            atomic_write(path, text, mode=os.stat(path).st_mode & 0o7777)
+        apt.update(self.options)
+        return [f"let {path} name {self.suite}" for path in changed]
+
+    def read(
+        self,
+        changes: Sequence[apt.Change],
+        options: Sequence[str],
+        planned: Sequence[str],
+        environments: Sequence[str],
+        left: str,
+    ) -> operating_system.Reading:
+        """Return what stands in the way of `changes`; `options` let apt see the suite. Raises AptError."""
+        targets = self.targets() if self.former else []
+        own, foreign = operating_system.split(targets, self.former) if self.former else (set(), [])
+        here = {one.suite for one in targets if one.origin in operating_system.ORIGINS}
+        removed = [one.name for one in changes if one.removed]
+        ssh = next((one.old for one in changes if one.name == operating_system.SSH and one.old), "")
+        older = ["dpkg", "--compare-versions", ssh, "lt", operating_system.SSH_VERSION]
+        old = bool(ssh) and apt.run(older).code == 0
+        return operating_system.Reading(
+            codename=self.codename(),
+            foreign=tuple(foreign),
+            own=bool(own) or bool(here & {self.suite, "stable"}),
+            held=tuple(apt.run(["apt-mark", "showhold"]).output.split()),
+            pinned=tuple(self.pinned()),
+            lost=tuple(self.lost(removed, planned)),
+            old_ssh=ssh if old else "",
+            space=self.space(options) if changes else {},
+            releases=tuple(other_releases(environments)),
+            left=left,
+        )
+
+    def pinned(self) -> list[str]:
+        """Return the files of apt's preferences that name the former suite."""
+        found = []
+        for path in (f"{FOLDER}/preferences", *sorted(glob.glob(f"{FOLDER}/preferences.d/*"))):
+            if self.former and os.path.isfile(path):
+                with open(path, encoding="utf-8", errors="replace") as stream:
+                    found += [path] if re.search(rf"^[^#\n]*\b{self.former}\b", stream.read(), re.MULTILINE) else []
+        return found
+
+    def lost(self, removed: Sequence[str], planned: Sequence[str]) -> list[str]:
+        """Return those of the packages that apt would remove that somebody wants."""
+        if not removed:
+            return []
+        form = "${Package}\t${Section}\n"
+        lines = apt.run(["dpkg-query", "-W", "-f", form, "--", *removed]).output.splitlines()
+        sections = dict(line.partition("\t")[::2] for line in lines if "\t" in line)
+        manual = {name.partition(":")[0] for name in apt.run(["apt-mark", "showmanual"]).output.split()}
+        return operating_system.lost(removed, manual, sections, planned)
+
+    def space(self, options: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return folder -> bytes that fetching and unpacking take, and that are free there. Raises AptError."""
+        words = ["apt-get", *self.options, *options, "-qq", "--print-uris", "--no-install-recommends", "dist-upgrade"]
+        done = apt.run(words)
+        if done.code:
+            raise apt.failure("apt-get --print-uris, to see how much is to be fetched,", done)
+        size = operating_system.fetched_bytes(done.output)
+        needed = {ARCHIVES: size, PROGRAMS: size * operating_system.UNPACKED}
+        if os.stat(ARCHIVES).st_dev == os.stat(PROGRAMS).st_dev:
+            needed = {PROGRAMS: sum(needed.values())}
+        return {path: (one, free_bytes(path)) for path, one in needed.items()}
+
+
+def other_releases(environments: Sequence[str]) -> list[str]:
+    """Return the releases of OpenStack that have complete environments beside those planned (`<release>-<digest>`)."""
+    found = set()
+    for path in environments:
+        planned = os.path.basename(path).rpartition("-")[0]
+        for marker in glob.glob(f"{os.path.dirname(path)}/*/{BUILT}"):
+            found.add(os.path.basename(os.path.dirname(marker)).rpartition("-")[0])
+        found.discard(planned)
+    return sorted(found - {""})
