@@ -17,7 +17,7 @@ class ActionModule(PlanAction):
     `names`: only what the operator has given is judged, before any host is asked. `order`: what the hosts said of
     themselves too (`__host_updates` of M(brume.cloud.host_updates), and the role cluster_members). `end`: says which
     hosts want to start anew. Returns `hosts`, of `order` those with something to do; then also `sizes`, how many go at
-    a time, and `joint`, those that go all at once.
+    a time, `joint`, those that go all at once, and `moving`, those whose instances move away.
     With `system`, hosts are brought to the operating system of the inventory; `outage` accepts that no API answers
     meanwhile.
     """
@@ -54,7 +54,8 @@ class ActionModule(PlanAction):
                 begun = [name for name in chosen if found[name]["begun"]]
                 chosen, sizes = operating_system.batches(chosen, begun, holders(piece), joint)
             self._display.display("\n".join(lines(chosen, found)))
-            more = {"sizes": sizes, "joint": sorted(joint)}
+            moving = [name for name in chosen if found[name]["empties"] and "compute" in piece.plan.hosts[name].groups]
+            more = {"sizes": sizes, "joint": sorted(joint), "moving": moving}
         if wrong:
             return {"changed": False, "failed": True, "msg": "\n".join(wrong)}
         return {"changed": False, "hosts": chosen, **more}
@@ -136,7 +137,10 @@ def problems(
     members = members_of(piece, {}, [])
     packages = args.get("packages") or None
     for name, one in found.items():
-        refused = host_updates.refusals(one["updates"], one["removed"], packages, len(members.database))
+        refused = [
+            *one["findings"],
+            *host_updates.refusals(one["updates"], one["removed"], packages, len(members.database)),
+        ]
         wrong += [f"{name}: {text}" for text in refused]
         if not args.get("in_place") and one["leaves"]:
             lost = membership.lost_without(stopping(piece, members, name, one, reboot=bool(args.get("reboot"))), name)

@@ -6,7 +6,6 @@ import contextlib
 import glob
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
@@ -30,32 +29,34 @@ class Suite:
         self.former, self.suite, self.options = former, suite, list(options)
 
     def codename(self) -> str:
-        """Return the host's suite; during an upgrade it is the new one as soon as base-files is. Raises OSError."""
+        """Return the host's suite; on the way, that of the package base-files. Raises OSError."""
         with open(OS_RELEASE, encoding="utf-8") as stream:
             return parse_os_release(stream.read()).get("VERSION_CODENAME", "")
 
-    def targets(self) -> list[operating_system.Target]:
-        """Return the suites that apt reads. Raises AptError."""
-        words = ["apt-get", "indextargets", "--format", operating_system.TARGETS, "Created-By: Packages"]
-        done = apt.run(words)
+    def debian(self) -> set[str]:
+        """Return the URIs from which apt has read lists of Debian's own. Raises AptError."""
+        done = apt.run(["apt-get", "indextargets", "--format", operating_system.TARGETS, "Created-By: Packages"])
         if done.code:
             raise apt.failure("apt-get indextargets", done)
         return operating_system.parse_targets(done.output)
 
+    def sources(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the files of sources, path -> text, as they are and as they are to be. Raises AptError, OSError."""
+        paths = [f"{FOLDER}/sources.list", *sorted(glob.glob(f"{FOLDER}/sources.list.d/*"))]
+        texts = {}
+        for path in paths:
+            # Others are not read by apt (sources.list(5)).
+            if path.endswith((".list", ".sources")) and os.path.isfile(path):
+                with open(path, encoding="utf-8") as stream:
+                    texts[path] = stream.read()
+        own = self.debian() if self.former else set()
+        names = self.former, self.suite
+        return texts, {path: operating_system.rewrite(text, own, *names) for path, text in texts.items()}
+
     def rewritten(self) -> dict[str, str]:
-        """Return path -> text of the files of sources that name Debian's own former suites. Raises AptError, OSError."""
-        if not self.former:
-            return {}
-        targets = self.targets()
-        own, _foreign = operating_system.split(targets, self.former)
-        found = {}
-        for path in dict.fromkeys(one.file for one in targets):
-            with open(path, encoding="utf-8") as stream:
-                text = stream.read()
-            changed = operating_system.rewrite(text, own, self.former, self.suite)
-            if changed != text:
-                found[path] = changed
-        return found
+        """Return path -> text of the files that name Debian's own former suites. Raises AptError, OSError."""
+        texts, moved = self.sources()
+        return {path: text for path, text in moved.items() if text != texts[path]}
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[list[str]]:
@@ -64,20 +65,18 @@ class Suite:
         Sources and lists lie in folders that go with the block. Where the host's own sources name the suite already,
         nothing is read anew.
         """
-        changed = self.rewritten()
-        if not changed:
+        texts, moved = self.sources()
+        if moved == texts:
             yield []
             return
         with tempfile.TemporaryDirectory(prefix="brume-sources-", dir="/var/tmp") as folder:
             os.chmod(folder, 0o755)  # noqa: S103  # apt fetches as a user of its own
             os.mkdir(f"{folder}/sources.list.d", 0o755)
-            for path in (f"{FOLDER}/sources.list", *glob.glob(f"{FOLDER}/sources.list.d/*")):
-                if os.path.isfile(path):
-                    target = f"{folder}/{os.path.relpath(path, FOLDER)}"
-                    shutil.copy(path, target)
-                    if path in changed:
-                        with open(target, "w", encoding="utf-8") as stream:
-                            stream.write(changed[path])
+            for path, text in moved.items():
+                target = f"{folder}/{os.path.relpath(path, FOLDER)}"
+                with open(target, "w", encoding="utf-8") as stream:
+                    stream.write(text)
+                os.chmod(target, 0o644)
             words = ["-o", f"Dir::Etc::sourcelist={folder}/sources.list"]
             words += ["-o", f"Dir::Etc::sourceparts={folder}/sources.list.d"]
             with apt.lists_read_aside([*self.options, *words]) as lists:
@@ -103,17 +102,18 @@ class Suite:
         left: str,
     ) -> operating_system.Reading:
         """Return what stands in the way of `changes`; `options` let apt see the suite. Raises AptError."""
-        targets = self.targets() if self.former else []
-        own, foreign = operating_system.split(targets, self.former) if self.former else (set(), [])
-        here = {one.suite for one in targets if one.origin in operating_system.ORIGINS}
+        _texts, moved = self.sources()
+        own = self.debian()
+        entries = [one for text in moved.values() for one in operating_system.entries(text)]
+        named = {suite for uri, suite in entries if uri.rstrip("/") in own}
         removed = [one.name for one in changes if one.removed]
         ssh = next((one.old for one in changes if one.name == operating_system.SSH and one.old), "")
         older = ["dpkg", "--compare-versions", ssh, "lt", operating_system.SSH_VERSION]
         old = bool(ssh) and apt.run(older).code == 0
         return operating_system.Reading(
             codename=self.codename(),
-            foreign=tuple(foreign),
-            own=bool(own) or bool(here & {self.suite, "stable"}),
+            foreign=tuple(operating_system.foreign(moved, self.former)),
+            own=bool(named & {self.suite, "stable"}),
             held=tuple(apt.run(["apt-mark", "showhold"]).output.split()),
             pinned=tuple(self.pinned()),
             lost=tuple(self.lost(removed, planned)),

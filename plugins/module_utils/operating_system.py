@@ -1,11 +1,12 @@
 """A host from one release of Debian to the next in place: its sources, what is in the way, who goes together. Pure.
 
 Sources: Debian's release notes for 13, "Upgrades from Debian 12" (sources, holds, pins, space, packages that are
-removed) and "Issues to be aware of"; Debian bug 1110030 (no new SSH connection while Debian 12's OpenSSH before
-1:9.2p1-2+deb12u7 meets the new OpenSSL); mariadb.com, "Upgrading from MariaDB 10.6 to MariaDB 10.11 with Galera Cluster"
-and "Upgrading from MariaDB Enterprise Server 10.6 to 11.8 with Galera Cluster" (to stop all members, upgrade all and
-start them is a method of its own, by which series may be skipped); rabbitmq.com, "Upgrading RabbitMQ" and "Blue-Green
-Deployment" (where no series leads in place to the wanted one, a new cluster takes the place of the old one).
+removed) and "Issues to be aware of" (RabbitMQ is not brought over from Debian 12: its data is removed, and it begins
+anew; MariaDB has to end in order before); Debian bug 1110030 (no new SSH connection while Debian 12's OpenSSH before
+1:9.2p1-2+deb12u7 meets the new OpenSSL); mariadb.com, "Upgrading from MariaDB 10.6 to MariaDB 10.11 with Galera
+Cluster" and "Upgrading from MariaDB Enterprise Server 10.6 to 11.8 with Galera Cluster" (to stop all members, upgrade
+all and start them is a method of its own, by which series may be skipped); rabbitmq.com, "Upgrading RabbitMQ" and
+"Blue-Green Deployment" (where no series leads in place to the wanted one, a new cluster takes the old one's place).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ POCKETS = ("", "-security", "-updates", "-backports", "-proposed-updates")
 ORIGINS = frozenset({"Debian", "Debian Backports"})
 """What Debian's own archive calls itself in its Release files, also at a mirror."""
 
-TARGETS = "$(SOURCESENTRY)\t$(REPO_URI)\t$(RELEASE)\t$(ORIGIN)"
+TARGETS = "$(REPO_URI)\t$(ORIGIN)"
 """Format for `apt-get indextargets` (apt-get(8)), which `parse_targets` reads."""
 
 SSH = "openssh-server"
@@ -49,13 +50,12 @@ NAMES = 6
 
 
 @dataclass(frozen=True)
-class Target:
-    """A suite that apt reads: the file that names it, where it is from, and whose it says it is."""
+class Source:
+    """A suite that a file of apt's sources names."""
 
     file: str
     uri: str
     suite: str
-    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Reading:
     """What a host says of itself. `codename` is its suite; `left` tells which run was cut off there, if one was."""
 
     codename: str = ""
-    foreign: tuple[Target, ...] = ()
+    foreign: tuple[Source, ...] = ()
     own: bool = True
     """Whether a source of Debian's names the suite that is wanted, or will."""
     held: tuple[str, ...] = ()
@@ -79,15 +79,10 @@ class Reading:
     left: str = ""
 
 
-def parse_targets(text: str) -> list[Target]:
-    """Return the suites in the output of `apt-get indextargets --format TARGETS`, each once per file."""
-    found: dict[Target, None] = {}
-    for line in text.splitlines():
-        parts = line.split("\t")
-        if len(parts) == 4:  # noqa: PLR2004
-            entry, uri, suite, origin = parts
-            found[Target(entry.rpartition(":")[0], uri.rstrip("/"), suite.rstrip("/"), origin)] = None
-    return list(found)
+def parse_targets(text: str) -> set[str]:
+    """Return the URIs of Debian's own archive in the output of `apt-get indextargets --format TARGETS`."""
+    lines = (line.split("\t") for line in text.splitlines())
+    return {parts[0].rstrip("/") for parts in lines if len(parts) == 2 and parts[1] in ORIGINS}  # noqa: PLR2004
 
 
 def moves(former: str, suite: str) -> dict[str, str]:
@@ -95,59 +90,78 @@ def moves(former: str, suite: str) -> dict[str, str]:
     return {f"{former}{pocket}": f"{suite}{pocket}" for pocket in POCKETS}
 
 
-def split(targets: Iterable[Target], former: str) -> tuple[set[tuple[str, str]], list[Target]]:
-    """Return Debian's own suites of the former release, as (URI, suite), and what others have for it."""
-    own: set[tuple[str, str]] = set()
-    foreign = []
-    for one in targets:
-        if one.origin in ORIGINS:
-            own |= {(one.uri, one.suite)} & {(one.uri, name) for name in moves(former, "")}
-        elif re.search(rf"\b{re.escape(former)}\b", f"{one.uri} {one.suite}"):
-            foreign.append(one)
-    return own, foreign
+ONE_LINE = re.compile(
+    r"^(?P<head>[ \t]*deb(?:-src)?[ \t]+(?:\[[^]\n]*\][ \t]+)?)(?P<uri>\S+)(?P<space>[ \t]+)(?P<suite>\S+)",
+    re.MULTILINE,
+)
 
 
-def rewrite(text: str, own: Collection[tuple[str, str]], former: str, suite: str) -> str:
-    """Return a file of apt's sources (sources.list(5), both formats) with Debian's own suites moved."""
+def rewrite(text: str, own: Collection[str], former: str, suite: str) -> str:
+    """Return a file of apt's sources (sources.list(5), both formats) with the suites of `own` URIs moved."""
     names = moves(former, suite)
 
     def moved(name: str, uris: Sequence[str]) -> str:
-        ours = bool(uris) and all((uri.rstrip("/"), name.rstrip("/")) in own for uri in uris)
+        ours = bool(uris) and all(uri.rstrip("/") in own for uri in uris)
         return names.get(name.rstrip("/"), name) if ours else name
 
     def line(match: re.Match[str]) -> str:
         return f"{match['head']}{match['uri']}{match['space']}{moved(match['suite'], [match['uri']])}"
 
-    pattern = r"^(?P<head>[ \t]*deb(?:-src)?[ \t]+(?:\[[^]\n]*\][ \t]+)?)(?P<uri>\S+)(?P<space>[ \t]+)(?P<suite>\S+)"
-    if re.search(pattern, text, re.MULTILINE):
-        return re.sub(pattern, line, text, flags=re.MULTILINE)
-    parts = re.split(r"(\n[ \t]*\n)", text)
-    return "".join(_stanza(part, moved) for part in parts)
+    if ONE_LINE.search(text):
+        return ONE_LINE.sub(line, text)
+    return "".join(_stanza(part, moved) for part in re.split(r"(\n[ \t]*\n)", text))
+
+
+def entries(text: str) -> list[tuple[str, str]]:
+    """Return (URI, suite) of what a file of apt's sources names, but for what is disabled in it."""
+    found = [(match["uri"], match["suite"]) for match in ONE_LINE.finditer(text)]
+    for part in re.split(r"\n[ \t]*\n", text) if not found else ():
+        words = {key: [one for _key, _head, value in group for one in value.split()] for key, group in _fields(part)}
+        if " ".join(words.get("enabled", [])).lower() not in ("no", "false", "0"):
+            found += [(uri, suite) for uri in words.get("uris", []) for suite in words.get("suites", [])]
+    return found
+
+
+def _lines(text: str) -> list[tuple[str, str, str]]:
+    """Return of each line of a stanza of deb822 the field that it belongs to, its beginning, and its value."""
+    found = []
+    key = ""
+    for one in text.split("\n"):
+        if one.startswith("#"):
+            found.append(("#", one, ""))
+        elif one[:1] not in (" ", "\t") and ":" in one:
+            head, colon, value = one.partition(":")
+            key = head.strip().lower()
+            found.append((key, head + colon, value))
+        else:
+            found.append((key, "", one))
+    return found
+
+
+def _fields(text: str) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    lines = _lines(text)
+    return [(key, [one for one in lines if one[0] == key]) for key in dict.fromkeys(one[0] for one in lines)]
 
 
 def _stanza(text: str, moved: Callable[[str, Sequence[str]], str]) -> str:
     """Return a stanza of deb822 with the words of its field `Suites` moved; comments and other fields stay."""
-    words: dict[str, list[str]] = {}
-    key = ""
-    lines = text.split("\n")
-    for one in lines:
-        if not one.startswith("#"):
-            name, colon, value = one.partition(":")
-            key = name.strip().lower() if colon and one[:1] not in (" ", "\t") else key
-            words.setdefault(key, []).extend((value if colon and one[:1] not in (" ", "\t") else one).split())
-    result = []
-    key = ""
-    for one in lines:
-        if one.startswith("#"):
-            result.append(one)
-            continue
-        begins = one[:1] not in (" ", "\t") and ":" in one
-        head, value = (one[: one.index(":") + 1], one[one.index(":") + 1 :]) if begins else ("", one)
-        key = head[:-1].strip().lower() if begins else key
-        if key == "suites":
-            value = re.sub(r"\S+", lambda match: moved(match[0], words.get("uris", [])), value)
-        result.append(head + value)
-    return "\n".join(result)
+    lines = _lines(text)
+    uris = [word for key, _head, value in lines if key == "uris" for word in value.split()]
+    return "\n".join(
+        head + (re.sub(r"\S+", lambda match: moved(match[0], uris), value) if key == "suites" else value)
+        for key, head, value in lines
+    )
+
+
+def foreign(texts: Mapping[str, str], former: str) -> list[Source]:
+    """Return what still names a former suite in files of sources, path -> text, when Debian's own were moved."""
+    word = re.compile(rf"\b{re.escape(former)}\b")
+    return [
+        Source(path, uri, suite)
+        for path, text in texts.items()
+        for uri, suite in dict.fromkeys(entries(text))
+        if former and word.search(f"{uri} {suite}")
+    ]
 
 
 def renewed(old: str, new: str) -> bool:
@@ -189,11 +203,15 @@ def findings(said: Reading, former: str, suite: str) -> list[str]:
     if said.left:
         return [f"{said.left} was cut off here\n  next: run {said.left} again, which finishes it"]
     found = [
-        f"{one.file} names {one.suite} of {one.uri}, which is not Debian's own\n"
-        f"  next: let it name what serves {suite}, or disable it (`Enabled: no`), then `apt-get update`"
+        f"{one.file} names {one.suite} of {one.uri}, which apt does not know as Debian's own\n"
+        f"  next: `apt-get update` there, if it is; else let it name what serves {suite}, or disable it (`Enabled: no`)"
         for one in said.foreign
     ]
-    found += [] if said.own else [_no_source(former)]
+    if not said.own:
+        found.append(
+            f"apt knows no source of Debian's that leads to {suite}\n"
+            "  next: `apt-get update` there, and see that its sources name Debian's archive or a mirror of it"
+        )
     if said.held:
         found.append(
             f"held: {names(said.held)}\n  next: `apt-mark unhold` there; a held package keeps others of the old system"
@@ -224,13 +242,6 @@ def findings(said: Reading, former: str, suite: str) -> list[str]:
             "  next: end that upgrade first (finalize.yml)"
         )
     return found
-
-
-def _no_source(former: str) -> str:
-    return (
-        f"apt knows no source of Debian's for {former}\n"
-        "  next: `apt-get update` there, and see that its sources name Debian's archive or a mirror of it"
-    )
 
 
 def names(found: Sequence[str]) -> str:

@@ -219,6 +219,7 @@ SPEC: dict[str, Any] = {
 }
 
 
+DATABASE_UNIT = "mariadb.service"
 RENEWAL = "make the broker's data anew, which its new series cannot read"
 UNFINISHED = """this host is on the way to another suite of Debian
   next: operating_system.yml finishes that"""
@@ -292,6 +293,7 @@ class Host:
     def look(self, options: list[str]) -> None:
         """Find what apt would change and which units that is about; after an interruption apt can tell nothing."""
         self.changes, self.units = [], []
+        self.findings = [UNFINISHED] if "suite" in self.note and not self.params["suite"] else []
         words = self.words()
         if self.params["suite"] and not self.crosses:
             return
@@ -300,7 +302,7 @@ class Host:
             return
         self.changes = simulate([*options, *words])
         if self.crosses:
-            self.findings = self.in_the_way(options)
+            self.findings = [*self.in_the_way(options), *self.down()]
             self.units = list(self.known) if self.changes or self.finished else []
             return
         kept = of_same_source(self.params["keep_packages"])
@@ -323,6 +325,20 @@ class Host:
         planned, environments = self.params["planned_packages"], self.params["environments"]
         said = self.suite.read(self.changes, [*self.options, *options], planned, environments, left)
         return operating_system.findings(said, self.params["former_suite"], self.params["suite"])
+
+    def down(self) -> list[str]:
+        """Return that units with data do not run that no earlier call has stopped.
+
+        What the server's end has left undone, only its own version can finish (Debian's release notes for 13, "MariaDB
+        error recovery is not supported between major versions").
+        """
+        ours = self.note.get("stopped") or []
+        states = self.systemd.states([name for name in self.params["last"] if name in self.known])
+        return [
+            f"{name} does not run\n  next: `site.yml` starts it, before another version finds its data"
+            for name, state in states.items()
+            if not state.is_active and name not in ours
+        ]
 
     def removed(self) -> list[str]:
         """Return the packages that apt would remove."""
@@ -413,6 +429,7 @@ class Host:
                 self.look([*self.options, *more])
             self.refuse()
             self.stop()
+            self.see_clean_end()
             # Noted before, since afterwards nothing tells which version has written the data.
             self.remember(suite=self.params["suite"], renew=bool(self.note.get("renew")) or self.renews())
             self.actions += self.suite.apply()
@@ -424,6 +441,17 @@ class Host:
                 empty(self.params["broker_data"])
                 self.remember(renewed=True)
                 self.actions.append(RENEWAL)
+
+    def see_clean_end(self) -> None:
+        """Raise UpdateError where the database did not end in order, and would find that with another series."""
+        if host_updates.DATABASE not in self.updates():
+            return
+        state = self.systemd.states([DATABASE_UNIT])[DATABASE_UNIT]
+        if state.result not in ("", "success"):
+            raise UpdateError(
+                f"{DATABASE_UNIT} did not end in order ({state.result}), and another series does not repair that\n"
+                f"  next: `systemctl start {DATABASE_UNIT}` there, and run again; no package was changed"
+            )
 
     def stop(self) -> None:
         """Stop the affected units that run, and note them before, so that a later run knows why they do not."""
@@ -450,17 +478,14 @@ class Host:
 
     def refuse(self) -> None:
         """Raise UpdateError for what may not be taken; after an interruption it is known only here."""
-        members = self.params["database_members"]
+        updates, members = self.updates(), self.params["database_members"]
+        problems = list(self.findings)
         if self.params["suite"]:
-            problems = [*self.findings, *operating_system.refusals(self.updates())]
-            if self.crosses and not self.params["together"]:
-                problems += [f"{group}: {ALONE}" for group in operating_system.together(self.updates())]
-            if problems:
-                raise UpdateError("\n".join(problems))
-            return
-        if "suite" in self.note:
-            raise UpdateError(UNFINISHED)
-        problems = host_updates.refusals(self.updates(), self.removed(), self.params["packages"], members)
+            problems += operating_system.refusals(updates)
+            alone = self.crosses and not self.params["together"]
+            problems += [f"{group}: {ALONE}" for group in operating_system.together(updates) if alone]
+        else:
+            problems += host_updates.refusals(updates, self.removed(), self.params["packages"], members)
         if problems:
             raise UpdateError("\n".join(problems))
 
