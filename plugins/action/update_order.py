@@ -66,22 +66,24 @@ def mistakes(
 ) -> list[str]:
     """Return what is wrong with what the operator has given, each with the next step."""
     found = []
+    verb = "operating_system" if args.get("system") else "update"
     for name, example in (("hosts", "compute1"), ("packages", "haproxy")):
         given = args.get(name) or []
         if not isinstance(given, list) or not all(isinstance(one, str) and one for one in given):
-            remedy = f"""write -e '{{"update_{name}": ["{example}"]}}'"""
-            found.append(f"update_{name}: is no list of names\n  next: {remedy}")
+            remedy = f"""write -e '{{"{verb}_{name}": ["{example}"]}}'"""
+            found.append(f"{verb}_{name}: is no list of names\n  next: {remedy}")
     if found:
         return found
     hosts = args.get("hosts") or list(piece.plan.hosts)
     unknown = [name for name in hosts if name not in piece.plan.hosts]
     known = ", ".join(piece.plan.hosts)
     found += [
-        f"update_hosts: {name} is no host of the plan; known are {known}\n  next: correct the name" for name in unknown
+        f"{verb}_hosts: {name} is no host of the plan; known are {known}\n  next: correct the name" for name in unknown
     ]
     local = [name for name in hosts if name in in_play and hostvars[name].get("ansible_connection") == "local"]
     if args.get("reboot"):
-        found += [f"{name}: the run is on it, and would end with a reboot\n  next: reboot it by hand" for name in local]
+        by_hand = f"-e {verb}_reboot=false, and reboot it by hand"
+        found += [f"{name}: the run is on it, and would end with a reboot\n  next: {by_hand}" for name in local]
     return found
 
 

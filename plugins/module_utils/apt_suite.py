@@ -11,14 +11,12 @@ from collections.abc import Iterator, Sequence
 
 from ansible_collections.brume.cloud.plugins.module_utils import apt, operating_system
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write
-from ansible_collections.brume.cloud.plugins.module_utils.preflight import free_bytes, parse_os_release
+from ansible_collections.brume.cloud.plugins.module_utils.preflight import BUILT, free_bytes, parse_os_release
 
 FOLDER = "/etc/apt"
 OS_RELEASE = "/etc/os-release"
 ARCHIVES = "/var/cache/apt/archives"
 PROGRAMS = "/usr"
-BUILT = ".brume-environment.json"
-"""What a complete environment holds; uv_environments.MARKER, with whose module this one has nothing else to do."""
 
 
 class Suite:

@@ -559,7 +559,7 @@ def test_a_host_takes_the_phases_of_a_deployment() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["-e", '{"operating_system_hosts": ["two"]}'], "update_hosts: two is no host of the plan; known are one"),
+        (["-e", '{"operating_system_hosts": ["two"]}'], "operating_system_hosts: two is no host of the plan"),
         (["--check"], "UNREACHABLE"),
     ],
 )
