@@ -17,7 +17,8 @@ class ActionModule(PlanAction):
     `names`: only what the operator has given is judged, before any host is asked. `order`: what the hosts said of
     themselves too (`__host_updates` of M(brume.cloud.host_updates), and the role cluster_members). `end`: says which
     hosts want to start anew. Returns `hosts`, of `order` those with something to do; then also `sizes`, how many go at
-    a time, `joint`, those that go all at once, and `moving`, those whose instances move away.
+    a time, `joint`, those that go all at once, and `moving`, those whose instances move away (where no earlier run has
+    left a host).
     With `system`, hosts are brought to the operating system of the inventory; `outage` accepts that no API answers
     meanwhile.
     """
@@ -54,7 +55,10 @@ class ActionModule(PlanAction):
                 begun = [name for name in chosen if found[name]["begun"]]
                 chosen, sizes = operating_system.batches(chosen, begun, holders(piece), joint)
             self._display.display("\n".join(lines(chosen, found)))
-            moving = [name for name in chosen if found[name]["empties"] and "compute" in piece.plan.hosts[name].groups]
+            computes = dict(piece.plan.cloud.members["compute"])
+            moving = [name for name in chosen if found[name]["empties"] and name in computes]
+            # Nova may be what an earlier run has stopped.
+            moving = [] if any(found[name]["begun"] for name in chosen) else moving
             more = {"sizes": sizes, "joint": sorted(joint), "moving": moving}
         if wrong:
             return {"changed": False, "failed": True, "msg": "\n".join(wrong)}

@@ -437,6 +437,12 @@ class Host:
             if self.changes:
                 self.apt("", "take")
                 self.actions += self.counted()
+            codename = self.suite.codename()
+            if codename != self.params["suite"]:
+                raise UpdateError(
+                    f"apt has no more for this host, and it is still {codename}\n  next: see what its sources name "
+                    f"(/etc/apt), and that they have {self.params['suite']}; then run again"
+                )
             if self.renews():
                 empty(self.params["broker_data"])
                 self.remember(renewed=True)

@@ -275,6 +275,10 @@ def test_hosts_go_in_the_order_of_what_they_hold(monkeypatch: pytest.MonkeyPatch
     done = decide(monkeypatch, found, system=True, outage=True)
     assert (done["hosts"], done["sizes"], done["joint"]) == (["compute1", *THREE], [1, 3], list(THREE))
     assert done["moving"] == ["compute1"]
+    found["controller2"]["begun"] = {"suite": "trixie", "together": True}
+    left = decide(monkeypatch, found, system=True, outage=True)
+    assert (left["hosts"], left["sizes"]) == (["controller2", "controller1", "controller3", "compute1"], [3, 1])
+    assert left["moving"] == [], "there may be no Nova to ask"
     for words in (
         "compute1: bookworm -> trixie; apt removes 1 packages: libdb5.3; 1 packages; stops 1 units; is emptied",
         "RabbitMQ 3.10.8-1.1+deb12u1 -> 4.0.5-6, whose data is made anew: messages in flight are lost",
@@ -519,6 +523,13 @@ def test_a_database_that_did_not_end_in_order_keeps_its_version(call: Call, form
     assert "mariadb.service did not end in order (signal)" in failed["msg"]
     assert not (former / "new").exists()
     assert (former / "apt/sources.list.d/d.sources").read_text() == SOURCES
+
+
+def test_a_host_that_gets_nothing_is_not_of_its_suite(call: Call, former: Path) -> None:
+    (former / "new").touch()
+    failed = call("host_updates", wish(former, state="updated"))
+    assert "apt has no more for this host, and it is still bookworm\n  next: " in failed["msg"]
+    assert (former / "mnesia/y").exists()
 
 
 def test_newer_packages_are_not_taken_on_the_way(call: Call, former: Path) -> None:
