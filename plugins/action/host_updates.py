@@ -43,6 +43,8 @@ class ActionModule(PlanAction):
         system, together = bool(args.pop("system", False)), bool(args.pop("together", False))
         # The whole system changes, so nothing stays.
         stays = in_place and not system
+        if system:
+            args.pop("packages", None)
         switch = [one.unit for one in piece.host.instances if one.service == SWITCH]
         order = stop_order(piece)
         packages = piece.sources.services[SWITCH].components.values()

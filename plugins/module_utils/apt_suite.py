@@ -25,6 +25,7 @@ class Suite:
     def __init__(self, former: str, suite: str, options: Sequence[str]) -> None:
         """Read nothing yet; `options` are apt-get's."""
         self.former, self.suite, self.options = former, suite, list(options)
+        self._debian: set[str] | None = None
 
     def codename(self) -> str:
         """Return the host's suite; on the way, that of the package base-files. Raises OSError."""
@@ -32,11 +33,13 @@ class Suite:
             return parse_os_release(stream.read()).get("VERSION_CODENAME", "")
 
     def debian(self) -> set[str]:
-        """Return the URIs from which apt has read lists of Debian's own. Raises AptError."""
-        done = apt.run(["apt-get", "indextargets", "--format", operating_system.TARGETS, "Created-By: Packages"])
-        if done.code:
-            raise apt.failure("apt-get indextargets", done)
-        return operating_system.parse_targets(done.output)
+        """Return the URIs from which apt has read lists of Debian's own, asked once. Raises AptError."""
+        if self._debian is None:
+            done = apt.run(["apt-get", "indextargets", "--format", operating_system.TARGETS, "Created-By: Packages"])
+            if done.code:
+                raise apt.failure("apt-get indextargets", done)
+            self._debian = operating_system.parse_targets(done.output)
+        return self._debian
 
     def sources(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return the files of sources, path -> text, as they are and as they are to be. Raises AptError, OSError."""
@@ -89,6 +92,7 @@ class Suite:
         for path, text in changed.items():
             atomic_write(path, text, mode=os.stat(path).st_mode & 0o7777)
         apt.update(self.options)
+        self._debian = None
         return [f"let {path} name {self.suite}" for path in changed]
 
     def read(
