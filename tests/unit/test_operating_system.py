@@ -490,6 +490,8 @@ def test_a_host_keeps_its_suite_while_something_is_in_the_way(
 ) -> None:
     marker = former / "opt/nova/2025.1-abc/.brume-environment.json"
     marker.parent.mkdir(parents=True)
+    (former / "opt/nova/2026.1-abc").mkdir()
+    (former / "opt/nova/2026.1-abc" / marker.name).write_text("{}")
     written = {
         "held": (former / "held", "nano\n"),
         "size": (former / "size", "9" * 18),
@@ -509,6 +511,7 @@ def test_a_host_keeps_its_suite_while_something_is_in_the_way(
     }
     (finding,) = call("host_updates", wish(former, **given))["findings"]
     assert words in finding
+    assert "2026.1" not in finding, "which is the planned one"
     failed = call("host_updates", wish(former, state="begun", **given))
     assert prepare == "half" or words in failed["msg"]
     assert (former / "apt/sources.list.d/d.sources").read_text() == SOURCES
