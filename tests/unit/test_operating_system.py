@@ -371,7 +371,9 @@ case "${{0##*/}} $*" in
     "apt-mark showmanual") echo libdb5.3 ;;
     "dpkg-query "*Section*) printf 'libdb5.3\\tlibs\\n' ;;
     "dpkg-query "*Eflag*) printf 'installed\\tok\\n'; [ ! -f {root}/half ] || printf 'unpacked\\tok\\n' ;;
-    "dpkg --configure"*) rm -f {root}/half ;;
+    "dpkg --configure"*) exit 1 ;;
+    "apt-get "*--no-remove*fix-broken*) exit 100 ;;
+    "apt-get "*fix-broken*) rm -f {root}/half ;;
     "systemctl show "*)
         for unit in "$@"; do case "$unit" in *.service)
             if [ -f {root}/on/$unit ]; then echo ActiveState=active; else echo ActiveState=inactive; fi
@@ -465,7 +467,7 @@ def test_a_host_goes_on_after_its_packages_were_cut_off(call: Call, former: Path
     found = call("host_updates", wish(former, refresh=True))
     assert (found["interrupted"], found["findings"], found["out"]) == (True, [], True)
     done = call("host_updates", wish(former, state="updated"))
-    assert done["actions"][0] == "finish the interrupted transaction"
+    assert done["actions"][0] == "finish the interrupted transaction", "by removing what has no place any more"
     assert "make the broker's data anew" in done["actions"][-1], "though apt tells nothing of it any more"
     assert list((former / "mnesia").iterdir()) == []
 
