@@ -12,7 +12,12 @@ from typing import Any
 
 import netaddr
 from ansible_collections.brume.cloud.plugins.module_utils import external as external_parts
-from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks, nova_inventory, public_certificate
+from ansible_collections.brume.cloud.plugins.module_utils import (
+    inventory_checks,
+    nova_inventory,
+    operating_system,
+    public_certificate,
+)
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
     PORT_MAXIMUM,
@@ -56,7 +61,7 @@ VARIABLES = {
         Variable("brume_workers", "dict", {"default": 4}),
         Variable("brume_secret_generations", "dict", {}),
         Variable("brume_kernel_shared", "bool", False),
-        Variable("brume_operating_system", "str", "debian-13", ("debian-12", "debian-13")),
+        Variable("brume_operating_system", "str", "debian-13", tuple(operating_system.SUITES)),
         Variable("brume_wheelhouse", "str", ""),
         Variable("brume_clouds_file", "str", ""),
         Variable("brume_lab", "dict", {}),
