@@ -278,17 +278,18 @@ def interrupted() -> bool:
     return any(UNFINISHED.intersection(line.split("\t")) for line in lines)
 
 
-def finish(options: Sequence[str]) -> list[str]:
+def finish(options: Sequence[str], *, removes: bool = False) -> list[str]:
     """Finish a transaction that was interrupted. Return what a person is told, empty where none was. Raises AptError.
 
     Where packages were left that need others which were not unpacked yet, or that were not unpacked wholly, apt gets
-    those.
+    those. Packages are removed for that only where that transaction was one that `removes` some.
     """
     if not interrupted():
         return []
     done = run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"])
     if done.code or interrupted():
-        mended = run(["apt-get", *options, "--no-remove", "--fix-broken", "install"])
+        keep = [] if removes else ["--no-remove"]
+        mended = run(["apt-get", *options, *keep, "--fix-broken", "install"])
         if mended.code:
             what = "dpkg --configure -a" if done.code else "apt-get --fix-broken install"
             raise failure(f"{what}, to finish an interrupted transaction,", done if done.code else mended)

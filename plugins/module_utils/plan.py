@@ -15,6 +15,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import external as ext
 from ansible_collections.brume.cloud.plugins.module_utils import (
     inventory_checks,
     nova_inventory,
+    operating_system,
     public_certificate,
     swift_inventory,
 )
@@ -61,7 +62,7 @@ VARIABLES = {
         Variable("brume_workers", "dict", {"default": 4}),
         Variable("brume_secret_generations", "dict", {}),
         Variable("brume_kernel_shared", "bool", False),
-        Variable("brume_operating_system", "str", "debian-13", ("debian-12", "debian-13")),
+        Variable("brume_operating_system", "str", "debian-13", tuple(operating_system.SUITES)),
         Variable("brume_wheelhouse", "str", ""),
         Variable("brume_clouds_file", "str", ""),
         Variable("brume_lab", "dict", {}),

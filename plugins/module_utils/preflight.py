@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ansible_collections.brume.cloud.plugins.module_utils import claims
+from ansible_collections.brume.cloud.plugins.module_utils import claims, operating_system
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import read_marker
 from ansible_collections.brume.cloud.plugins.module_utils.releases import can_cross, release_number
 
@@ -179,12 +179,14 @@ def judge(facts: Facts, needs: Requirements) -> list[Finding]:
 
 
 def _system(facts: Facts, needs: Requirements) -> Iterable[Finding]:
+    before = operating_system.FORMER.get(needs.operating_system)
     if needs.operating_system and facts.operating_system != needs.operating_system:
         yield Finding(
             "error",
             "operating system",
             f"is {facts.operating_system or 'unknown'}, planned is {needs.operating_system}",
-            "set brume_operating_system of this host to what it runs (debian-12, debian-13), or install that",
+            "set brume_operating_system of this host to what it runs (debian-12, debian-13), or "
+            + ("run operating_system.yml" if facts.operating_system == before else "install that"),
         )
     if facts.machine not in MACHINES:
         yield Finding("error", "architecture", f"is {facts.machine}", f"use one of {', '.join(sorted(MACHINES))}")

@@ -55,13 +55,14 @@ class Plan:
     build: bool
     link: bool
     old_target: str = ""
-    unfinished: bool = False
+    again: str = ""
+    """Why one that is there is built anew."""
 
     @property
     def actions(self) -> list[str]:
         """Return what a person is told; the same in check mode and in a run."""
         item = self.environment
-        again = " again, because an earlier build was not finished" if self.unfinished else ""
+        again = f" again, because {self.again}" if self.again else ""
         lines = [f"build environment {item.path}{again}"] if self.build else []
         if self.link:
             was = f" (was {self.old_target})" if self.old_target else ""
@@ -74,7 +75,8 @@ def decide(environment: Environment, marker: Mapping[str, Any], exists: bool, li
 
     Raises BuildError when the path holds a complete environment of another lock: services may be running from it.
     """
-    complete = bool(marker) and marker.get("python") == os.path.realpath(environment.python)
+    python = os.path.realpath(environment.python)
+    complete = bool(marker) and marker.get("python") == python
     if complete and marker.get("digest") != environment.digest:
         raise BuildError(
             f"{environment.name}: {environment.path} was built from another lock; the lock's digest belongs in the path"
@@ -84,8 +86,15 @@ def decide(environment: Environment, marker: Mapping[str, Any], exists: bool, li
         build=not complete,
         link=bool(environment.current) and link_target != environment.path,
         old_target=link_target,
-        unfinished=exists and not complete,
+        again=_reason(marker, python) if exists and not complete else "",
     )
+
+
+def _reason(marker: Mapping[str, Any], python: str) -> str:
+    former = os.path.basename(str(marker.get("python", "")))
+    if not former:
+        return "an earlier build was not finished"
+    return f"it was built for {former}, and the host's interpreter is {os.path.basename(python)}"
 
 
 def link_target(path: str) -> str:

@@ -16,6 +16,9 @@ description:
   - No package is removed, no version is taken that upstream does not support, and configuration files that the host has
     stay as they are. Packages may be added.
   - A run that is ended at any moment is gone on with by the same calls, since the note says how far it came.
+  - With O(suite), the host is brought to another suite of Debian instead. Until V(updated) has stopped the units, its
+    sources and lists stay as they are, and what apt would do is asked aside. Then Debian's own sources name the suite,
+    all of O(units) stop, and packages that have no place in it are removed.
 options:
   state:
     description: See above.
@@ -53,6 +56,33 @@ options:
         Interfaces that are about to go are waited for.
     type: list
     elements: str
+    default: []
+  suite:
+    description: Debian's name of the suite that the host is to have, such as V(trixie). Empty for newer packages only.
+    type: str
+    default: ''
+  former_suite:
+    description: The suite from which a host comes to O(suite) in place. Empty where none leads there.
+    type: str
+    default: ''
+  broker_data:
+    description:
+      - With O(suite), the folder of the broker's data. It is made empty where the suite's RabbitMQ cannot read what the
+        former one has written, because series would be skipped.
+    type: path
+  together:
+    description: With O(suite), whether all members of the clusters of database and broker go at the same time.
+    type: bool
+    default: false
+  planned_packages:
+    description: With O(suite), packages that must not be removed.
+    type: list
+    elements: str
+    default: []
+  environments:
+    description: With O(suite), environments of the planned release; complete ones of another release are a finding.
+    type: list
+    elements: path
     default: []
   database_members:
     description: How many members the database's cluster has; one may skip series.
@@ -113,6 +143,17 @@ units: {description: Units that are affected., type: list, elements: str, return
 interrupted: {description: Whether dpkg has to finish first; then nothing else is known., type: bool, returned: success}
 reboot: {description: Why the host wants to start anew., type: list, elements: str, returned: success}
 begun: {description: The note of an earlier call, empty without one., type: dict, returned: success}
+codename: {description: With O(suite), the suite that the host had before the call., type: str, returned: success}
+suite: {description: O(suite)., type: str, returned: success}
+findings:
+  description: With O(suite), what stands in the way, each with the next step; V(begun) and V(updated) fail for it.
+  type: list
+  elements: str
+  returned: success
+deploys:
+  description: With O(suite), whether the host has another suite afterwards, so that its configuration follows.
+  type: bool
+  returned: success
 out: {description: Whether that call has stopped units and none of them runs., type: bool, returned: success}
 actions:
   description: One sentence for each change; with V(read), what V(updated) would do, in check mode only.
@@ -123,13 +164,22 @@ actions:
 
 import contextlib
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import apt, convergence, host_lock, host_updates, rollout
+from ansible_collections.brume.cloud.plugins.module_utils import (
+    apt,
+    apt_suite,
+    convergence,
+    host_lock,
+    host_updates,
+    operating_system,
+    rollout,
+)
 
 NOTE = "/var/lib/brume/update.json"
 PREFERENCES = "/etc/apt/preferences"
@@ -155,12 +205,28 @@ SPEC: dict[str, Any] = {
     "keep_units": {"type": "list", "elements": "str", "default": []},
     "keep_packages": {"type": "list", "elements": "str", "default": []},
     "vacant_units": {"type": "list", "elements": "str", "default": []},
+    "suite": {"type": "str", "default": ""},
+    "former_suite": {"type": "str", "default": ""},
+    "broker_data": {"type": "path"},
+    "together": {"type": "bool", "default": False},
+    "planned_packages": {"type": "list", "elements": "str", "default": []},
+    "environments": {"type": "list", "elements": "path", "default": []},
     "database_members": {"type": "int", "default": 1},
     "empties": {"type": "bool", "default": False},
     "refresh": {"type": "bool", "default": False},
     "lock_seconds": {"type": "int", "default": 300},
     "unsafe_io": {"type": "bool", "default": False},
 }
+
+
+DATABASE_UNIT = "mariadb.service"
+RENEWAL = "make the broker's data anew, which its new series cannot read"
+UNFINISHED = """this host is on the way to another suite of Debian
+  next: operating_system.yml finishes that"""
+CONFIGURE = """an installation of packages was cut off here
+  next: `dpkg --configure -a`, or update.yml, finishes it"""
+ALONE = """its members cannot go one after the other
+  next: operating_system.yml says which go together, and with which variable"""
 
 
 class UpdateError(RuntimeError):
@@ -188,6 +254,29 @@ class Host:
         self.units: list[str] = []
         self.interrupted = apt.interrupted()
         self.finished = False
+        self.suite = apt_suite.Suite(params["former_suite"], params["suite"], self.options)
+        self.codename = self.suite.codename() if params["suite"] else ""
+        self.findings: list[str] = []
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the host is to have another suite, or is on the way there."""
+        return bool(self.params["suite"]) and (self.codename != self.params["suite"] or "suite" in self.note)
+
+    @contextlib.contextmanager
+    def seen(self, *, refresh: bool) -> Iterator[list[str]]:
+        """Let apt see what it is asked for while the block runs; yields its options. Raises AptError.
+
+        After an interruption it can tell nothing, so that nothing is read either.
+        """
+        refresh = refresh and not self.interrupted
+        with contextlib.ExitStack() as stack:
+            more = stack.enter_context(self.suite.aside()) if self.crosses and not self.interrupted else []
+            if not more and refresh and self.check_mode:
+                more = stack.enter_context(apt.lists_read_aside(self.options))
+            elif not more and refresh:
+                apt.update(self.options)
+            yield more
 
     def words(self) -> list[str] | None:
         """Return what apt-get is asked for; None where none of the packages that are wanted is there to be changed."""
@@ -204,10 +293,18 @@ class Host:
     def look(self, options: list[str]) -> None:
         """Find what apt would change and which units that is about; after an interruption apt can tell nothing."""
         self.changes, self.units = [], []
+        self.findings = [UNFINISHED] if "suite" in self.note and not self.params["suite"] else []
         words = self.words()
+        if self.params["suite"] and not self.crosses:
+            return
         if self.interrupted or words is None:
+            self.findings = [CONFIGURE] if self.crosses and "suite" not in self.note else []
             return
         self.changes = simulate([*options, *words])
+        if self.crosses:
+            self.findings = [*self.in_the_way(options), *self.down()]
+            self.units = list(self.known) if self.changes or self.finished else []
+            return
         kept = of_same_source(self.params["keep_packages"])
         self.kept = [one.name for one in self.changes if one.name in kept]
         if self.kept:
@@ -221,6 +318,27 @@ class Host:
                 for name in host_updates.affected(self.known, names, loaded)
                 if name not in self.params["keep_units"]
             ]
+
+    def in_the_way(self, options: list[str]) -> list[str]:
+        """Return what keeps the host from its suite, each with the next step. Raises AptError."""
+        left = "update.yml" if self.note and "suite" not in self.note else ""
+        planned, environments = self.params["planned_packages"], self.params["environments"]
+        said = self.suite.read(self.changes, [*self.options, *options], planned, environments, left)
+        return operating_system.findings(said, self.params["former_suite"], self.params["suite"])
+
+    def down(self) -> list[str]:
+        """Return that units with data do not run that no earlier call has stopped.
+
+        What the server's end has left undone, only its own version can finish (Debian's release notes for 13, "MariaDB
+        error recovery is not supported between major versions").
+        """
+        ours = self.note.get("stopped") or []
+        states = self.systemd.states([name for name in self.params["last"] if name in self.known])
+        return [
+            f"{name} does not run\n  next: `site.yml` starts it, before another version finds its data"
+            for name, state in states.items()
+            if not state.is_active and name not in ours
+        ]
 
     def removed(self) -> list[str]:
         """Return the packages that apt would remove."""
@@ -238,13 +356,7 @@ class Host:
 
     def read(self) -> None:
         """Tell what is newer."""
-        aside: contextlib.AbstractContextManager[list[str]] = contextlib.nullcontext([])
-        if self.params["refresh"] and not self.interrupted:
-            if self.check_mode:
-                aside = apt.lists_read_aside(self.options)
-            else:
-                apt.update(self.options)
-        with aside as more:
+        with self.seen(refresh=self.params["refresh"]) as more:
             self.look([*self.options, *more])
         if self.check_mode:
             self.actions = self.steps()
@@ -252,7 +364,23 @@ class Host:
     def steps(self) -> list[str]:
         """Return what taking the packages means."""
         first = ["finish the interrupted transaction"] if self.interrupted else []
-        return [*first, *(f"stop {name}" for name in self.running()), *(one.sentence for one in self.changes)]
+        first += [f"stop {name}" for name in self.running()]
+        if not self.crosses:
+            return [*first, *(one.sentence for one in self.changes)]
+        first += [f"let {path} name {self.params['suite']}" for path in self.suite.rewritten()]
+        return [*first, *self.counted(), *([RENEWAL] if self.renews() else [])]
+
+    def counted(self) -> list[str]:
+        """Return what becomes of the packages, those that stay counted, those that go by name."""
+        staying = [one for one in self.changes if not one.removed]
+        told = [f"take {len(staying)} packages of {self.params['suite']}"] if staying else []
+        return told + [one.sentence for one in self.changes if one.removed]
+
+    def renews(self) -> bool:
+        """Return whether the broker's data is yet to be made anew."""
+        old, new = self.updates().get(host_updates.BROKER, ("", ""))
+        needed = bool(self.note.get("renew")) or (bool(old) and operating_system.renewed(old, new))
+        return self.crosses and bool(self.params["broker_data"]) and needed and not self.note.get("renewed")
 
     def running(self) -> list[str]:
         """Return the affected units that run."""
@@ -261,19 +389,26 @@ class Host:
 
     def begin(self) -> None:
         """Fetch the packages, so that a mirror that fails stops nothing, and note that the host is under way."""
-        self.look(self.options)
-        self.refuse()
-        if self.changes and not self.check_mode:
-            self.apt("--download-only", "fetch")
+        with self.seen(refresh=False) as more:
+            self.look([*self.options, *more])
+            self.refuse()
+            if self.changes and not self.check_mode:
+                self.apt("--download-only", "fetch", more)
         if not self.check_mode:
+            if self.crosses:
+                self.remember(suite=self.params["suite"], together=self.params["together"])
             self.remember(empties=self.params["empties"] or bool(self.note.get("empties")))
 
     def update(self) -> None:
         """Stop the units, take the packages."""
         if self.check_mode:
-            self.look(self.options)
+            with self.seen(refresh=False) as more:
+                self.look([*self.options, *more])
             self.refuse()
             self.actions = self.steps()
+            return
+        if self.crosses:
+            self.cross()
             return
         with apt.held_back(self.params["hold_units"]):
             self.actions += apt.finish(self.options)
@@ -285,13 +420,52 @@ class Host:
                 self.apt("--no-remove", "take")
                 self.actions += [one.sentence for one in self.changes]
 
+    def cross(self) -> None:
+        """Stop the units, let the sources name the suite, take its packages, and end what they cannot read."""
+        with apt.held_back(self.params["hold_units"]):
+            self.actions += apt.finish(self.options, removes=True)
+            self.finished, self.interrupted = bool(self.actions), False
+            with self.seen(refresh=False) as more:
+                self.look([*self.options, *more])
+            self.refuse()
+            self.stop()
+            self.see_clean_end()
+            # Noted before, since afterwards nothing tells which version has written the data.
+            self.remember(suite=self.params["suite"], renew=bool(self.note.get("renew")) or self.renews())
+            self.actions += self.suite.apply()
+            self.look(self.options)
+            if self.changes:
+                self.apt("", "take")
+                self.actions += self.counted()
+            codename = self.suite.codename()
+            if codename != self.params["suite"]:
+                raise UpdateError(
+                    f"apt has no more for this host, and it is still {codename}\n  next: see what its sources name "
+                    f"(/etc/apt), and that they have {self.params['suite']}; then run again"
+                )
+            if self.renews():
+                empty(self.params["broker_data"])
+                self.remember(renewed=True)
+                self.actions.append(RENEWAL)
+
+    def see_clean_end(self) -> None:
+        """Raise UpdateError where the database did not end in order, and would find that with another series."""
+        if host_updates.DATABASE not in self.updates():
+            return
+        state = self.systemd.states([DATABASE_UNIT])[DATABASE_UNIT]
+        if state.result not in ("", "success"):
+            raise UpdateError(
+                f"{DATABASE_UNIT} did not end in order ({state.result}), and another series does not repair that\n"
+                f"  next: `systemctl start {DATABASE_UNIT}` there, and run again; no package was changed"
+            )
+
     def stop(self) -> None:
         """Stop the affected units that run, and note them before, so that a later run knows why they do not."""
         going = self.running()
         if not going:
             return
         if set(going) & set(self.params["vacant_units"]):
-            see_vacant()
+            see_vacant("" if self.params["suite"] else "; -e update_in_place=true leaves the switch as it is")
         self.remember(
             stopped=list(dict.fromkeys([*(self.note.get("stopped") or []), *going])),
             emptied=self.params["empties"] or bool(self.note.get("emptied")),
@@ -299,19 +473,25 @@ class Host:
         rollout.stop(going, self.systemd, self.params["first"], self.params["last"])
         self.actions += [f"stop {name}" for name in going]
 
-    def apt(self, option: str, verb: str) -> None:
-        """Run apt-get for what was found. Raises AptError."""
+    def apt(self, option: str, verb: str, seen: list[str] | None = None) -> None:
+        """Run apt-get for what was found; `seen` lets it see a suite that its sources do not name. Raises AptError."""
         kept = of_same_source(self.params["keep_packages"]) if self.kept else {}
         with pinned(kept) as more:
-            words = [*self.options, *more, "--no-install-recommends", option, *(self.words() or [])]
-            done = apt.run(["apt-get", *words])
+            words = [*self.options, *(seen or []), *more, "--no-install-recommends", option, *(self.words() or [])]
+            done = apt.run(["apt-get", *filter(None, words)])
         if done.code:
             raise apt.failure(f"apt-get, to {verb} newer packages,", done)
 
     def refuse(self) -> None:
         """Raise UpdateError for what may not be taken; after an interruption it is known only here."""
-        members = self.params["database_members"]
-        problems = host_updates.refusals(self.updates(), self.removed(), self.params["packages"], members)
+        updates, members = self.updates(), self.params["database_members"]
+        problems = list(self.findings)
+        if self.params["suite"]:
+            problems += operating_system.refusals(updates)
+            alone = self.crosses and not self.params["together"]
+            problems += [f"{group}: {ALONE}" for group in operating_system.together(updates) if alone]
+        else:
+            problems += host_updates.refusals(updates, self.removed(), self.params["packages"], members)
         if problems:
             raise UpdateError("\n".join(problems))
 
@@ -418,7 +598,16 @@ def owners_of(paths: list[str]) -> dict[str, set[str]]:
     return {path: set().union(*(known.get(name, set()) for name in host_updates.spellings(path))) for path in paths}
 
 
-def see_vacant() -> None:
+def empty(folder: str) -> None:
+    """Remove what is in a folder. Raises OSError."""
+    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+
+
+def see_vacant(otherwise: str) -> None:
     """Wait until nothing of an instance, router or network is on the switch. Raises UpdateError."""
     command = ["ovs-vsctl", "--timeout=10", "--bare", "--columns=name", "find", "Interface", "external_ids:iface-id!=x"]
     deadline = time.monotonic() + VACANT_SECONDS
@@ -432,8 +621,8 @@ def see_vacant() -> None:
         if time.monotonic() >= deadline:
             raise UpdateError(
                 f"{', '.join(left)}: still on this host's switch, which would lose them by a restart; nothing was "
-                "stopped\n  next: see whose they are (`ovs-vsctl list Interface`), move that away, and run again; "
-                "-e update_in_place=true leaves the switch as it is"
+                "stopped\n"
+                f"  next: see whose they are (`ovs-vsctl list Interface`), move that away, and run again{otherwise}"
             )
         time.sleep(1)
 
@@ -470,6 +659,10 @@ def main() -> None:
             "interrupted": host.interrupted,
             "reboot": host.reasons() if state in ("read", "updated") else [],
             "begun": host.note,
+            "codename": host.codename,
+            "suite": host.params["suite"],
+            "findings": host.findings,
+            "deploys": host.crosses,
             "out": state == "read" and host.is_out(),
         }
     except (apt.AptError, UpdateError, OSError) as error:

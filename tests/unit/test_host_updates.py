@@ -169,6 +169,10 @@ NOTHING: dict[str, Any] = {
     "reboot": [],
     "begun": {},
     "out": False,
+    "codename": "",
+    "suite": "",
+    "findings": [],
+    "deploys": False,
 }
 
 
@@ -402,9 +406,10 @@ def test_brokers_are_readied_and_their_queues_waited_for(monkeypatch: pytest.Mon
 
 def test_a_host_is_updated_between_leaving_and_returning() -> None:
     taken = parts("update.yml", "brume_updated")
-    assert [part for part, _when in taken] == ["leave", "restart", "return"]
+    assert [part for part, _when in taken] == ["leave", "deploy", "restart", "return"]
     assert taken[0][1] == "__host_updates.leaves", "clusters are looked at whatever an earlier run has stopped"
-    assert "update_reboot" in taken[1][1]
+    assert taken[1][1] == "__host_updates.deploys"
+    assert "update_reboot" in taken[2][1]
     (play,) = [one for one in plays(ROOT / "playbooks/update.yml") if one["hosts"] == "brume_updated"]
     calls = [task["brume.cloud.host_updates"] for task in play["tasks"] if "brume.cloud.host_updates" in task]
     assert "not __host_updates.emptied" in play["vars"]["host_walk_empties"], "only what was done is skipped"

@@ -168,7 +168,8 @@ def steps(name: str) -> list[str]:
 def parts(playbook_name: str, group: str) -> list[Any]:
     """Return the parts of the walk that a playbook takes with a group, in order, with the conditions."""
     (play,) = [one for one in plays(ROOT / "playbooks" / playbook_name) if one["hosts"] == group]
-    assert (play["serial"], play["any_errors_fatal"], play["max_fail_percentage"]) == (1, True, 0)
+    assert play["serial"] == 1 or "__update_order.sizes" in play["serial"]
+    assert (play["any_errors_fatal"], play["max_fail_percentage"]) == (True, 0)
     found = []
     for task in play["tasks"]:
         given = task.get("ansible.builtin.include_role") or {}
@@ -192,7 +193,8 @@ def test_a_host_leaves_while_all_is_whole_and_returns_when_all_is_well() -> None
     assert order[-2:] == ["brume.cloud.host_units", "brume.cloud.loadbalancer_servers"]
     leave = yaml.safe_load((ROOT / "roles/host_walk/tasks/leave.yml").read_text(encoding="utf-8"))
     drain = leave[-1]["brume.cloud.loadbalancer_servers"]
-    assert drain["may_be_down"] == "{{ item == inventory_hostname }}", "one that was cut off has stopped its own"
+    may = "{{ item == inventory_hostname or host_walk_together }}"
+    assert drain["may_be_down"] == may, "one that was cut off has stopped its own, or those of all that go with it"
     assert leave[1]["brume.cloud.host_replacement"]["stopped"] == "{{ host_walk_stopped }}"
     assert steps("restart") == ["brume.cloud.host_units", "ansible.builtin.reboot", "brume.cloud.run_lock"]
     assert steps("return") == [

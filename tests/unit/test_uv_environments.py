@@ -25,7 +25,10 @@ MARKER = {"digest": ITEM.digest, "python": str(Path(sys.executable).resolve())}
             {**MARKER, "python": "/usr/bin/python3.99"},
             True,
             "/opt/nova/1",
-            ["build environment /opt/nova/1 again, because an earlier build was not finished"],
+            [
+                "build environment /opt/nova/1 again, because it was built for python3.99, and the host's interpreter "
+                f"is {Path(MARKER['python']).name}"
+            ],
         ),
     ],
 )
