@@ -110,7 +110,7 @@ class ActionModule(PlanAction):
 
     def _step_controller(self) -> dict[str, Any]:
         keys = fernet.REPOSITORIES["fernet"]
-        return {"controller": backup_stream.ask(self._argv(), "controller", keys=keys)}
+        return {"controller": backup_stream.ask(self._argv(), "controller", keys=keys, records=schema.RECORDS)}
 
     # making
 
@@ -163,10 +163,12 @@ class ActionModule(PlanAction):
         going = backup.expired(list(now), now, datetime.now(UTC), count, days)
         actions = ["make the backup whole", *(f"delete {name}, which has expired" for name in going)]
         if not self._task.check_mode:
-            primaries = [one["controller"]["primary"] for one in self._said("__backup_controller").values()]
+            controllers = [one["controller"] for one in self._said("__backup_controller").values()]
+            primaries = [one["primary"] for one in controllers]
+            release = backup.release_of((one["releases"] for one in controllers), plan.cloud.release)
             manifest = {
                 "format": backup.FORMAT, "name": made["name"], "base": made["base"],
-                "cloud": backup.cloud_mark(master_key), "region": str(plan.cloud.region), "release": plan.cloud.release,
+                "cloud": backup.cloud_mark(master_key), "region": str(plan.cloud.region), "release": release,
                 "member": made["member"], "version": made["version"], "identity": made["identity"],
                 "to_lsn": made["to_lsn"], "unpacked": made["unpacked"], "tables": made["tables"], **planned(self.piece),
                 "parts": [*made["parts"], *(one["part"] for one in said.values() if one.get("part"))],

@@ -10,12 +10,13 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils.backup_store import PARTIAL
+from ansible_collections.brume.cloud.plugins.module_utils.releases import release_number
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import derive
 
 FORMAT = 1
@@ -278,6 +279,15 @@ def pick(wanted: str, found_ones: Found) -> str:
     if wanted and wanted not in found_ones.manifests:
         raise BackupError(f"{wanted}: is no whole backup there; there are {', '.join(found_ones.manifests)}")
     return wanted or max(found_ones.manifests)
+
+
+def release_of(served: Iterable[Iterable[str]], planned: str) -> str:
+    """Return the release that can use a backed up database, by what the controllers say of their schemas.
+
+    While a schema serves two, that is the newer one: the older one's tools do not know what has been added. The planned
+    release may be further: an upgrade makes its backup first.
+    """
+    return max((one for names in served for one in names), key=release_number, default=planned)
 
 
 def not_fitting(manifest: Mapping[str, Any], release: str, versions: Mapping[str, str]) -> list[str]:

@@ -92,10 +92,14 @@ def _say(line: str) -> None:
 # controllers
 
 
-def controller(keys: str) -> dict[str, Any]:
-    """Return the index of the primary key of a repository."""
+def controller(keys: str, records: str) -> dict[str, Any]:
+    """Return the index of the primary key of a repository, and the releases that schemas serve by their records."""
     indexes = [int(name) for name in os.listdir(keys) if name.isdecimal()] if os.path.isdir(keys) else []
-    return {"primary": max(indexes, default=None)}
+    releases: set[str] = set()
+    for name in os.listdir(records) if os.path.isdir(records) else ():
+        with open(os.path.join(records, name), encoding="utf-8") as stream:
+            releases.update(str(one) for one in json.load(stream).get("releases") or ())
+    return {"primary": max(indexes, default=None), "releases": sorted(releases)}
 
 
 def images_list(images: str) -> dict[str, int]:

@@ -244,6 +244,18 @@ def test_a_backup_without_images_does_not_push_out_the_last_one_with_them(
         assert [line.split()[1][6:8] for line in said if "expired" in line] == gone
 
 
+@pytest.mark.parametrize(
+    ("served", "release"),
+    [
+        ([["2025.1"], []], "2025.1"),  # the first controller alone has records, and the upgrade has its backup first
+        ([["2025.1", "2026.1"]], "2026.1"),
+        ([[], []], "2026.1"),
+    ],
+)
+def test_a_backup_is_of_the_release_that_its_schemas_serve(served: list[list[str]], release: str) -> None:
+    assert backup.release_of(served, "2026.1") == release
+
+
 def test_a_clock_that_goes_back_makes_no_backup_before_those_that_it_builds_on() -> None:
     later = backup.moment_of(NEXT)
     assert backup.name_of(later, backup.INCREMENTAL, "") == backup.name_of(later, backup.INCREMENTAL, FULL) == NEXT
@@ -326,7 +338,14 @@ def test_images_come_back_as_the_stores_owner_has_them(tmp_path: Path) -> None:
     keys.mkdir()
     (keys / "0").touch()
     (keys / "12").touch()
-    assert backup_stream.ask(LOCAL, "controller", keys=str(keys)) == {"primary": 12}
+    records = tmp_path / "records"
+    records.mkdir()
+    (records / "nova.json").write_text('{"releases": ["2025.1", "2026.1"]}', "utf-8")
+    (records / "glance.json").write_text('{"digest": "abc"}', "utf-8")
+    said = backup_stream.ask(LOCAL, "controller", keys=str(keys), records=str(records))
+    assert said == {"primary": 12, "releases": ["2025.1", "2026.1"]}
+    said = backup_stream.ask(LOCAL, "controller", keys=str(keys), records=str(tmp_path / "none"))
+    assert said == {"primary": 12, "releases": []}
     listed_now = backup_stream.ask(LOCAL, "images_list", images=str(images))
     assert listed_now == {"one": 3000, "-two": 4000, "three": 5000}
     backup_stream.ask(LOCAL, "store_begin", path=str(store), name=FULL)

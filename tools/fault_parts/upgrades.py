@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from ansible_collections.brume.cloud.plugins.module_utils import run_lines, run_report
 from ansible_collections.brume.cloud.plugins.module_utils.api_probe import Probe
+from ansible_collections.brume.cloud.plugins.module_utils.releases import can_cross
 from ansible_collections.brume.cloud.plugins.module_utils.run_lines import Report
 
 from tools.fault_parts.losses import Losses
@@ -74,10 +75,13 @@ class Upgrades(Losses):
     """A lab on its way between two releases."""
 
     def __init__(self, inventory: Path, seed: int, former: str, target: str = "") -> None:
-        """Begin with the former release everywhere."""
+        """Begin with the former release everywhere. Raises FaultError where no upgrade leads to the other one."""
         super().__init__(inventory, seed)
         variables = yaml.safe_load((inventory / "group_vars/all.yml").read_text(encoding="utf-8"))
         self.former, self.target = former, target or str(variables["brume_release"])
+        if not can_cross(self.former, self.target):
+            message = f"no upgrade leads from {self.former} to {self.target}; name others by --former and --release"
+            raise FaultError(message)
         self.release = former
         self.stay: dict[str, str] = {}
         longer = 1 + (len(self.lab.hosts) - 1) / 3
