@@ -424,8 +424,9 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     warnings += _overrides(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
-    wrong = _generations(generations, external, services, cells, names)
-    problems += _problems(wrong, where("brume_secret_generations"))
+    problems += _problems(
+        _generations(generations, external, services, cells, names), where("brume_secret_generations")
+    )
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
     if "swift" in services:

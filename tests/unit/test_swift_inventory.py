@@ -277,7 +277,7 @@ def test_units_of_storage_hosts() -> None:
 
 
 def test_encryption_has_a_root_secret_that_swift_can_read() -> None:
-    """The key master wants base64 of at least 32 bytes, and the two filters side by side, encryption the last of them."""
+    """The key master wants base64 of at least 32 bytes; it stands before encryption, that after all but logging."""
     found = planned({"swift_encryption": True})
     files = renderer(found).files(found.hosts["controller"], ["swift"])
     (text,) = [one.text for one in files if one.entry.path.endswith("/proxy-server.conf")]
