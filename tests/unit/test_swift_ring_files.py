@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,5 +159,7 @@ def test_rings_are_declared_alike_whichever_host_asks(host: str) -> None:
         "folder": "/var/lib/swift/rings", "lost": [], "maximum_share": 0.0, "allow": ["x"], "content": True,
         "held": {"10.126.40.41/vdb": {"account": 3, "object-1": 4}},
     }  # fmt: skip
+    task: Any = SimpleNamespace(check_mode=False)
+    action._task = task
     variables = action.task_variables(slice_of(host))
     assert variables["ansible_python_interpreter"].startswith("/opt/brume/swift/")
