@@ -20,6 +20,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
 )
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
+    NETWORK_FALLBACKS,
     PORT_MAXIMUM,
     REMOVED,
     WAVES,
@@ -42,7 +43,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.releases import DEFAUL
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, Variable
 
-NETWORK_FALLBACKS = {"tunnel": "management", "api": "management", "storage": "management", "replication": "storage"}
 BACKEND_OFFSET = 10000
 """An API process listens on its public port plus this; HAProxy has the public port."""
 
@@ -620,7 +620,7 @@ def _missing_groups(
     return [
         Problem("inventory", f"the group `{group}` {_state(inventory, group)}", f"add `{group}: {{hosts: {{...}}}}`")
         for group in ("control", "network", "compute", "object")
-        if not members[group] and (group == "control" or any(groups[0] == group for groups in homeless))
+        if not members[group] and (group == "control" or any(groups[:1] == (group,) for groups in homeless))
     ]
 
 
