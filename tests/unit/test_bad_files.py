@@ -316,9 +316,8 @@ def planned(root: Path) -> None:
 def test_what_is_merged_may_be_said_again_and_nothing_else_twice(root: Path) -> None:
     worker = "{group: compute, kind: daemon, command: [two-worker]}"
     both = f"worker: &worker {worker}\n  more: {{<<: *worker, command: [two-more]}}"
-    several(replace(DESCRIPTION, f"worker: {worker}", both), replace(DESCRIPTION, "api, worker]", "api, worker, more]"))(
-        root
-    )
+    replace(DESCRIPTION, f"worker: {worker}", both)(root)
+    replace(DESCRIPTION, "api, worker]", "api, worker, more]")(root)
     components = sources.load.__wrapped__(root).services["two"].components
     assert (components["more"].command, components["more"].groups) == (("two-more",), ("compute",))
     planned(root)

@@ -80,7 +80,7 @@ def test_rings_are_put_in_place_and_replaced(run: Run, tmp_path: Path) -> None:
         (ring(b"new", sha256="0" * 64), "content does not have the digest 000"),
         (ring(b"new", content=base64.b64encode(b"ne").decode()), "build the rings again"),
         (ring(b"new", content=""), "does not have the digest"),
-        (ring(b"new", content="not base64!"), "content is no base64"),
+        (ring(b"new", content=base64.b64encode(b"new").decode() + "!"), "content is no base64"),
     ],
 )
 def test_a_ring_that_is_not_what_its_digest_says_is_refused(
