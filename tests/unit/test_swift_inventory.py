@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import configparser
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 
 from .goldens import golden, golden_section
 from .inventories import AIO, committed, inventory
+from .playbooks import playbook
+
+INVENTORIES = Path(__file__).resolve().parents[2] / "inventories"
 
 FILE = "bad-swift.txt"
 MISSING = object()
@@ -362,3 +367,11 @@ def test_a_group_is_missed_only_where_something_would_run_on_it(
     assert problems == [
         f"inventory: the group `{group}` has no host; add `{group}: {{hosts: {{...}}}}`" for group in expected
     ]
+
+
+def test_ansible_does_not_warn_of_groups_that_the_cloud_does_not_need(tmp_path: Path) -> None:
+    shutil.copytree(INVENTORIES / "object", tmp_path / "object")
+    done = playbook(tmp_path / "object", "plan.yml")
+    shown = done.stdout + done.stderr
+    assert done.returncode == 0, shown
+    assert "host pattern" not in shown
