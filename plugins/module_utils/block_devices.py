@@ -125,6 +125,16 @@ def _refusal(one: Reading, known: Iterable[Mounted], expendable: Iterable[str]) 
     return f"holds {one.content}; name it in swift_format if that may be lost"
 
 
+def _steps(one: Reading) -> list[Step]:
+    """Return what makes a device that can be used one of Swift's."""
+    steps = [] if one.is_ours else [Step("format", one.name, one.path)]
+    if f"{ROOT}/{one.name}" not in one.mounted_at:
+        steps.append(Step("mount", one.name, one.path))
+    elif not one.owned:  # a run ended between the two
+        steps.append(Step("own", one.name))
+    return steps
+
+
 def decide(
     readings: Sequence[Reading], known: Sequence[Mounted], held: Mapping[str, int], expendable: Iterable[str]
 ) -> tuple[list[Step], list[str]]:
@@ -150,12 +160,7 @@ def decide(
         if refusal:
             problems.append(f"{one.path} ({one.name}): {refusal}")
             continue
-        if not one.is_ours:
-            steps.append(Step("format", one.name, one.path))
-        if f"{ROOT}/{one.name}" not in one.mounted_at:
-            steps.append(Step("mount", one.name, one.path))
-        elif not one.owned:  # a run ended between the two
-            steps.append(Step("own", one.name))
+        steps += _steps(one)
     declared = {one.name for one in readings}
     for entry in known:
         if entry.name in declared:

@@ -27,6 +27,9 @@ ONLY = ("", "cluster", "vip")
 EXPOSURE_LIMIT, EXPOSURE_WORST = 6.0, 10.0
 """Above the first a unit needs a reason; the second is the end of the scale (systemd-analyze(1), security)."""
 
+NETWORK_FALLBACKS = {"tunnel": "management", "api": "management", "storage": "management", "replication": "storage"}
+"""Networks on which hosts have an address, with the one whose address they have where the inventory has no such one."""
+
 PORT_MAXIMUM = 65535
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _STORED_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -742,7 +745,23 @@ def _health(reader: _Reader) -> Any:
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             reader.problem(f"health.{key}", f"is {_kind(value)}, {_types(kinds[key])} is needed", "correct the value")
             return None
+        known = isinstance(value, Mapping) and set(value) <= {"host", "port", "network"}
+        if isinstance(value, Mapping) and not (known and _is_port(value.get("port"))):
+            reader.problem(f"health.{key}", f"`{value}` is no port", "write a number, or {port: number, network: name}")
+            return None
+        _known_network(reader, f"health.{key}", value)
     return health
+
+
+def _is_port(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= PORT_MAXIMUM
+
+
+def _known_network(reader: _Reader, key: str, value: Any) -> None:
+    """Note a mapping that names a network on which hosts have no address."""
+    known = ("management", *NETWORK_FALLBACKS)
+    if isinstance(value, Mapping) and value.get("network", "management") not in known:
+        reader.problem(key, f"`{value['network']}` is no network of hosts", "use one of " + ", ".join(known))
 
 
 def _ports(reader: _Reader) -> tuple[Any, ...]:
@@ -754,9 +773,10 @@ def _ports(reader: _Reader) -> tuple[Any, ...]:
     for entry in reader.take("ports", list, []):
         known = isinstance(entry, Mapping) and set(entry) <= {"port", "address", "network", "only"}
         number = entry.get("port") if known else entry
+        _known_network(reader, "ports", entry)
         if known and entry.get("only", "") not in ONLY:
             reader.problem("ports", f"`{entry}` has an unknown `only`", "use one of " + ", ".join(filter(None, ONLY)))
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= PORT_MAXIMUM:
+        if not _is_port(number):
             reader.problem("ports", f"`{entry}` is no port", "write a number, or {port: number, network: name}")
         else:
             result.append(entry)

@@ -339,7 +339,7 @@ def generation_names(said: Iterable[Any], names: Iterable[str]) -> list[Mistake]
 
     Constants have no generations.
     """
-    known, constant = {"default"}, set()
+    known, constant = {"default"}, set[str]()
     for name in names:
         parts = name.split("/")
         beginnings = {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}

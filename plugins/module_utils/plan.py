@@ -21,6 +21,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
 )
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
+    NETWORK_FALLBACKS,
     PORT_MAXIMUM,
     REMOVED,
     WAVES,
@@ -43,7 +44,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.releases import DEFAUL
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, Variable
 
-NETWORK_FALLBACKS = {"tunnel": "management", "api": "management", "storage": "management", "replication": "storage"}
 BACKEND_OFFSET = 10000
 """An API process listens on its public port plus this; HAProxy has the public port."""
 
@@ -425,8 +425,9 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     warnings += _overrides(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
-    wrong = _generations(generations, external, services, cells, names)
-    problems += _problems(wrong, where("brume_secret_generations"))
+    problems += _problems(
+        _generations(generations, external, services, cells, names), where("brume_secret_generations")
+    )
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
     if "swift" in services:
@@ -620,7 +621,7 @@ def _missing_groups(
     return [
         Problem("inventory", f"the group `{group}` {_state(inventory, group)}", f"add `{group}: {{hosts: {{...}}}}`")
         for group in ("control", "network", "compute", "object")
-        if not members[group] and (group == "control" or any(groups[0] == group for groups in homeless))
+        if not members[group] and (group == "control" or any(groups[:1] == (group,) for groups in homeless))
     ]
 
 

@@ -113,30 +113,12 @@ def _unknown(place: str, item: Mapping[Any, Any], keys: Sequence[str]) -> Iterab
 
 def _policies(value: Any, _services: Any) -> Iterable[Mistake]:
     if not value:
-        yield "", "is empty", "describe the policy with index 0 at least"
-        return
-    for place, item in enumerate(value):
-        where = f"[{place}]"
-        yield from _unknown(where, item, POLICY_KEYS)
-        if not is_number(item.get("index")) or item["index"] < 0:
-            yield f"{where}.index", f"{shown(item.get('index'))} is no index", "write a whole number, at least 0"
-            return
-        aliases = item.get("aliases", [])
-        if not isinstance(aliases, list):
-            yield f"{where}.aliases", f"{shown(aliases)} is no list", "write [other-name]"
-            return
-        for key, name in (("name", item.get("name")), *(("aliases", alias) for alias in aliases)):
-            if not isinstance(name, str) or not POLICY_NAME.fullmatch(name) or name.isdecimal():
-                remedy = "write letters, digits and dashes, and no number"
-                yield f"{where}.{key}", f"{shown(name)} is no name", remedy
-                return
-            if name.lower() == RESERVED_NAME and item["index"]:
-                yield f"{where}.{key}", f"{name} is reserved for the policy with the index 0", "choose another"
-        for key in ("default", "deprecated"):
-            if not isinstance(item.get(key, False), bool):
-                yield f"{where}.{key}", f"{shown(item[key])} is neither true nor false", "write true or false"
-                return
-        yield from _erasure(where, item)
+        return [("", "is empty", "describe the policy with index 0 at least")]
+    single = [one for place, item in enumerate(value) for one in _policy(f"[{place}]", item)]
+    return single or _together(value)
+
+
+def _together(value: Sequence[Mapping[str, Any]]) -> Iterable[Mistake]:
     names = [name for item in value for name in (item["name"], *item.get("aliases", ()))]
     for what, said in (("index", [item["index"] for item in value]), ("name", names)):
         twice = duplicates(str(one).lower() for one in said)
@@ -149,6 +131,26 @@ def _policies(value: Any, _services: Any) -> Iterable[Mistake]:
         yield "", f"has {len(chosen)} policies with `default: true`", "say it of one"
     if any(item.get("default") and item.get("deprecated") for item in value):
         yield "", "has a default policy that is deprecated", "choose another default"
+
+
+def _policy(where: str, item: Mapping[str, Any]) -> Iterable[Mistake]:
+    yield from _unknown(where, item, POLICY_KEYS)
+    if not is_number(item.get("index")) or item["index"] < 0:
+        yield f"{where}.index", f"{shown(item.get('index'))} is no index", "write a whole number, at least 0"
+    aliases = item.get("aliases", [])
+    if not isinstance(aliases, list):
+        yield f"{where}.aliases", f"{shown(aliases)} is no list", "write [other-name]"
+        aliases = []
+    for key, name in (("name", item.get("name")), *(("aliases", alias) for alias in aliases)):
+        if not isinstance(name, str) or not POLICY_NAME.fullmatch(name) or name.isdecimal():
+            remedy = "write letters, digits and dashes, and no number"
+            yield f"{where}.{key}", f"{shown(name)} is no name", remedy
+        elif name.lower() == RESERVED_NAME and item.get("index"):
+            yield f"{where}.{key}", f"{name} is reserved for the policy with the index 0", "choose another"
+    for key in ("default", "deprecated"):
+        if not isinstance(item.get(key, False), bool):
+            yield f"{where}.{key}", f"{shown(item[key])} is neither true nor false", "write true or false"
+    yield from _erasure(where, item)
 
 
 def _erasure(where: str, item: Mapping[str, Any]) -> Iterable[Mistake]:
@@ -306,7 +308,8 @@ def mistakes(cloud: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -
     for name, kind in known.items():
         count = usable.count(name)
         if hosts and count < kind["replicas"] and all(variables["swift_devices"] for variables in hosts.values()):
-            message = f"leave {count} devices with a weight for the ring {name}, which has {kind['replicas']:g} replicas"
+            copies = f"{kind['replicas']:g} replicas"
+            message = f"leave {count} devices with a weight for the ring {name}, which has {copies}"
             found.append((next(iter(hosts)), "swift_devices", ("", message, "add devices, or lower swift_replicas")))
     return found
 

@@ -231,6 +231,18 @@ PROJECT: dict[str, Change] = {
     "port of a component that is none": replace(
         DESCRIPTION, "command: [two-worker]", "command: [two-worker], ports: [no]"
     ),
+    "port on an unknown network": replace(
+        DESCRIPTION, "command: [two-worker]", "command: [two-worker], ports: [{port: 7000, network: stroage}]"
+    ),
+    "unknown key of a port": replace(
+        DESCRIPTION, "command: [two-worker]", "command: [two-worker], ports: [{port: 7000, netwrok: storage}]"
+    ),
+    "probe of an unknown network": replace(
+        DESCRIPTION, "command: [two-worker]", "command: [two-worker], health: {tcp: {port: 7000, network: external}}"
+    ),
+    "probe without a port": replace(
+        DESCRIPTION, "command: [two-worker]", "command: [two-worker], health: {tcp: {network: storage}}"
+    ),
     "two components on one port": replace(DESCRIPTION, "port: 6001", "port: 6000"),
     "port that another's process has": replace(
         DESCRIPTION, "command: [two-worker]", "command: [two-worker], ports: [16000]"
@@ -299,6 +311,19 @@ def planned(root: Path) -> None:
     """Plan the small project's services."""
     variables = {"brume_services": ["one", "two"], "brume_networks": AIO["brume_networks"]}
     plan(inventory(variables), sources.load.__wrapped__(root))
+
+
+def test_what_is_merged_may_be_said_again_and_nothing_else_twice(root: Path) -> None:
+    worker = "{group: compute, kind: daemon, command: [two-worker]}"
+    both = f"worker: &worker {worker}\n  more: {{<<: *worker, command: [two-more]}}"
+    replace(DESCRIPTION, f"worker: {worker}", both)(root)
+    replace(DESCRIPTION, "api, worker]", "api, worker, more]")(root)
+    components = sources.load.__wrapped__(root).services["two"].components
+    assert (components["more"].command, components["more"].groups) == (("two-more",), ("compute",))
+    planned(root)
+    replace(DESCRIPTION, "<<: *worker, ", "<<: *worker, command: [a], ")(root)
+    with pytest.raises(PlanError, match="command"):
+        planned(root)
 
 
 def test_the_good_project_has_no_problem(root: Path) -> None:

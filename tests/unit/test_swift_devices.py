@@ -238,6 +238,8 @@ class Host:
     def blkid(self, *words: str) -> str:
         """Give the signature, or one of its values."""
         assert words[0] == "--probe", "a cache may be old"
+        if self.disks[words[-1]].broken:
+            raise DeviceError("Input/output error")
         found = self.disks[words[-1]].signature
         if "--match-tag" in words:
             return f"{found[words[words.index('--match-tag') + 1]]}\n"

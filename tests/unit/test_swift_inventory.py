@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import base64
 import configparser
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.brume.cloud.plugins.action import unit_rollout
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, sources, swift_inventory
+from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS as DESCRIBED
 from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 
 from .goldens import golden, golden_section
-from .inventories import committed, inventory
+from .inventories import AIO, committed, inventory
+from .playbooks import playbook
+
+INVENTORIES = Path(__file__).resolve().parents[2] / "inventories"
 
 FILE = "bad-swift.txt"
 MISSING = object()
@@ -277,7 +286,7 @@ def test_units_of_storage_hosts() -> None:
 
 
 def test_encryption_has_a_root_secret_that_swift_can_read() -> None:
-    """The key master wants base64 of at least 32 bytes, and the two filters side by side, encryption the last of them."""
+    """The key master wants base64 of at least 32 bytes; it stands before encryption, that after all but logging."""
     found = planned({"swift_encryption": True})
     files = renderer(found).files(found.hosts["controller"], ["swift"])
     (text,) = [one.text for one in files if one.entry.path.endswith("/proxy-server.conf")]
@@ -301,3 +310,68 @@ def test_policies_are_what_swift_reads() -> None:
     assert gold.is_deprecated is False
     assert (deep.idx, deep.name, deep.policy_type, deep.is_deprecated) == (1, "deep", "erasure_coding", True)
     assert (deep.ec_ndata, deep.ec_nparity, deep.ec_n_unique_fragments) == (2, 1, 3)
+
+
+HEALTH = [
+    ("object1", "swift-account-server", {"tcp": {"host": "10.126.40.41", "port": 6202}}),
+    ("object1", "swift-object-server", {"tcp": {"host": "10.126.40.41", "port": 6200}}),
+    ("object1", "rsync", {"tcp": {"host": "10.126.40.41", "port": 873}}),
+    ("object1", "swift-object-auditor", {}),
+    ("object1", "swift-devices", {}),
+    ("controller1", "swift-proxy", {"http": "http://127.0.0.1:18080/healthcheck"}),
+    ("controller1", "swift-object-expirer", {}),
+    ("controller1", "memcached", {"tcp": {"host": "10.126.10.11", "port": 11211}}),
+]
+
+
+@pytest.mark.parametrize(("host", "unit", "expected"), HEALTH, ids=[unit for _host, unit, _expected in HEALTH])
+def test_units_are_asked_where_they_listen(host: str, unit: str, expected: dict[str, Any]) -> None:
+    found, project = plan(committed("object"), sources.load()), sources.load()
+    piece = Slice(found, found.hosts[host], project, renderer(found), Vault(bytes(range(32))))
+    units = renderer(found).units(found.hosts[host], list(found.cloud.services))
+    (one,) = [one for one in units if one.instance.unit == f"{unit}.service"]
+    assert unit_rollout._health(piece, one) == expected
+
+
+def test_the_user_is_made_though_a_unit_of_the_distribution_has_it_too() -> None:
+    """Of rsync's unit alone none is made; Swift's programs beside it need theirs."""
+    for host in ("controller1", "object1"):
+        users = {one.name: one for one in plan(committed("object"), sources.load()).hosts[host].users}
+        assert users["swift"].create, host
+
+
+@pytest.mark.parametrize(
+    ("services", "missing", "expected"),
+    [
+        (["keystone"], ["network", "compute", "object"], []),
+        (["keystone", "swift"], ["network", "compute"], []),
+        (["keystone", "swift"], ["network", "compute", "object"], ["object"]),
+        (["keystone", "glance"], ["object", "control"], ["control"]),
+        (["keystone", "glance", "placement", "neutron", "nova"], ["network", "compute"], ["network", "compute"]),
+    ],
+)
+def test_a_group_is_missed_only_where_something_would_run_on_it(
+    services: list[str], missing: list[str], expected: list[str]
+) -> None:
+    hosts = {"one": {"brume_addresses": {"management": "192.0.2.11"}}}
+    groups = {name: [] if name in missing else ["one"] for name in DESCRIBED if name != "block"}
+    disks = [{"name": f"d{number}", "path": f"/dev/d{number}"} for number in range(3)]
+    own = {"swift_zone": 1, "swift_devices": disks}
+    variables = AIO | {"brume_services": services}
+    made = inventory(variables, {"one": hosts["one"] | own}, {**groups, "spare": ["one"]})
+    try:
+        plan(made, sources.load())
+        problems: list[str] = []
+    except PlanError as error:
+        problems = [str(one) for one in error.problems if "the group" in str(one)]
+    assert problems == [
+        f"inventory: the group `{group}` has no host; add `{group}: {{hosts: {{...}}}}`" for group in expected
+    ]
+
+
+def test_ansible_does_not_warn_of_groups_that_the_cloud_does_not_need(tmp_path: Path) -> None:
+    shutil.copytree(INVENTORIES / "object", tmp_path / "object")
+    done = playbook(tmp_path / "object", "plan.yml")
+    shown = done.stdout + done.stderr
+    assert done.returncode == 0, shown
+    assert "host pattern" not in shown
