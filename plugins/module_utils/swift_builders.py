@@ -403,10 +403,10 @@ def _part_of(whole: Any, start: Any, moved: Sequence[int], most: int, number: st
     free = sorted(set(moved) - forced)
     random.Random(number).shuffle(free)  # noqa: S311  # only spreads them over the ring
     room = max(0, most - sum(part in forced for part in moved))
-    chosen = forced | set(sorted(free, key=rank)[:room])
+    chosen = sorted(free, key=rank)[:room]
     ages = copy.deepcopy(start)
     ages._update_last_part_moves()
-    for part in set(free) - chosen:
+    for part in set(free) - set(chosen):
         whole._last_part_moves[part] = ages._last_part_moves[part]
         for before, after in zip(old, new, strict=False):
             if part < len(before) and part < len(after):

@@ -231,9 +231,41 @@ def test_a_rebalance_in_steps_ends_where_one_at_once_would(share: float, cluster
             assert report["moved"] == most, "no step is wasted"
         cluster.hours(report["next"] / HOUR + 0.4)
     assert len(steps) >= whole["moved"] / most
+    full = whole["moved"] // most
+    assert [one["reason"] for one in steps[:full]] == ["maximum_share"] * full, "what did not move need not wait"
     assert sum(one["moved"] for one in steps) < 1.5 * whole["moved"]
     assert steps[-1]["after"]["balance"] <= whole["after"]["balance"] + 4
     assert not cluster.one(wanted, maximum_share=share)["changed"]
+
+
+def test_steps_begin_with_what_gains_most(cluster: Cluster) -> None:
+    declared = aged(cluster)
+    wanted = {**declared, "devices": [*changed_devices(weight=50)[:-1], device(2, 3), device(3, 3)]}
+    whole = cluster.one(wanted, check=True)
+    parts = [{name: one["parts"] for name, one in whole[side]["devices"].items()} for side in ("before", "after")]
+    table = cluster.table()
+    cluster.one(wanted, maximum_share=0.05)
+    for old, new in zip(table, cluster.table(), strict=True):
+        for source in set(old) - set(new):
+            assert parts[0][source] > parts[1].get(source, 0)
+        for goal in set(new) - set(old):
+            assert parts[0].get(goal, 0) < parts[1][goal]
+
+
+def test_a_ring_that_cannot_be_better_is_left_alone(cluster: Cluster) -> None:
+    report = cluster.one(ring(devices=[*devices(3, 1, 2), device(1, 3, weight=300)], min_part_hours=0))
+    for _ in range(5):
+        if report["complete"]:
+            break
+        report = cluster.one(ring(devices=[*devices(3, 1, 2), device(1, 3, weight=300)], min_part_hours=0))
+    assert report["complete"]
+    assert swift_builders.excess(RingBuilder.load(str(cluster.path("builder")))) > 0
+    cluster.path("state.json").unlink()
+    cluster.hours(1)
+    content = cluster.path("builder").read_bytes()
+    report = cluster.one(ring(devices=[*devices(3, 1, 2), device(1, 3, weight=300)], min_part_hours=0))
+    assert (report["changed"], report["complete"], report["moved"]) == (False, True, 0)
+    assert cluster.path("builder").read_bytes() == content
 
 
 @pytest.mark.parametrize(("replicas", "more"), [(2.5, 2.5), (2.5, 3.5), (2.0, 2.25), (3.25, 3.0)])
