@@ -130,18 +130,36 @@ def test_without_swift_a_dry_run_predicts_new_rings(call: Call, monkeypatch: pyt
     assert call(ring("account"))["failed"], "a run needs Swift"
 
 
-def test_it_takes_along_all_that_it_needs(tmp_path: Path) -> None:
-    arguments = json.dumps({"folder": str(tmp_path / "swift"), "rings": [ring()]})
+def test_a_play_gets_all_that_the_module_needs_and_the_picture(tmp_path: Path) -> None:
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "tasks": [
+            {"brume.cloud.swift_ring": {"folder": str(tmp_path / "swift"), "rings": [ring()]}, "register": "result"},
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ result.rings[0] | brume.cloud.ring_plot }}",
+                    "dest": str(tmp_path / "object.svg"),
+                    "mode": "0644",
+                }
+            },
+        ],
+    }
+    tmp_path.joinpath("play.yml").write_text(json.dumps([play]))
     command = [
-        str(Path(sys.executable).with_name("ansible")), "-i", "host,", "-c", "local", "-m", "brume.cloud.swift_ring",
-        "-e", f"ansible_python_interpreter={sys.executable}", "-a", arguments, "host",
+        str(Path(sys.executable).with_name("ansible-playbook")), "-i", "host,", "-c", "local",
+        "-e", f"ansible_python_interpreter={sys.executable}", str(tmp_path / "play.yml"),
     ]  # fmt: skip
-    environment = {**os.environ, "ANSIBLE_LOAD_CALLBACK_PLUGINS": "0", "ANSIBLE_STDOUT_CALLBACK": "minimal"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    configuration = tmp_path / "ansible.cfg"  # without the callbacks that plan
+    configuration.write_text(f"[defaults]\ncollections_path = {ROOT / '.collections'}\n")
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(configuration)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in tmp_path.joinpath("swift").iterdir()) == [
         "history", "object.builder", "object.ring.gz", "object.state.json"
     ]  # fmt: skip
+    picture = ElementTree.fromstring(tmp_path.joinpath("object.svg").read_text())  # noqa: S314  # our own
+    assert len(bars(picture)) == len(devices())
 
 
 def drawn(report: dict[str, Any]) -> ElementTree.Element:
