@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.brume.cloud.plugins.module_utils import convergence, swift_builders
+from swift.common.exceptions import RingValidationError
 from swift.common.ring import RingData
 from swift.common.ring.builder import RingBuilder
 
@@ -478,19 +479,25 @@ def test_refusals_of_all_rings_come_at_once_and_nothing_is_written(cluster: Clus
     assert cluster.files() == files
 
 
-def test_what_swift_cannot_balance_is_a_problem(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("method", "error", "said"),
+    [
+        ("rebalance", Exception("no home for 3/1"), "Swift cannot balance them: no home for 3/1"),
+        ("validate", RingValidationError("Partition 3"), "the rebalanced ring is not valid: Partition 3"),
+    ],
+)
+def test_what_swift_cannot_balance_is_a_problem(
+    method: str, error: Exception, said: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     aged(cluster)
     files = cluster.files()
 
     def fails(_self: RingBuilder, **_words: Any) -> None:
-        raise Exception("no home for 3/1")  # as Swift does
+        raise error
 
-    monkeypatch.setattr(RingBuilder, "rebalance", fails)
+    monkeypatch.setattr(RingBuilder, method, fails)
     problems = cluster.ask(ring("account"), ring(devices=devices()[1:]))["problems"]
-    assert problems == [
-        "ring account: devices: Swift cannot balance them: no home for 3/1",
-        "ring object: devices: Swift cannot balance them: no home for 3/1",
-    ]
+    assert problems == [f"ring {name}: devices: {said}" for name in ("account", "object")]
     assert cluster.files() == files
 
 
