@@ -32,6 +32,7 @@ from typing import Any
 from ansible_collections.brume.cloud.plugins.module_utils import swift_rings
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import atomic_write, read_marker, write_marker
 from ansible_collections.brume.cloud.plugins.module_utils.swift_rings import Action, Found, Ring, key_in
+from swift.common import exceptions
 from swift.common.ring import builder as upstream
 
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
@@ -407,10 +408,10 @@ def _part_of(whole: Any, start: Any, moved: Sequence[int], most: int, number: st
     free = sorted(set(moved) - forced)
     random.Random(number).shuffle(free)  # noqa: S311  # only spreads them over the ring
     room = max(0, most - sum(part in forced for part in moved))
-    chosen = forced | set(sorted(free, key=rank)[:room])
+    chosen = sorted(free, key=rank)[:room]
     ages = copy.deepcopy(start)
     ages._update_last_part_moves()
-    for part in set(free) - chosen:
+    for part in set(free) - set(chosen):
         whole._last_part_moves[part] = ages._last_part_moves[part]
         for before, after in zip(old, new, strict=False):
             if part < len(before) and part < len(after):
@@ -458,14 +459,22 @@ def computed(loaded: Loaded, options: Options) -> Result:
         done = balanced(free, options.maximum_share, pressing=pressing)
         reason, due, moved = done.reason, done.due, done.moved
         if done.builder is not free:
-            builder = done.builder
-            builder.validate()  # as `swift-ring-builder` does before it saves one
+            builder = validated(done.builder)
     same = builder is start and loaded.builder is not None
     content = loaded.content if same else pickle.dumps(builder.to_dict(), protocol=2)
     file = ring_file(builder, content, loaded, options)
     after = before if same else summary(builder)
     entry = {"reason": reason, "due": due, "ring": digest(file)}
     return Result(loaded.ring.name, content, file, entry, reported(loaded, options, before, after, moved, entry, file))
+
+
+def validated(builder: Any) -> Any:
+    """Return a builder that is valid, as `swift-ring-builder` looks before it saves one. Raises RingError."""
+    try:
+        builder.validate()
+    except exceptions.RingValidationError as error:
+        raise RingError([f"devices: the rebalanced ring is not valid: {error}"]) from error
+    return builder
 
 
 def is_open(entry: Mapping[str, Any], options: Options) -> bool:

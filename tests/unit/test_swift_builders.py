@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.brume.cloud.plugins.module_utils import convergence, swift_builders
+from swift.common.exceptions import RingValidationError
 from swift.common.ring import RingData
 from swift.common.ring.builder import RingBuilder
 
@@ -231,9 +232,51 @@ def test_a_rebalance_in_steps_ends_where_one_at_once_would(share: float, cluster
             assert report["moved"] == most, "no step is wasted"
         cluster.hours(report["next"] / HOUR + 0.4)
     assert len(steps) >= whole["moved"] / most
+    full = whole["moved"] // most
+    assert [one["reason"] for one in steps[:full]] == ["maximum_share"] * full, "what did not move need not wait"
     assert sum(one["moved"] for one in steps) < 1.5 * whole["moved"]
     assert steps[-1]["after"]["balance"] <= whole["after"]["balance"] + 4
     assert not cluster.one(wanted, maximum_share=share)["changed"]
+
+
+@pytest.mark.parametrize("seed", [9, 11, 41])
+def test_steps_begin_with_what_gains_most(seed: int, cluster: Cluster) -> None:
+    """In these rings `RingBuilder` also moves partitions between devices that gain nothing by it."""
+    choose = random.Random(seed)  # noqa: S311
+    items = devices(choose.choice([2, 3]), choose.choice([1, 2, 3]))
+    for one in items:
+        one["weight"] = choose.choice([50.0, 100.0, 300.0])
+    overload = choose.choice([0, 0.1])
+    declared = aged(cluster, devices=copy.deepcopy(items), overload=overload)
+    for one in choose.sample(items, 3):
+        one["weight"] = choose.choice([50.0, 100.0, 300.0])
+    new = [device(choose.randint(1, 4), 7, weight=200.0), device(1, 8)]
+    wanted = {**declared, "devices": [*items, *new]}
+    whole = cluster.one(wanted, check=True)
+    parts = [{name: one["parts"] for name, one in whole[side]["devices"].items()} for side in ("before", "after")]
+    table = cluster.table()
+    assert cluster.one(wanted, maximum_share=0.1)["moved"] == 38
+    for old, after in zip(table, cluster.table(), strict=True):
+        for source in set(old) - set(after):
+            assert parts[0][source] > parts[1].get(source, 0)
+        for goal in set(after) - set(old):
+            assert parts[0].get(goal, 0) < parts[1][goal]
+
+
+def test_a_ring_that_cannot_be_better_is_left_alone(cluster: Cluster) -> None:
+    report = cluster.one(ring(devices=[*devices(3, 1, 2), device(1, 3, weight=300)], min_part_hours=0))
+    for _ in range(5):
+        if report["complete"]:
+            break
+        report = cluster.one(ring(devices=[*devices(3, 1, 2), device(1, 3, weight=300)], min_part_hours=0))
+    assert report["complete"]
+    assert swift_builders.excess(RingBuilder.load(str(cluster.path("builder")))) > 0
+    cluster.path("state.json").unlink()
+    cluster.hours(1)
+    content = cluster.path("builder").read_bytes()
+    report = cluster.one(ring(devices=[*devices(3, 1, 2), device(1, 3, weight=300)], min_part_hours=0))
+    assert (report["changed"], report["complete"], report["moved"]) == (False, True, 0)
+    assert cluster.path("builder").read_bytes() == content
 
 
 @pytest.mark.parametrize(("replicas", "more"), [(2.5, 2.5), (2.5, 3.5), (2.0, 2.25), (3.25, 3.0)])
@@ -436,19 +479,25 @@ def test_refusals_of_all_rings_come_at_once_and_nothing_is_written(cluster: Clus
     assert cluster.files() == files
 
 
-def test_what_swift_cannot_balance_is_a_problem(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("method", "error", "said"),
+    [
+        ("rebalance", Exception("no home for 3/1"), "Swift cannot balance them: no home for 3/1"),
+        ("validate", RingValidationError("Partition 3"), "the rebalanced ring is not valid: Partition 3"),
+    ],
+)
+def test_what_swift_cannot_balance_is_a_problem(
+    method: str, error: Exception, said: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     aged(cluster)
     files = cluster.files()
 
     def fails(_self: RingBuilder, **_words: Any) -> None:
-        raise Exception("no home for 3/1")  # as Swift does
+        raise error
 
-    monkeypatch.setattr(RingBuilder, "rebalance", fails)
+    monkeypatch.setattr(RingBuilder, method, fails)
     problems = cluster.ask(ring("account"), ring(devices=devices()[1:]))["problems"]
-    assert problems == [
-        "ring account: devices: Swift cannot balance them: no home for 3/1",
-        "ring object: devices: Swift cannot balance them: no home for 3/1",
-    ]
+    assert problems == [f"ring {name}: devices: {said}" for name in ("account", "object")]
     assert cluster.files() == files
 
 

@@ -203,6 +203,13 @@ def test_ids_do_not_depend_on_the_order_of_the_declaration() -> None:
     assert [one.split()[1] for one in added[:4]] == [f"10.0.1.{host}/sdb" for host in (1, 2, 9, 10)]
 
 
+def test_actions_do_not_depend_on_the_order_of_the_declaration() -> None:
+    wanted = [{**one, "weight": 50} for one in SIX]
+    actions = said(wanted, found(SIX))
+    assert said(wanted[::-1], found(SIX)) == actions
+    assert [one.split()[0] for one in actions] == ["weigh"] * 6
+
+
 FORMER = {"part_power": 7, "replicas": 3.0, "min_part_hours": 24}
 
 
