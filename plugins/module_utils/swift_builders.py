@@ -52,6 +52,8 @@ class Options:
     allow: Sequence[str] = ()
     maximum_share: float = 1.0
     history: int = 10
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Ring -> why it may be in use already, so that a builder that is missing must not be made anew."""
 
     def path(self, ring: str, kind: str) -> str:
         """Return the path of a ring's file: `builder`, `ring.gz` or `state.json`."""
@@ -199,6 +201,12 @@ def _check_nothing_was_there(ring: Ring, options: Options) -> None:
         raise RingError([
             f"builder: {options.path(ring.name, 'builder')} is missing, but there was one before; "
             f"{newest_copy(ring.name, options)}"
+        ])  # fmt: skip
+    if reason := options.elsewhere.get(ring.name):
+        file = options.path(ring.name, "builder")
+        raise RingError([
+            f"builder: {file} is missing, and {reason}; bring it back from another controller or a backup, or make it "
+            f"of the ring in use: `swift-ring-builder /etc/swift/{ring.name}.ring.gz write_builder`, and put it there"
         ])  # fmt: skip
 
 

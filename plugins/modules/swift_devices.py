@@ -43,6 +43,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+rings: {description: Names of the rings that this host has., type: list, elements: str, returned: success}
 actions:
   description: One sentence for each change, the same in check mode and in a run.
   type: list
@@ -50,7 +51,8 @@ actions:
   returned: success
   sample: [format /dev/sdb with XFS, mount /dev/sdb at /srv/node/sdb]
 held:
-  description: Partitions on each mounted device by kind (accounts, containers, objects, objects-1).
+  description: >-
+    Partitions on each mounted device by kind (accounts, containers, objects, objects-1). A broken one is left out.
   type: dict
   returned: success
   sample: {sdb: {accounts: 12, containers: 14, objects: 170}}
@@ -129,8 +131,20 @@ def _belongs_to(place: str, owner: str) -> bool:
         return False
 
 
-def partitions(name: str) -> dict[str, int]:
-    """Return how many partitions lie on a mounted device, by the kind of what they hold; none of a broken disk."""
+RINGS, RING = "/etc/swift", ".ring.gz"
+
+
+def names_in(folder: str) -> list[str]:
+    """Return the names in a folder, none where it is missing."""
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+BROKEN = (errno.EIO, errno.EUCLEAN)
+"""What a disk answers that is broken, and a file system that is."""
+
+
+def partitions(name: str) -> dict[str, int] | None:
+    """Return how many partitions lie on a mounted device, by the kind of what they hold; None where it is broken."""
     root = f"{block_devices.ROOT}/{name}"
     try:
         kinds = sorted(os.listdir(root)) if os.path.ismount(root) else []
@@ -140,9 +154,9 @@ def partitions(name: str) -> dict[str, int]:
             if kind.partition("-")[0] in ("accounts", "containers", "objects")
         }
     except OSError as error:
-        if error.errno != errno.EIO:
+        if error.errno not in BROKEN:
             raise
-        return {}
+        return None
 
 
 def text_of(path: str) -> str:
@@ -197,7 +211,7 @@ def main() -> None:
     try:
         readings = [read(one["name"], one["path"], module.params["owner"]) for one in wanted]
         held = {one.name: partitions(one.name) for one in known}
-        counts = {name: sum(kinds.values()) for name, kinds in held.items()}
+        counts = {name: sum((kinds or {}).values()) for name, kinds in held.items()}
         steps, warnings = block_devices.decide(readings, known, counts, module.params["format"])
         if not module.check_mode:
             for step in steps:
@@ -214,6 +228,9 @@ def main() -> None:
             atomic_write(module.params["table"], after, 0o644)
     except (block_devices.DeviceError, OSError) as error:
         module.fail_json(msg=str(error))
+    held = {one.name: partitions(one.name) for one in entries.values()}
+    for name in [name for name, kinds in held.items() if kinds is None]:
+        warnings.append(f"{block_devices.ROOT}/{name} cannot be read; replace the disk, or say `lost: true` of it")
     for warning in warnings:
         module.warn(warning)
     actions = [str(step) for step in steps]
@@ -221,7 +238,8 @@ def main() -> None:
     module.exit_json(
         changed=bool(actions),
         actions=actions,
-        held={one.name: partitions(one.name) for one in entries.values()},
+        rings=sorted(name.removesuffix(RING) for name in names_in(RINGS) if name.endswith(RING)),
+        held={name: kinds for name, kinds in held.items() if kinds is not None},
         diff=[text_diff(module.params["table"], before, after)] if after != before else [],
     )
 

@@ -96,6 +96,12 @@ options:
     elements: str
     choices: [part_power, relinked, cleaned, replicas, min_part_hours, lost]
     default: []
+  elsewhere:
+    description: >-
+      Rings that may be in use already, with what says so, as C({"object": "object1 has it"}). Where their builder is
+      missing it is not made anew, since a new one would place all data anew.
+    type: dict
+    default: {}
   content: {description: 'Whether C(content) of each ring is returned, its file in base64.', type: bool, default: false}
   history: {description: How many older builders are kept for each ring., type: int, default: 10}
 attributes:
@@ -184,6 +190,7 @@ SPEC: dict[str, Any] = {
     "lost": {"type": "list", "elements": "str", "default": []},
     "maximum_share": {"type": "float", "default": 1.0},
     "allow": {"type": "list", "elements": "str", "choices": list(swift_rings.ALLOW), "default": []},
+    "elsewhere": {"type": "dict", "default": {}},
     "content": {"type": "bool", "default": False},
     "history": {"type": "int", "default": 10},
 }

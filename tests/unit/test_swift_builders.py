@@ -469,6 +469,15 @@ def test_a_missing_builder_without_history_points_to_the_ring(cluster: Cluster) 
     assert "write_builder` from object.ring.gz of any node" in problem
 
 
+def test_a_ring_that_hosts_have_gets_no_new_builder(cluster: Cluster) -> None:
+    (problem,) = cluster.ask(ring("account"), ring(), elsewhere={"object": "object1 has that ring"})["problems"]
+    assert problem.startswith("ring object: builder: ") and ".builder is missing, and object1 has that ring; " in problem
+    assert not cluster.folder.exists() or not cluster.files(), "no other ring is written either"
+    declared = aged(cluster)
+    report = cluster.one(declared, elsewhere={"object": "object1 has that ring"})
+    assert not report["changed"], "with its builder it is as good as ever"
+
+
 def test_refusals_of_all_rings_come_at_once_and_nothing_is_written(cluster: Cluster) -> None:
     rings = [ring(name) for name in ("account", "container", "object")]
     cluster.ask(*rings)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.brume.cloud.plugins.action import swift_ring as declaring
+from ansible_collections.brume.cloud.plugins.action import swift_rings as declaring
 from ansible_collections.brume.cloud.plugins.action import swift_ring_files as handing_out
 from ansible_collections.brume.cloud.plugins.module_utils import convergence, sources
 from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
@@ -145,8 +145,11 @@ def test_a_dry_run_of_a_bare_cloud_hands_out_rings_that_are_not_built(run: Run, 
 @pytest.mark.parametrize("host", ["controller1", "object2"])
 def test_rings_are_declared_alike_whichever_host_asks(host: str) -> None:
     action = declaring.ActionModule.__new__(declaring.ActionModule)
-    held = {"object1": {"vdb": {"accounts": 3, "objects-1": 4}}, "stranger": {"vdb": {"accounts": 9}}}
-    arguments = action.arguments(slice_of(host), {"maximum_share": 0, "allow": ["x"], "devices": held})
+    said = {"rings": [], "held": {}}
+    first = {"rings": ["account"], "held": {"vdb": {"accounts": 3, "objects-1": 4}}}
+    action._said = {"object1": {"__swift_devices": first}, "stranger": {"__swift_devices": {"held": {"vdb": {"a": 9}}}}}
+    action._said |= {f"object{number}": {"__swift_devices": said} for number in (2, 3)}
+    arguments = action.arguments(slice_of(host), {"maximum_share": 0, "allow": ["x"]})
     assert arguments is not None
     rings = arguments.pop("rings")
     assert [(one["name"], one["part_power"], one["replicas"]) for one in rings] == [
@@ -156,8 +159,15 @@ def test_rings_are_declared_alike_whichever_host_asks(host: str) -> None:
         f"10.126.40.4{number}/{disk} z{number}" for number in (1, 2, 3) for disk in ("vdb", "vdc")
     ]
     assert arguments == {
-        "folder": "/var/lib/swift/rings", "lost": [], "maximum_share": 0.0, "allow": ["x"], "content": True,
-        "held": {"10.126.40.41/vdb": {"account": 3, "object-1": 4}},
+        "folder": "/var/lib/brume/swift", "lost": [], "maximum_share": 0.0, "allow": ["x"], "content": True,
+        "held": {"10.126.40.41/vdb": {"account": 3, "object-1": 4}}, "elsewhere": {"account": "object1 has that ring"},
+    }  # fmt: skip
+    del action._said["object3"]  # a limit leaves it out
+    arguments = action.arguments(slice_of(host), {})
+    assert arguments is not None
+    unknown = "object3 was not asked whether it has that ring"
+    assert arguments["elsewhere"] == {
+        "account": "object1 has that ring", "container": unknown, "object": unknown,
     }  # fmt: skip
     task: Any = SimpleNamespace(check_mode=False)
     action._task = task
