@@ -470,11 +470,13 @@ def test_a_missing_builder_without_history_points_to_the_ring(cluster: Cluster) 
 
 
 def test_a_ring_that_hosts_have_gets_no_new_builder(cluster: Cluster) -> None:
-    (problem,) = cluster.ask(ring("account"), ring(), elsewhere={"object": "object1 has that ring"})["problems"]
-    assert problem.startswith("ring object: builder: ") and ".builder is missing, and object1 has that ring; " in problem
+    known = {"object": "object1 has that ring"}
+    (problem,) = cluster.ask(ring("account"), ring(), elsewhere=known)["problems"]
+    assert problem.startswith("ring object: builder: ")
+    assert ".builder is missing, and object1 has that ring; " in problem
     assert not cluster.folder.exists() or not cluster.files(), "no other ring is written either"
     declared = aged(cluster)
-    report = cluster.one(declared, elsewhere={"object": "object1 has that ring"})
+    report = cluster.one(declared, elsewhere=known)
     assert not report["changed"], "with its builder it is as good as ever"
 
 

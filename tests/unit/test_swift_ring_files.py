@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.brume.cloud.plugins.action import swift_rings as declaring
 from ansible_collections.brume.cloud.plugins.action import swift_ring_files as handing_out
+from ansible_collections.brume.cloud.plugins.action import swift_rings as declaring
 from ansible_collections.brume.cloud.plugins.module_utils import convergence, sources
 from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
