@@ -7,6 +7,7 @@ import configparser
 from typing import Any
 
 import pytest
+from ansible_collections.brume.cloud.plugins.action import keystone_catalog
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, sources, swift_inventory
 from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
@@ -14,6 +15,8 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 
 from .goldens import golden, golden_section
 from .inventories import committed, inventory
+from .test_catalog import Keystone
+from .test_regions import arguments, converge
 
 FILE = "bad-swift.txt"
 MISSING = object()
@@ -250,6 +253,17 @@ def renderer(found: Plan) -> Renderer:
 
 def test_the_plan_of_storage_hosts() -> None:
     golden("object.txt", "\n".join(plan_text.summary(plan(committed("object"), sources.load()))) + "\n")
+
+
+def test_the_role_that_swift_gives_a_meaning_to_is_made_and_given_to_nobody() -> None:
+    found = plan(committed("object"), sources.load())
+    files = renderer(found).files(found.hosts["controller1"], ["swift"])
+    (text,) = [one.text for one in files if one.entry.path.endswith("/proxy-server.conf")]
+    done = converge(Keystone(), arguments(keystone_catalog, found))
+    for role in found.cloud.roles:
+        assert f"reseller_admin_role = {role}\n" in text
+        assert [one for one in done if role in one] == [f"create role {role}"]
+    assert found.cloud.roles
 
 
 def test_files_of_storage_hosts() -> None:
