@@ -72,7 +72,7 @@ options:
 attributes:
   check_mode:
     support: partial
-    description: Asks the cloud, and says which tests would run or be left out and whether the environment would be built.
+    description: Asks the cloud; says which tests would run or be left out, and whether the environment would be built.
   diff_mode: {support: none, description: Nothing that stays is changed.}
 author: [Brume contributors]
 """
