@@ -251,6 +251,8 @@ class Service:
     catalog: Catalog | None = None
     auth: bool = False
     service_roles: tuple[str, ...] = ("service",)
+    roles: tuple[str, ...] = ()
+    """Roles that the service gives a meaning to and Keystone's bootstrap does not make; nobody has them at first."""
     databases: tuple[Named, ...] = ()
     vhosts: tuple[Named, ...] = ()
     secrets: tuple[str, ...] = ()
@@ -479,6 +481,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         catalog=catalog,
         auth=bool(top.take("auth", bool, catalog is not None and name != "keystone")),
         service_roles=top.texts("service_roles", ("service",)),
+        roles=top.texts("roles"),
         databases=_named(problems, file, "databases", top.take("databases", list, [])),
         vhosts=_named(problems, file, "vhosts", top.take("vhosts", list, [])),
         secrets=top.texts("secrets"),

@@ -312,6 +312,8 @@ class Cloud:
     databases: tuple[Account, ...]
     vhosts: tuple[Account, ...]
     logins: tuple[Login, ...]
+    roles: tuple[str, ...]
+    """Roles of Keystone that services give a meaning to, beside those of the logins."""
     generations: Mapping[str, int] = field(default_factory=dict)
     external: External = field(default_factory=External)
     flavors: tuple[Mapping[str, Any], ...] = ()
@@ -462,6 +464,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
         databases=tuple(_accounts(ordered, "database", cells, generations, external.database)),
         vhosts=tuple(_accounts(ordered, "messaging", cells, generations, external.messaging)),
         logins=tuple(_login(one, generations, external, first["brume_region"]) for one in ordered if one.auth),
+        roles=tuple(dict.fromkeys(role for one in ordered for role in one.roles)),
         generations=generations,
         external=external,
         flavors=tuple(first.get("nova_flavors") or ()),

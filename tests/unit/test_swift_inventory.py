@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.brume.cloud.plugins.action import unit_rollout
+from ansible_collections.brume.cloud.plugins.action import keystone_catalog, unit_rollout
 from ansible_collections.brume.cloud.plugins.module_utils import plan_text, sources, swift_inventory
 from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS as DESCRIBED
 from ansible_collections.brume.cloud.plugins.module_utils.locks import lock_digest
@@ -21,6 +21,8 @@ from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 from .goldens import golden, golden_section
 from .inventories import AIO, committed, inventory
 from .playbooks import playbook
+from .test_catalog import Keystone
+from .test_regions import arguments, converge
 
 INVENTORIES = Path(__file__).resolve().parents[2] / "inventories"
 
@@ -259,6 +261,17 @@ def renderer(found: Plan) -> Renderer:
 
 def test_the_plan_of_storage_hosts() -> None:
     golden("object.txt", "\n".join(plan_text.summary(plan(committed("object"), sources.load()))) + "\n")
+
+
+def test_the_role_that_swift_gives_a_meaning_to_is_made_and_given_to_nobody() -> None:
+    found = plan(committed("object"), sources.load())
+    files = renderer(found).files(found.hosts["controller1"], ["swift"])
+    (text,) = [one.text for one in files if one.entry.path.endswith("/proxy-server.conf")]
+    done = converge(Keystone(), arguments(keystone_catalog, found))
+    for role in found.cloud.roles:
+        assert f"reseller_admin_role = {role}\n" in text
+        assert [one for one in done if role in one] == [f"create role {role}"]
+    assert found.cloud.roles
 
 
 def test_files_of_storage_hosts() -> None:
