@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tools import bench
-from tools.bench_parts import catalog, cloud, rings, runs, scale, unit_memory
+from tools.bench_parts import catalog, cloud, runs, scale, unit_memory
 from tools.bench_parts.figures import Figure, Part, growth, merged, number, table
 from tools.bench_parts.runs import Context, NotMeasured, Run
 
@@ -252,18 +252,3 @@ def test_memory_is_summed_by_unit(tmp_path: Path) -> None:
     (tmp_path / "4/smaps_rollup").write_text(rollup)
     folders = [*tmp_path.iterdir(), tmp_path / "gone"]
     assert unit_memory.units(folders) == {"a.service": 2048, "b.service": 1024}
-
-
-def test_both_ways_to_a_ring_end_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"add": rings.ADDED, "weigh": rings.WEIGHED, "drain": rings.DRAINED}
-    _wanted, changes = rings.after(rings.before())
-    assert {verb: len(items) for verb, items in changes.items()} == sizes
-    assert len(rings.before()) == 1000
-    for name, count in (("ADDED", 2), ("WEIGHED", 2), ("DRAINED", 1)):
-        monkeypatch.setattr(rings, name, count)
-    figures = {figure.name: figure for figure in rings.compared(8, rings.before(3, 1, 4))}
-    assert figures["swift-ring-builder, build"].note.startswith("14 calls; ")
-    assert figures["swift-ring-builder, change"].note.startswith("7 calls; ")
-    ends = [figures[f"{way}, change"].note.rpartition("; ")[2] for way in ("swift_ring", "swift-ring-builder")]
-    assert [float(end.split()[1]) < 10 for end in ends] == [True, True], ends
-    assert figures["how many times faster, both"].value > 1
