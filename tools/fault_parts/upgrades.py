@@ -158,15 +158,8 @@ class Upgrades(Losses):
             raise FaultError(f"finalize.yml changed something in its second run; see {record}")
         self.nothing_left()
         self.release = self.former
-        try:
-            self.verb("rollback")
-        except FaultError as error:
-            if "next:" not in str(error):
-                raise
-        else:
-            raise FaultError("rollback.yml did not refuse after finalize.yml")
-        finally:
-            self.release = self.target
+        self._refused("rollback")
+        self.release = self.target
         self._instances_answer()
         return f"ended in {took:.0f} s, again in {again:.0f} s; there is no way back; {text}"
 
@@ -175,7 +168,7 @@ class Upgrades(Losses):
         name = min(path.name for path in (self.state / "backups").glob("*-full"))
         after = self._servers("after")
         self.release, self.stay = self.former, {}
-        self.verb("restore", *self._backup(), "-e", f"restore_backup={name}")
+        self._refused("restore", *self._backup(), "-e", f"restore_backup={name}")
         if not self._servers("after"):
             raise FaultError("restore.yml did not wait until its loss was confirmed")
         confirmed = ("-e", f"restore_backup={name}", "-e", f"restore_confirm={name}")
@@ -243,6 +236,16 @@ class Upgrades(Losses):
         )
 
     # What steps are made of
+
+    def _refused(self, name: str, *words: str) -> None:
+        """See that a playbook refuses, and says what to do. Raises FaultError."""
+        try:
+            self.verb(name, *words)
+        except FaultError as error:
+            if "next:" not in str(error):
+                raise
+            return
+        raise FaultError(f"{name}.yml did not refuse")
 
     def _backup(self) -> tuple[str, ...]:
         return ("-e", f"backup_path={self.state / 'backups'}")
