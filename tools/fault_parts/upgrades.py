@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.brume.cloud.plugins.module_utils import run_lines, run_report
+from ansible_collections.brume.cloud.plugins.module_utils import backup, run_lines, run_report
 from ansible_collections.brume.cloud.plugins.module_utils.api_probe import Probe
 from ansible_collections.brume.cloud.plugins.module_utils.releases import can_cross
 from ansible_collections.brume.cloud.plugins.module_utils.run_lines import Report
@@ -166,15 +167,17 @@ class Upgrades(Losses):
     def restored(self) -> str:
         """Go back by the backup that the upgrade made: what came since is told, has to be confirmed, and is lost."""
         name = min(path.name for path in (self.state / "backups").glob("*-full"))
-        after = self._servers("after")
+        after = self._made_since(backup.moment_of(name))
+        if not after:
+            raise FaultError(f"no instance was made after {name}; take the step upgrade before")
         self.release, self.stay = self.former, {}
         self._refused("restore", *self._backup(), "-e", f"restore_backup={name}")
-        if not self._servers("after"):
+        if not self._made_since(backup.moment_of(name)):
             raise FaultError("restore.yml did not wait until its loss was confirmed")
         confirmed = ("-e", f"restore_backup={name}", "-e", f"restore_confirm={name}")
         took = self.verb("restore", *self._backup(), *confirmed)
         self.nothing_left()
-        if left := self._servers("after"):
+        if left := self._made_since(backup.moment_of(name)):
             raise FaultError(f"{', '.join(one.name for one in left)} was made after {name}, and is known still")
         self._use_instances()
         self.verify()
@@ -302,6 +305,10 @@ class Upgrades(Losses):
 
     def _servers(self, when: str = "") -> list[Any]:
         return [one for one in self.cloud_api.compute.servers() if one.name.startswith(f"{MARK}-{when}")]
+
+    def _made_since(self, moment: datetime) -> list[Any]:
+        """Return the instances that were made after a moment."""
+        return [one for one in self._servers() if datetime.fromisoformat(one.created_at) > moment]
 
     def _let_instances_be(self, when: str, hosts: list[str]) -> None:
         """Have an instance called by `when` on each of these compute hosts, which answers at a floating IP."""
