@@ -599,7 +599,7 @@ def test_what_failed_is_named_again_at_the_end(
     )
     assert check.main(["unit"]) == 1
     ends = capsys.readouterr().out.splitlines()
-    assert ends[-3:] == ["unit: 9", "unit: and 2 more, above", "1 passed, 12 failed"]
+    assert ends[-3:] == ["unit, with Swift: 9", "unit, with Swift: and 2 more, above", "2 passed, 24 failed"]
 
 
 def test_scenarios_run_one_after_the_other_until_one_fails(
