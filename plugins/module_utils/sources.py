@@ -35,8 +35,6 @@ class _UniqueKeys:
         loader: Any = self
         seen: set[Any] = set()
         for key_node, _value in node.value if isinstance(node, yaml.MappingNode) else ():
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue  # what is merged may be said again, that is what it is for
             key = loader.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(None, None, "a list or mapping is no key", key_node.start_mark)

@@ -313,19 +313,6 @@ def planned(root: Path) -> None:
     plan(inventory(variables), sources.load.__wrapped__(root))
 
 
-def test_what_is_merged_may_be_said_again_and_nothing_else_twice(root: Path) -> None:
-    worker = "{group: compute, kind: daemon, command: [two-worker]}"
-    both = f"worker: &worker {worker}\n  more: {{<<: *worker, command: [two-more]}}"
-    replace(DESCRIPTION, f"worker: {worker}", both)(root)
-    replace(DESCRIPTION, "api, worker]", "api, worker, more]")(root)
-    components = sources.load.__wrapped__(root).services["two"].components
-    assert (components["more"].command, components["more"].groups) == (("two-more",), ("compute",))
-    planned(root)
-    replace(DESCRIPTION, "<<: *worker, ", "<<: *worker, command: [a], ")(root)
-    with pytest.raises(PlanError, match="command"):
-        planned(root)
-
-
 def test_the_good_project_has_no_problem(root: Path) -> None:
     planned(root)
 
