@@ -39,7 +39,7 @@ unit: venv  ## the unit tests
 molecule: venv  ## the molecule scenario SCENARIO
 	@$(PYTHON) tools/check.py molecule --scenario $(SCENARIO)
 
-tempest: venv  ## judge the cloud of INVENTORY by the set SET of Tempest (smoke, identity, image, network, compute)
+tempest: venv  ## judge the cloud of INVENTORY by the set SET of Tempest (smoke, identity, image, network, object_storage, compute)
 	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/tempest.yml -e tempest_set=$(or $(SET),smoke)
 
 bench: venv  ## measure into .lab/bench.json; destroys the lab of INVENTORY first, unless ONLY= names other parts

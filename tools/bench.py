@@ -2,7 +2,7 @@
 """Measures Brume, shows the figures beside their aims, and keeps them in `.lab/bench.json`.
 
 An aim that is missed is no error. The parts `deploy` and `cold` DESTROY the lab of the inventory and make it anew.
-`again`, `option`, `memory` and `catalog` use what is deployed; `scale` needs no host.
+`again`, `option`, `memory` and `catalog` use what is deployed; `scale` and `rings` need no host.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
 
-from tools.bench_parts import catalog, cloud, scale  # noqa: E402
+from tools.bench_parts import catalog, cloud, rings, scale  # noqa: E402
 from tools.bench_parts.figures import Figure, Part, merged, table  # noqa: E402
 from tools.bench_parts.runs import Context, NotMeasured  # noqa: E402
 
@@ -33,6 +33,7 @@ PARTS: dict[str, Callable[[Context], Iterator[Figure]]] = {
     "memory": cloud.memory,
     "catalog": catalog.measure,
     "scale": scale.measure,
+    "rings": rings.measure,
 }
 DEFAULT = tuple(name for name in PARTS if name != "cold")
 """`cold` downloads more than a gigabyte, and so is measured only when it is named."""

@@ -92,7 +92,10 @@ def main(arguments: Sequence[str]) -> int:
         if part == "lint":
             outcomes += [run(name, command) for name, command in LINTERS]
         elif part == "unit":
-            outcomes.append(run("unit", ["pytest", "-n", "auto", "tests/unit"]))
+            outcomes += [
+                run("unit", ["pytest", "-n", "auto", "tests/unit"]),
+                run("unit, with Swift", ["pytest", "-n", "auto", "tests/swift"]),
+            ]
         for scenario in options.scenario.split(",") if part == "molecule" else ():
             if any(one.failed for one in outcomes):
                 skipped = f"molecule {scenario}: not run, because of the failures above"

@@ -76,15 +76,17 @@ class Wanted:
 def requirements(packages: list[str], series: dict[str, Any], release: str, file: str) -> tuple[str, ...]:
     """Return a service's requirements for a release. `file` is where the series stand, for the error.
 
-    Raises ToolError when the series does not say the major version of the release.
+    Raises ToolError when the series does not say how the versions of the release begin: a number, or a text such as
+    `2.37` of a service that counts by its second one.
     """
-    major = series.get(release)
-    if not isinstance(major, int):
+    begin = series.get(release)
+    if not re.fullmatch(r"\d+(\.\d+)*", str(begin)) or isinstance(begin, float):
         raise ToolError(
-            f'{file}: says no major version for {release}; add `"{release}": <number>` '
+            f'{file}: says no version for {release}; add `"{release}": <number>` '
             f"(releases.openstack.org/{release} lists the versions of {packages[0]})"
         )
-    return (f"{packages[0]}>={major},<{major + 1}", *packages[1:])
+    *first, last = str(begin).split(".")
+    return (f"{packages[0]}>={begin},<{'.'.join([*first, str(int(last) + 1)])}", *packages[1:])
 
 
 def described(service: str, release: str) -> dict[str, Any]:

@@ -187,10 +187,10 @@ def applications(distribution: importlib.metadata.Distribution) -> list[str]:
 
 def upgrade_checks(distribution: importlib.metadata.Distribution) -> list[str]:
     """Return the names of what a distribution's `<service>-status upgrade check` looks at."""
-    base: Any = importlib.import_module("oslo_upgradecheck.upgradecheck").UpgradeCommands
     found: dict[str, None] = {}
     for point in distribution.entry_points:
         if point.group == "console_scripts" and point.name.endswith("-status"):
+            base: Any = importlib.import_module("oslo_upgradecheck.upgradecheck").UpgradeCommands
             classes: list[Any] = [
                 one for one in vars(importlib.import_module(point.module)).values() if isinstance(one, type)
             ]
@@ -203,8 +203,10 @@ def upgrade_checks(distribution: importlib.metadata.Distribution) -> list[str]:
 def main() -> None:
     """Print what the distribution that is named on the command line is operated by."""
     warnings.simplefilter("ignore")
-    found = collect()
     distribution = importlib.metadata.distribution(sys.argv[1])
+    # What does not use oslo.config itself, such as Swift, has its libraries' options in files of another kind.
+    uses = any(point.group == "oslo.config.opts" for point in distribution.entry_points)
+    found = collect() if uses else {"options": {}, "named_sections": []}
     del sys.argv[1:]  # modules of services read the command line while they are imported
     found |= {"programs": programs(distribution), "applications": applications(distribution)}
     json.dump({**found, "checks": upgrade_checks(distribution)}, sys.stdout)

@@ -60,15 +60,15 @@ _COLORS = {"ok": "green", "FAILED": "red", "not run": "cyan"}
 
 def expected(plan: Plan, hosts: Sequence[str] = ()) -> cloud_checks.Expected:
     """Return what the plan says the cloud has; `hosts` are those whose services and agents are judged, if not all."""
-    external = plan.cloud.networks["external"]
+    external = plan.cloud.networks.get("external")
     return cloud_checks.Expected(
         region=plan.cloud.region,
         endpoints={one.type: one.url for one in plan.cloud.endpoints if one.interface == "public"},
         compute_hosts=tuple(host for host, _address in plan.cloud.members["compute"]),
         agents=network_agents(plan),
-        cidr=external.cidr,
-        gateway=external.gateway,
-        allocation_pool=external.allocation_pool,
+        cidr=external.cidr if external else None,
+        gateway=external.gateway if external else None,
+        allocation_pool=external.allocation_pool if external else (),
         hosts=tuple(hosts),
     )
 
@@ -135,7 +135,8 @@ class ActionModule(ActionBase):
         _validation, args = self.validate_argument_spec(SPEC)
         try:
             plan = run.current(task_vars or {})
-            checks = verification.chosen(cloud_checks.CHECKS, args["checks"])
+            there = verification.of_cloud(cloud_checks.CHECKS, (one.type for one in plan.cloud.endpoints))
+            checks = verification.chosen(there, args["checks"])
             choices = settings(args)
             connection = connect(args["clouds_file"], args["cloud"])
         except (PlanError, ValueError) as error:

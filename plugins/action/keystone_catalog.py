@@ -52,11 +52,12 @@ class ActionModule(PlanAction):
 def _planned(piece: Slice) -> dict[str, Any]:
     cloud = piece.plan.cloud
     by_service = {one.service: one for one in cloud.endpoints}
+    roles = [*(role for one in cloud.logins for role in one.roles), *cloud.roles]
     return {
         **({} if cloud.external.identity else {"bootstrap_record": START_RECORD}),
         "regions": [{"id": cloud.region}],
         "projects": [{"name": "service", "domain": "Default", "description": "Users of the services"}],
-        "roles": [{"name": name} for name in dict.fromkeys(role for one in cloud.logins for role in one.roles)],
+        "roles": [{"name": name} for name in dict.fromkeys(roles)],
         "users": [
             {
                 "name": one.name,

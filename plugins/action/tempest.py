@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,21 @@ def served(path: Path, address: str, port: int = 80) -> Iterator[str]:
         server.server_close()
 
 
+def lasting(context: cloud_checks.Run, types: Collection[str]) -> dict[str, str]:
+    """Return the guest's image and the external network by field of `tempest.Cloud`, as far as services have them.
+
+    What is missing is made, and stays. Raises CheckFailed.
+    """
+    found = {}
+    if "image" in types:
+        cloud_checks.image(context)
+        found["image"] = str(context.image.id)
+    if "network" in types:
+        cloud_checks.external_network(context)
+        found |= {"external_network": str(context.external.id), "external_network_name": str(context.external.name)}
+    return found
+
+
 def stestr_configuration(item: uv.Environment) -> str:
     """Return .stestr.conf: where Tempest's tests are, and that the tests of a class stay with one worker."""
     packages = next(Path(item.path).glob("lib/python3*/site-packages"))
@@ -203,23 +218,30 @@ class ActionModule(ActionBase):
             plan = run.current(task_vars or {})
             known_file = root / ROLE / "known_failures.yml"
             known = tempest.known_failures(sources.read_yaml(known_file.read_text("utf-8")), known_file.name)
+            omissions_file = root / ROLE / "omissions.yml"
+            omissions = tempest.omissions(sources.read_yaml(omissions_file.read_text("utf-8")), omissions_file.name)
             sets = sources.read_yaml((root / ROLE / "sets.yml").read_text("utf-8"))
             chosen = tempest.selection(sets, args["set"], args["regex"])
             item = environment(root, plan.cloud.release, args["environments"])
             wanted = uv.decide(item, uv.marker_of(item), os.path.lexists(item.path), "")
             connection = connect(args["clouds_file"], args["cloud"])
             number = workers(args["concurrency"])
+            types = tempest_cloud.service_types(connection)
+            features = tempest_cloud.network_features(connection, types)
+            chosen, result["left_out"] = tempest.leave_out(chosen, omissions, *features)
+            for line in tempest.omitted_lines(result["left_out"]):
+                self._display.display(line)
             if self._task.check_mode:
                 return {**result, **self._would(wanted, chosen, number)}
             build(wanted, args["wheelhouse"])
             directory = Path(args["directory"]).resolve()
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # Tempest's log tells a lot
             with alone(directory):
-                lasting = self._judged(result, args, connection, item, chosen, number, known, expected(plan))
+                made = self._judged(result, args, connection, item, chosen, number, known, expected(plan), types)
         except (PlanError, ValueError, uv.BuildError, yaml.YAMLError, verification.CheckFailed, OSError) as error:
             return {**result, "failed": True, "msg": str(error)}
-        result["changed"] = bool(lasting or wanted.actions)
-        result["made"] = [*wanted.actions, *lasting]
+        result["changed"] = bool(made or wanted.actions)
+        result["made"] = [*wanted.actions, *made]
         return result
 
     def _would(self, wanted: uv.Plan, chosen: tempest.Selection, number: int) -> dict[str, Any]:
@@ -239,6 +261,7 @@ class ActionModule(ActionBase):
         number: int,
         known: tuple[tempest.KnownFailure, ...],
         wanted: cloud_checks.Expected,
+        types: tuple[str, ...],
     ) -> list[str]:
         """Run the set, put the verdict into `result`, and return what was made to stay."""
         directory = Path(args["directory"]).resolve()
@@ -260,14 +283,14 @@ class ActionModule(ActionBase):
         )
         access = tempest_cloud.access(connection)
         try:
-            cloud_checks.image(context)
-            cloud_checks.external_network(context)
-            before = tempest_cloud.census(connection)
-            prepared = tempest_cloud.prepare(connection, image_path, args["flavor"], args["timeouts"]["image"])
-            cloud = tempest_cloud.discover(connection, context.image, context.external, prepared)
+            objects = lasting(context, types)
+            before = tempest_cloud.census(connection, types)
+            objects |= tempest_cloud.prepare(connection, types, image_path, args["flavor"], args["timeouts"]["image"])
+            cloud = tempest_cloud.discover(connection, types, objects)
             convergence.atomic_write(str(directory / ".stestr.conf"), stestr_configuration(item))
-            with served(image_path, own_address(access.auth_url)) as image_url:
-                if not image_url:
+            glance = "image" in types
+            with served(image_path, own_address(access.auth_url)) if glance else nullcontext("") as image_url:
+                if glance and not image_url:
                     self._display.display("port 80 of this machine cannot be had: Glance downloads from the Internet")
                 choices = tempest.Choices(
                     directory=str(directory),
@@ -286,10 +309,10 @@ class ActionModule(ActionBase):
             junit = Path(args["junit"]).resolve()
             self._write_junit(item, directory, junit)
             verdict = tempest.judge(tempest.cases(junit.read_text("utf-8")), known)
-            left = tempest.left_behind(before, tempest_cloud.census(connection))
+            left = tempest.left_behind(before, tempest_cloud.census(connection, types))
             stay = tempest_cloud.discard(connection, left)
         finally:
-            tempest_cloud.remove(connection)
+            tempest_cloud.remove(connection, types)
             connection.close()
         for line in tempest.table(chosen.name, verdict, seconds):
             self._display.display(line, color="red" if line.startswith("FAILED") else None)
@@ -302,7 +325,7 @@ class ActionModule(ActionBase):
         result["known_failures"] = [case.name for case, _reason in verdict.known]
         result["failures"] = [case.name for case in verdict.failed]
         result["seconds"] = round(seconds)
-        result["msg"] = tempest.summary(chosen.name, verdict)
+        result["msg"] = tempest.summary(chosen.name, verdict, len(result["left_out"]))
         if not verdict.ok or stay:
             result["failed"] = True
         return context.lasting

@@ -89,7 +89,7 @@ def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
     probe, listen = one.component.health, one.instance.listen
     if one.component.kind == "wsgi" and one.instance.unit.endswith(".socket"):
         return {"command": ["/bin/true"]}  # a connection would start the API
-    if one.component.kind == "wsgi" and listen is not None:
+    if listen is not None and (one.component.kind == "wsgi" or isinstance(probe, str)):
         return {"http": f"http://{bridge(listen.address)}:{listen.port}{probe or '/'}"}
     frontend = piece.renderer.frontends.get(f"{one.instance.service}-{one.component.name}")
     if frontend is not None and frontend.check:
@@ -102,8 +102,9 @@ def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
         # Its own queue, `<topic>.<server>` (oslo.messaging's targets): on the topic's, other hosts listen too.
         name = f"{probe['queue']}.{piece.host.name}"
         return {"queue": {"name": name, "config_file": file, "python": f"{one.revision}/bin/python"}}
-    if "tcp" in probe and not isinstance(probe["tcp"], Mapping):
-        host = listen.address if listen is not None else str(piece.host.addresses["management"])
-        port = listen.port if listen is not None else probe["tcp"]
+    if "tcp" in probe:
+        said = probe["tcp"] if isinstance(probe["tcp"], Mapping) else {"port": probe["tcp"]}
+        own = said.get("host") or str(piece.host.addresses[said.get("network", "management")])
+        host, port = (listen.address, listen.port) if listen is not None else (own, said["port"])
         return {"tcp": {"host": host, "port": port}}
     return dict(probe)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.brume.cloud.plugins.module_utils import run
-from ansible_collections.brume.cloud.plugins.module_utils.description import WAVES
+from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS, WAVES
 from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.progress import PhaseClock
 
@@ -20,8 +20,8 @@ short_description: Plan once, record the time per phase
 description:
   - Computes the plan in the controller process, so that all workers inherit it.
   - Makes the groups C(brume_pending_<wave>), to which the first stage of a roll-out adds the hosts with something to
-    replace, and C(brume_updated) for those that get newer packages. They are empty at first; Ansible warns of groups in
-    patterns that it does not know.
+    replace, and C(brume_updated) for those that get newer packages, and those groups of a cloud that the inventory has
+    no hosts for. They are empty at first; Ansible warns of groups in patterns that it does not know.
   - Where the environment variable BRUME_PHASES_FILE names a file, the wall-clock seconds of each play are appended to
     its JSON list. What a person sees of a run is the business of P(brume.cloud.progress#callback).
 requirements:
@@ -55,7 +55,7 @@ class CallbackModule(CallbackBase):
             manager = play.get_variable_manager()
             try:
                 run.prepare(manager._inventory, play.get_loader(), manager)
-                for group in (*(f"brume_pending_{wave}" for wave in WAVES), "brume_updated"):
+                for group in (*(f"brume_pending_{wave}" for wave in WAVES), "brume_updated", *GROUPS):
                     manager._inventory.add_group(group)
             except PlanError as error:
                 # Ansible would stop at the first of the files, at the first task that reads it.

@@ -8,9 +8,13 @@ and the external network stay.
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import secrets
 import shlex
+import time
+import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,9 +53,10 @@ class Expected:
     compute_hosts: tuple[str, ...]
     agents: tuple[tuple[str, str], ...]
     """Binary and host of each network agent."""
-    cidr: netaddr.IPNetwork
-    gateway: netaddr.IPAddress | None
-    allocation_pool: tuple[netaddr.IPAddress, ...]
+    cidr: netaddr.IPNetwork | None
+    """Of the external network; None in a cloud without networks."""
+    gateway: netaddr.IPAddress | None = None
+    allocation_pool: tuple[netaddr.IPAddress, ...] = ()
     hosts: tuple[str, ...] = ()
     """The hosts whose compute services and agents are judged; all where it is empty."""
 
@@ -113,6 +118,7 @@ class Run:
     address: str = ""
     floating: Any = None
     boot_id: str = ""
+    content: bytes = b""
 
     def seconds(self, name: str) -> float:
         """Return a timeout in seconds."""
@@ -191,7 +197,8 @@ def token(run: Run) -> str:
         for entry in access.service_catalog.catalog
     }
     problems = []
-    for kind, url in run.expected.endpoints.items():
+    for kind, pattern in run.expected.endpoints.items():
+        url = pattern % {"project_id": access.project_id}
         if url not in catalog.get(kind, []):
             instead = ", ".join(catalog.get(kind, [])) or "nothing"
             problems.append(f"{kind}: the catalog has {instead} in place of {url}")
@@ -322,14 +329,17 @@ def external_network(run: Run) -> str:
         run.lasting.append(f"network {name}")
     if not run.external.is_router_external:
         raise CheckFailed(f"the network {name} is there, but is not external")
-    subnets = list(run.cloud.network.subnets(network_id=run.external.id, ip_version=run.expected.cidr.version))
+    cidr = run.expected.cidr
+    if cidr is None:
+        raise CheckFailed("the plan has no external network; add `external` to brume_networks")
+    subnets = list(run.cloud.network.subnets(network_id=run.external.id, ip_version=cidr.version))
     if not subnets:
         pool = run.expected.allocation_pool
         arguments: dict[str, Any] = {
             "name": name,
             "network_id": run.external.id,
-            "ip_version": run.expected.cidr.version,
-            "cidr": str(run.expected.cidr),
+            "ip_version": cidr.version,
+            "cidr": str(cidr),
             "gateway_ip": str(run.expected.gateway) if run.expected.gateway else None,
             "is_dhcp_enabled": False,
         }
@@ -618,6 +628,64 @@ def snapshot(run: Run) -> str:
     return detail
 
 
+OBJECT = f"{PREFIX}/object"
+"""Container and object."""
+
+OBJECT_SIZE = 8 * 1024 * 1024
+"""Bytes of the object, several of the chunks in which it travels."""
+
+
+def object_write(run: Run) -> str:
+    """Prove that a container can be made and an object stored."""
+    store = run.cloud.object_store
+    run.content = secrets.token_bytes(OBJECT_SIZE)
+    for path, data in ((PREFIX, b""), (OBJECT, run.content)):
+        answer = store.put(f"/{path}", data=data)
+        if answer.status_code not in (201, 202):
+            raise CheckFailed(f"PUT of {path} answers {answer.status_code}: {answer.text[:200]}")
+    etag = answer.headers.get("Etag", "").strip('"')
+    if etag != hashlib.md5(run.content, usedforsecurity=False).hexdigest():
+        raise CheckFailed(f"the object's ETag is {etag}, which is not what was sent")
+    return f"{OBJECT_SIZE // 1024**2} MiB"
+
+
+def object_read(run: Run) -> str:
+    """Prove that the object comes back as it was, as a whole and in part, and that it is listed."""
+    store = run.cloud.object_store
+    if store.get(f"/{OBJECT}").content != run.content:
+        raise CheckFailed("what was read is not what was written")
+    part = store.get(f"/{OBJECT}", headers={"Range": "bytes=4194300-4194310"})
+    if (part.status_code, part.content) != (206, run.content[4194300:4194311]):
+        raise CheckFailed(f"a range of it answers {part.status_code} with {len(part.content)} bytes")
+
+    def probe() -> str:
+        names = [one["name"] for one in store.get(f"/{PREFIX}?format=json").json()]
+        if names != ["object"]:
+            raise NotYet(f"the container lists {', '.join(names) or 'nothing'}")
+        return "whole, in part, and listed"
+
+    return wait("the object is listed", run.seconds("delete"), probe, run.clock)
+
+
+def object_temporary_url(run: Run) -> str:
+    """Prove that a temporary URL gives the object to who has no token, and one with a wrong signature does not."""
+    store, key = run.cloud.object_store, secrets.token_hex(16)
+    store.post(f"/{PREFIX}", headers={"X-Container-Meta-Temp-URL-Key": key})
+    url = f"{store.get_endpoint().rstrip('/')}/{OBJECT}"
+    expires = int(time.time()) + 300
+    text = f"GET\n{expires}\n{urllib.parse.urlsplit(url).path}"
+    signature = hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+    answers = [
+        run.cloud.session.get(
+            f"{url}?temp_url_sig={one}&temp_url_expires={expires}", authenticated=False, raise_exc=False
+        )
+        for one in (signature, signature[::-1])
+    ]
+    if answers[0].content != run.content or answers[1].status_code != 401:  # noqa: PLR2004
+        raise CheckFailed(f"a right signature answers {answers[0].status_code}, a wrong one {answers[1].status_code}")
+    return "right signature 200, wrong one 401"
+
+
 def clean_up(run: Run) -> str:
     """Prove that everything that was made is gone."""
     if run.settings.keep:
@@ -626,15 +694,15 @@ def clean_up(run: Run) -> str:
     return f"removed {', '.join(removed)}" if removed else "nothing to remove"
 
 
+Gone = Callable[[str, Callable[[], object]], None]
+"""Deletes something, which is named, and waits until it may be deleted."""
+
+
 def remove(run: Run) -> list[str]:
     """Remove what has our prefix, users before what they use; return what. Raises CheckFailed after a timeout."""
     from openstack import exceptions  # noqa: PLC0415  # only where a cloud is talked to
 
-    compute, network, project = run.cloud.compute, run.cloud.network, run.cloud.current_project_id
     removed: list[str] = []
-
-    def ours(objects: Iterable[Any]) -> list[Any]:
-        return [one for one in objects if (one.name or "").startswith(PREFIX)]
 
     def gone(what: str, delete: Callable[[], object]) -> None:
         """Delete, again while Neutron or Nova still holds it (409): ports of a deleted instance go a little later."""
@@ -650,20 +718,41 @@ def remove(run: Run) -> list[str]:
         wait(f"{what} is removed", run.seconds("delete"), probe, run.clock)
         removed.append(what)
 
-    servers = ours(compute.servers(name=f"^{PREFIX}"))
-    for server in servers:
+    for kind, part in (
+        ("compute", _remove_servers),
+        ("network", _remove_networks),
+        ("compute", _remove_compute),
+        ("image", _remove_images),
+        ("object-store", _remove_objects),
+    ):
+        if kind in run.expected.endpoints:
+            part(run, gone)
+    return removed
+
+
+def _ours(objects: Iterable[Any]) -> list[Any]:
+    return [one for one in objects if (one.name or "").startswith(PREFIX)]
+
+
+def _remove_servers(run: Run, gone: Gone) -> None:
+    compute = run.cloud.compute
+    for server in _ours(compute.servers(name=f"^{PREFIX}")):
         gone(f"instance {server.name}", lambda server=server: compute.delete_server(server.id))  # type: ignore[misc]
 
     def no_server() -> None:
-        left = ours(compute.servers(name=f"^{PREFIX}"))
+        left = _ours(compute.servers(name=f"^{PREFIX}"))
         if left:
             raise NotYet(", ".join(f"{one.name} is {one.status}, task {one.task_state}" for one in left))
 
     wait("instances are deleted", run.seconds("delete"), no_server, run.clock)
+
+
+def _remove_networks(run: Run, gone: Gone) -> None:
+    network, project = run.cloud.network, run.cloud.current_project_id
     for floating in network.ips(project_id=project):
         if (floating.description or "").startswith(PREFIX):
             gone(f"floating IP {floating.floating_ip_address}", lambda one=floating: network.delete_ip(one.id))  # type: ignore[misc]
-    for one in ours(network.routers(project_id=project)):
+    for one in _ours(network.routers(project_id=project)):
         for port in list(network.ports(device_id=one.id)):
             if "interface" in port.device_owner and "ha_interface" not in port.device_owner:
                 gone(
@@ -671,32 +760,55 @@ def remove(run: Run) -> list[str]:
                     lambda one=one, port=port: network.remove_interface_from_router(one.id, None, port.id),  # type: ignore[misc]
                 )
         gone(f"router {one.name}", lambda one=one: network.delete_router(one.id))  # type: ignore[misc]
-    for one in ours(network.networks(project_id=project)):
+    for one in _ours(network.networks(project_id=project)):
         gone(f"network {one.name}", lambda one=one: network.delete_network(one.id))  # type: ignore[misc]
-    for one in ours(network.security_groups(project_id=project)):
+    for one in _ours(network.security_groups(project_id=project)):
         gone(f"security group {one.name}", lambda one=one: network.delete_security_group(one.id))  # type: ignore[misc]
-    for one in ours(compute.keypairs()):
+
+
+def _remove_compute(run: Run, gone: Gone) -> None:
+    compute = run.cloud.compute
+    for one in _ours(compute.keypairs()):
         gone(f"key pair {one.name}", lambda one=one: compute.delete_keypair(one.name))  # type: ignore[misc]
-    for one in ours(compute.flavors()):
+    for one in _ours(compute.flavors()):
         gone(f"flavor {one.name}", lambda one=one: compute.delete_flavor(one.id))  # type: ignore[misc]
-    for one in ours(run.cloud.image.images()):
+
+
+def _remove_images(run: Run, gone: Gone) -> None:
+    for one in _ours(run.cloud.image.images()):
         gone(f"image {one.name}", lambda one=one: run.cloud.image.delete_image(one.id))  # type: ignore[misc]
-    return removed
+
+
+def _remove_objects(run: Run, gone: Gone) -> None:
+    """Remove the container with what is in it. A listing follows its objects a little later (409)."""
+    store = run.cloud.object_store
+    found = store.get(f"/{PREFIX}?format=json")
+    if found.status_code == 404:  # noqa: PLR2004
+        return
+    for one in found.json() if found.content else ():
+        gone(f"object {one['name']}", lambda one=one: store.delete(f"/{PREFIX}/{one['name']}"))  # type: ignore[misc]
+    gone(f"container {PREFIX}", lambda: _deleted(store, f"/{PREFIX}"))
+
+
+def _deleted(store: Any, path: str) -> None:
+    answer = store.delete(path)
+    if answer.status_code == 409:  # noqa: PLR2004
+        raise NotYet(f"DELETE of {path} answers 409")
 
 
 CHECKS: tuple[Check[Run], ...] = (
     Check("token", token, reads_only=True),
-    Check("compute-services", compute_services, ("token",), reads_only=True),
-    Check("network-agents", network_agents, ("token",), reads_only=True),
-    Check("hypervisors", hypervisors, ("token",), reads_only=True),
+    Check("compute-services", compute_services, ("token",), reads_only=True, about="compute"),
+    Check("network-agents", network_agents, ("token",), reads_only=True, about="network"),
+    Check("hypervisors", hypervisors, ("token",), reads_only=True, about="compute"),
     Check("leftovers", leftovers, ("token",)),
-    Check("image", image, ("token",)),
-    Check("flavor", flavor, ("leftovers",)),
-    Check("external-network", external_network, ("leftovers",)),
-    Check("tenant-network", tenant_network, ("leftovers",)),
+    Check("image", image, ("token",), about="image"),
+    Check("flavor", flavor, ("leftovers",), about="compute"),
+    Check("external-network", external_network, ("leftovers",), about="network"),
+    Check("tenant-network", tenant_network, ("leftovers",), about="network"),
     Check("router", router, ("external-network", "tenant-network", "network-agents")),
-    Check("security-group", security_group, ("leftovers",)),
-    Check("key-pair", key_pair, ("leftovers",)),
+    Check("security-group", security_group, ("leftovers",), about="network"),
+    Check("key-pair", key_pair, ("leftovers",), about="compute"),
     Check(
         "server-active",
         server_active,
@@ -718,5 +830,8 @@ CHECKS: tuple[Check[Run], ...] = (
     Check("reboot-soft", reboot_soft, ("start",)),
     Check("reboot-hard", reboot_hard, ("start",)),
     Check("snapshot", snapshot, ("server-active",)),
+    Check("object-write", object_write, ("leftovers",), about="object-store"),
+    Check("object-read", object_read, ("object-write",)),
+    Check("object-temporary-url", object_temporary_url, ("object-write",)),
     Check("clean-up", clean_up, ("leftovers",), last=True),
 )

@@ -27,6 +27,9 @@ ONLY = ("", "cluster", "vip")
 EXPOSURE_LIMIT, EXPOSURE_WORST = 6.0, 10.0
 """Above the first a unit needs a reason; the second is the end of the scale (systemd-analyze(1), security)."""
 
+NETWORK_FALLBACKS = {"tunnel": "management", "api": "management", "storage": "management", "replication": "storage"}
+"""Networks on which hosts have an address, with the one whose address they have where the inventory has no such one."""
+
 PORT_MAXIMUM = 65535
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _STORED_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -248,6 +251,8 @@ class Service:
     catalog: Catalog | None = None
     auth: bool = False
     service_roles: tuple[str, ...] = ("service",)
+    roles: tuple[str, ...] = ()
+    """Roles that the service gives a meaning to and Keystone's bootstrap does not make; nobody has them at first."""
     databases: tuple[Named, ...] = ()
     vhosts: tuple[Named, ...] = ()
     secrets: tuple[str, ...] = ()
@@ -476,6 +481,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         catalog=catalog,
         auth=bool(top.take("auth", bool, catalog is not None and name != "keystone")),
         service_roles=top.texts("service_roles", ("service",)),
+        roles=top.texts("roles"),
         databases=_named(problems, file, "databases", top.take("databases", list, [])),
         vhosts=_named(problems, file, "vhosts", top.take("vhosts", list, [])),
         secrets=top.texts("secrets"),
@@ -742,19 +748,39 @@ def _health(reader: _Reader) -> Any:
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             reader.problem(f"health.{key}", f"is {_kind(value)}, {_types(kinds[key])} is needed", "correct the value")
             return None
+        known = isinstance(value, Mapping) and set(value) <= {"host", "port", "network"}
+        if isinstance(value, Mapping) and not (known and _is_port(value.get("port"))):
+            reader.problem(f"health.{key}", f"`{value}` is no port", "write a number, or {port: number, network: name}")
+            return None
+        _known_network(reader, f"health.{key}", value)
     return health
 
 
+def _is_port(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= PORT_MAXIMUM
+
+
+def _known_network(reader: _Reader, key: str, value: Any) -> None:
+    """Note a mapping that names a network on which hosts have no address."""
+    known = ("management", *NETWORK_FALLBACKS)
+    if isinstance(value, Mapping) and value.get("network", "management") not in known:
+        reader.problem(key, f"`{value['network']}` is no network of hosts", "use one of " + ", ".join(known))
+
+
 def _ports(reader: _Reader) -> tuple[Any, ...]:
-    """Return the ports that a component opens itself: numbers, or mappings of `port`, `address` and `only`."""
+    """Return the ports that a component opens itself: numbers, or mappings of `port` and what goes with it.
+
+    `address` is where, or `network` says on the host's address of which network; `only` is as for components.
+    """
     result = []
     for entry in reader.take("ports", list, []):
-        known = isinstance(entry, Mapping) and set(entry) <= {"port", "address", "only"}
+        known = isinstance(entry, Mapping) and set(entry) <= {"port", "address", "network", "only"}
         number = entry.get("port") if known else entry
+        _known_network(reader, "ports", entry)
         if known and entry.get("only", "") not in ONLY:
             reader.problem("ports", f"`{entry}` has an unknown `only`", "use one of " + ", ".join(filter(None, ONLY)))
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= PORT_MAXIMUM:
-            reader.problem("ports", f"`{entry}` is no port", "write a number, or {port: number, address: address}")
+        if not _is_port(number):
+            reader.problem("ports", f"`{entry}` is no port", "write a number, or {port: number, network: name}")
         else:
             result.append(entry)
     return tuple(result)

@@ -19,6 +19,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.description import (
     Service,
     control_character,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import is_constant
 
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 HOST_NAME_LENGTH = 64
@@ -52,6 +53,12 @@ CLOUD_VARIABLES = (
     "brume_secret_generations",
     "nova_flavors",
     "nova_aggregates",
+    "swift_part_power",
+    "swift_replicas",
+    "swift_min_part_hours",
+    "swift_rings",
+    "swift_storage_policies",
+    "swift_encryption",
     "loadbalancer_public_certificate",
     "loadbalancer_public_ca",
 )
@@ -328,12 +335,22 @@ def secret_names(services: Iterable[Service], cells: Iterable[str], hosts: Itera
 
 
 def generation_names(said: Iterable[Any], names: Iterable[str]) -> list[Mistake]:
-    """Return the keys of brume_secret_generations that are neither a secret's name nor the beginning of one."""
-    known = {"default"}
+    """Return the keys of brume_secret_generations that are neither a secret's name nor the beginning of one.
+
+    Constants have no generations.
+    """
+    known, constant = {"default"}, set[str]()
     for name in names:
         parts = name.split("/")
-        known |= {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}
-    return [(f".{key}", "is no secret of this cloud", _meant(key, known)) for key in said if key not in known]
+        beginnings = {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}
+        (constant if is_constant(name) else known).update(beginnings)
+    return [
+        (f".{key}", "is of a constant: what is stored can only be found and read with it", "leave it out")
+        if key in constant
+        else (f".{key}", "is no secret of this cloud", _meant(key, known))
+        for key in said
+        if key not in known
+    ]
 
 
 def explicit_secrets(said: Any, names: Iterable[str]) -> list[Problem]:

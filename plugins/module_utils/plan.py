@@ -17,9 +17,11 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     nova_inventory,
     operating_system,
     public_certificate,
+    swift_inventory,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
+    NETWORK_FALLBACKS,
     PORT_MAXIMUM,
     REMOVED,
     WAVES,
@@ -42,7 +44,6 @@ from ansible_collections.brume.cloud.plugins.module_utils.releases import DEFAUL
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import generation_of
 from ansible_collections.brume.cloud.plugins.module_utils.sources import Sources, Variable
 
-NETWORK_FALLBACKS = {"tunnel": "management", "api": "management", "storage": "management", "replication": "management"}
 BACKEND_OFFSET = 10000
 """An API process listens on its public port plus this; HAProxy has the public port."""
 
@@ -69,7 +70,7 @@ VARIABLES = {
 }
 """The plan's own variables. brume_master_key and brume_secrets are read only where files are rendered."""
 
-RULES = {**inventory_checks.RULES, **nova_inventory.RULES}
+RULES = {**inventory_checks.RULES, **nova_inventory.RULES, **swift_inventory.RULES}
 """What values must be beyond their types, by variable."""
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -311,6 +312,8 @@ class Cloud:
     databases: tuple[Account, ...]
     vhosts: tuple[Account, ...]
     logins: tuple[Login, ...]
+    roles: tuple[str, ...]
+    """Roles of Keystone that services give a meaning to, beside those of the logins."""
     generations: Mapping[str, int] = field(default_factory=dict)
     external: External = field(default_factory=External)
     flavors: tuple[Mapping[str, Any], ...] = ()
@@ -357,7 +360,7 @@ def plan(inventory: Inventory, sources: Sources) -> Plan:
 
     Network and compute hosts may stay with one release from which there is a step to that of the controllers.
     """
-    members = _members(inventory, [])
+    members = {group: inventory.groups.get(group, ()) for group in GROUPS}
     names = list(dict.fromkeys(host for group in GROUPS for host in members[group]))
     said = {name: _said_release(inventory.hosts[name]) for name in names}
     first = {host for group in GROUPS if group not in ("network", "compute") for host in members[group]}
@@ -384,7 +387,7 @@ def _with_release(inventory: Inventory, names: Iterable[str], release: str, who:
 def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     """Return the plan of one release, that of the first host; `former` is one that other hosts stay with."""
     problems: list[Problem] = [*sources.problems, *inventory.problems]
-    members = _members(inventory, problems)
+    members = {group: inventory.groups.get(group, ()) for group in GROUPS}
     names = list(dict.fromkeys(host for group in GROUPS for host in members[group]))
     if not names:
         raise PlanError(
@@ -416,15 +419,21 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     services = _services(first, where, sources, external, problems)
     release = first["brume_release"]
     _locks(services, sources, release, where("brume_release"), problems)
-    warnings = [*inventory.warnings, *_groups_warnings(inventory, names, members)]
-    warnings += _failover_warnings(services, members)
+    warnings = [
+        *inventory.warnings,
+        *_groups_warnings(inventory, names, members),
+        *_failover_warnings(services, members),
+    ]
     warnings += _overrides(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
-    secrets = inventory_checks.secret_names(services.values(), cells, names)
-    problems += _problems(inventory_checks.generation_names(generations, secrets), where("brume_secret_generations"))
-    problems += _problems(external_parts.generation_mistakes(external, generations), where("brume_secret_generations"))
+    problems += _problems(
+        _generations(generations, external, services, cells, names), where("brume_secret_generations")
+    )
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
+    problems += _missing_groups(inventory, members, services.values())
+    if "swift" in services:
+        problems += _storage_mistakes(first, {name: resolved[name] for name in members["object"]}, where, problems)
     aggregates = _aggregates(first, inventory, members["compute"], where("nova_aggregates"), problems)
     cell_of = _cells_of_hosts(resolved, cells, members["compute"], where, problems)
     internal, public = _endpoint_hosts(external, networks, addresses, members["loadbalancer"])
@@ -455,6 +464,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
         databases=tuple(_accounts(ordered, "database", cells, generations, external.database)),
         vhosts=tuple(_accounts(ordered, "messaging", cells, generations, external.messaging)),
         logins=tuple(_login(one, generations, external, first["brume_region"]) for one in ordered if one.auth),
+        roles=tuple(dict.fromkeys(role for one in ordered for role in one.roles)),
         generations=generations,
         external=external,
         flavors=tuple(first.get("nova_flavors") or ()),
@@ -605,17 +615,17 @@ def _has_external_bridge(groups: Sequence[str], variables: Mapping[str, Any]) ->
     return "network" in groups or ("compute" in groups and bool(variables.get("neutron_distributed_routers")))
 
 
-def _members(inventory: Inventory, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
-    members = {}
-    for group in GROUPS:
-        members[group] = inventory.groups.get(group, ())
-        if group in ("control", "network", "compute") and not members[group]:
-            problems.append(
-                Problem(
-                    "inventory", f"the group `{group}` {_state(inventory, group)}", f"add `{group}: {{hosts: {{...}}}}`"
-                )
-            )
-    return members
+def _missing_groups(
+    inventory: Inventory, members: Mapping[str, tuple[str, ...]], services: Iterable[Service]
+) -> list[Problem]:
+    """Return the groups that have no hosts, so that a component of a service would run nowhere."""
+    components = [part for one in services if one.wave != "infrastructure" for part in one.components.values()]
+    homeless = {part.groups for part in components if not any(members.get(group) for group in part.groups)}
+    return [
+        Problem("inventory", f"the group `{group}` {_state(inventory, group)}", f"add `{group}: {{hosts: {{...}}}}`")
+        for group in ("control", "network", "compute", "object")
+        if not members[group] and (group == "control" or any(groups[:1] == (group,) for groups in homeless))
+    ]
 
 
 def _user_space_tunnels(
@@ -751,7 +761,7 @@ def _networks(
         network = _network(str(name), value, place, problems)
         if network is not None:
             networks[str(name)] = network
-    for name in ("management", "external"):
+    for name in ("management", "external") if members["network"] or members["compute"] else ("management",):
         if name not in data:
             problems.append(Problem(where, f"has no network `{name}`", f"add `{name}: {{cidr: ..., interface: ...}}`"))
     listed = list(networks.values())
@@ -920,7 +930,12 @@ def _addresses(
             holder = taken.setdefault(str(address), f"an address of {host}")
             if holder != f"an address of {host}":
                 problems.append(Problem(f"{where}.{name}", f"{address} is {holder} too", "give each its own"))
-        wanted = {"management", *(["tunnel"] if host in needs_tunnel else []), *(["api"] if host in balancers else [])}
+        wanted = {
+            "management",
+            *(["tunnel"] if host in needs_tunnel else []),
+            *(["api"] if host in balancers else []),
+            *(["storage", "replication"] if host in members["object"] else []),
+        }
         for name in ("management", *NETWORK_FALLBACKS):
             fallback = networks[name].name if name in networks else name
             if name not in own and fallback in own:
@@ -1027,6 +1042,41 @@ def _aggregates(
     found, mistakes = nova_inventory.expanded(first.get("nova_aggregates") or (), inventory.groups, compute)
     problems += _problems(mistakes, where)
     return tuple(found)
+
+
+def _generations(
+    generations: Mapping[str, int],
+    external: External,
+    services: Mapping[str, Service],
+    cells: tuple[str, ...],
+    names: list[str],
+) -> list[inventory_checks.Mistake]:
+    """Return what is wrong with generations of secrets."""
+    secrets = inventory_checks.secret_names(services.values(), cells, names)
+    found = inventory_checks.generation_names(generations, secrets)
+    return found + external_parts.generation_mistakes(external, generations)
+
+
+def _storage_mistakes(
+    first: Mapping[str, Any],
+    hosts: Mapping[str, Mapping[str, Any]],
+    where: Callable[..., str],
+    problems: Sequence[Problem],
+) -> list[Problem]:
+    """Return what does not go together in Swift's variables.
+
+    One that is wrong by itself was replaced by its default; what would follow from that is no mistake of the operator.
+    """
+
+    def told(place: str) -> bool:
+        return any(one.where == place or one.where.startswith((f"{place}.", f"{place}[")) for one in problems)
+
+    if any(told(where(key)) for key in swift_inventory.OF_ALL_HOSTS):
+        return []
+    found = [
+        (where(*filter(None, (key, host))), mistake) for host, key, mistake in swift_inventory.mistakes(first, hosts)
+    ]
+    return [one for place, mistake in found if not told(place) for one in _problems([mistake], place)]
 
 
 def _unknown_accounts(
@@ -1569,7 +1619,8 @@ def _user(users: dict[str, User], name: str, service: Service, component: Compon
     known = users.get(name)
     groups = dict.fromkeys((*(known.groups if known else ()), *service.groups, *component.unix_groups))
     shell = component.shell or (known.shell if known else "")
-    users[name] = User(name, tuple(groups), f"/var/lib/{name}", component.kind != "system", shell)
+    create = component.kind != "system" or (known is not None and known.create)
+    users[name] = User(name, tuple(groups), f"/var/lib/{name}", create, shell)
 
 
 def _instances(
@@ -1621,8 +1672,8 @@ def _ports(
             said: Mapping[str, Any] = {"port": entry} if isinstance(entry, int) else entry
             if not _wanted(said.get("only", ""), component, cloud):
                 continue
-            number, place = said["port"], said.get("address", "")
-            result.append(Port(place or str(addresses["management"]), number, instance.unit))
+            place = said.get("address") or str(addresses[said.get("network", "management")])
+            result.append(Port(place, said["port"], instance.unit))
     return result
 
 

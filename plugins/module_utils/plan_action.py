@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -126,6 +127,8 @@ class PlanAction(ActionBase):
         def secret(name: str) -> str:
             value = vault.value(name)
             revealed[value] = f"<secret {name}>"
+            # as some files have to hold it, such as Swift's proxy-server.conf
+            revealed[base64.b64encode(value.encode()).decode()] = f"<secret {name} in base64>"
             return value
 
         host = plan.hosts.get(task_vars["inventory_hostname"])

@@ -23,6 +23,7 @@ def summary(plan: Plan) -> list[str]:
     lines += ["", "Message vhosts"] + [f"  {one.name:<14} account {one.account}" for one in cloud.vhosts]
     lines += ["", "Keystone users"]
     lines += [f"  {one.name:<14} roles {', '.join(one.roles)} in project service" for one in cloud.logins]
+    lines += ["", f"Keystone roles  {', '.join(cloud.roles)}"] if cloud.roles else []
     lines += _external(cloud)
     lines += ["", f"Leaving the cloud  {', '.join(cloud.removed)}"] if cloud.removed else []
     for host in plan.hosts.values():

@@ -6,6 +6,7 @@ description names, brume_config of `all`, groups, host. `explain` keeps which la
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import re
@@ -135,6 +136,8 @@ class Renderer:
             "memcached_servers": [
                 f"{_inet6(address)}{bridge(address)}:11211" for _name, address in cloud.members["control"]
             ],
+            "memcached_addresses": [f"{bridge(address)}:11211" for _name, address in cloud.members["control"]],
+            "base64": lambda text: base64.b64encode(text.encode()).decode(),
             "ovn_remote": lambda name: ovn.remotes(
                 (address for _name, address in cloud.members[ovn.GROUP]), ovn.DATABASES[name].port
             ),
@@ -271,7 +274,7 @@ class Renderer:
         }
         if section == "service_user":
             del options["region_name"]  # it only makes tokens, so it chooses no endpoint
-        if section == "keystone_authtoken":
+        if section in ("keystone_authtoken", "filter:authtoken"):
             options |= {
                 "www_authenticate_uri": self._url("keystone", "public"),
                 "memcached_servers": ",".join(self.shared["memcached_servers"]),

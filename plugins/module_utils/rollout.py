@@ -33,6 +33,9 @@ MARK = "# Written by Brume"
 SETTLED = 2.0
 """Seconds a unit without a health check must stay active without a restart."""
 
+SETTLED_PYTHON = 5.0
+"""The same for a program of a Python environment, which reads its configuration after it has loaded all it needs."""
+
 CRASHES = 2
 """Automatic restarts after which a unit counts as failed: one may be a race at the start, two are a fault."""
 
@@ -606,7 +609,7 @@ def _problem(unit: Unit, settled: float) -> str:
             return f"{health['command'][0]}: {error}"
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         return f"{health['command'][0]} exits with {done.returncode}: {''.join(last)}" if done.returncode else ""
-    return "" if settled >= SETTLED else "it has just started"
+    return "" if settled >= (SETTLED_PYTHON if unit.revision else SETTLED) else "it has just started"
 
 
 def _start_probe(unit: Unit, deadline: float) -> subprocess.Popen[str]:

@@ -106,13 +106,23 @@ class Vault:
         return password(derive(self.master_key, name, number - 1, 48))
 
     def generation(self, name: str) -> int:
-        """Return the generation of a secret: its own, that of the longest prefix (`nova`), `default`, or 1."""
+        """Return the generation of a secret: its own, that of the longest prefix (`nova`), `default`, or 1.
+
+        A constant has one only.
+        """
+        if is_constant(name):
+            return 1
         parts = name.split("/")
         for length in range(len(parts), 0, -1):
             found = self.generations.get("/".join(parts[:length]))
             if found is not None:
                 return found
         return self.generations.get("default", 1)
+
+
+def is_constant(name: str) -> bool:
+    """Say whether a secret may never be another: data that is stored can only be found or read with it."""
+    return name.split("/")[1:2] == ["constant"]
 
 
 def generation_of(generations: Mapping[str, int], name: str) -> int:

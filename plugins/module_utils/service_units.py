@@ -49,7 +49,8 @@ def unit_text(service: Service, component: Component, environment: str, files: l
         program = component.command[0]
         # one that begins with a slash is the operating system's
         words = [program if program.startswith("/") else f"{environment}/bin/{program}", *component.command[1:]]
-        for file in files:
+        # what names its configuration itself does not want oslo.config's option
+        for file in [] if set(files) & set(words) else files:
             words += ["--config-file", file]
         command = " ".join(words)
     sections: dict[str, dict[str, Any]] = {

@@ -6,8 +6,8 @@ Pure: what was read from the cloud comes in, text and verdicts go out. The actio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -22,8 +22,17 @@ PREFIX = "brume-tempest"
 RESOURCE_PREFIX = "tempest"
 """What tests make has a name with this prefix, Tempest's own default (its option DEFAULT/resource_name_prefix)."""
 
-OPTIONAL_SERVICES = {"cinder": ("block-storage", "volumev3"), "swift": ("object-store",)}
+SERVICES = {
+    "glance": ("image",),
+    "nova": ("compute",),
+    "neutron": ("network",),
+    "cinder": ("block-storage", "volumev3"),
+    "swift": ("object-store",),
+}
 """Services that Tempest asks about (its section service_available), with their types in the catalog."""
+
+SCOPED = {"glance": "image", "placement": "placement", "nova": "compute", "neutron": "network"}
+"""Services whose policies enforce scope (its section enforce_scope) beside Keystone, with their type in the catalog."""
 
 LINK = re.compile(r"https://(?:bugs\.launchpad\.net|review\.opendev\.org|opendev\.org|docs\.openstack\.org)/\S+")
 """Where a known failure may point to: upstream's own words on it."""
@@ -58,22 +67,26 @@ class Access:
 
 @dataclass(frozen=True)
 class Cloud:
-    """What was read from the live cloud. Microversions are the lowest and the highest; identifiers are UUIDs."""
+    """What was read from the live cloud, empty for services that its catalog has not.
+
+    Microversions are the lowest and the highest; identifiers are UUIDs; capabilities are the names of Swift's /info.
+    """
 
     service_types: tuple[str, ...]
-    compute_microversions: tuple[str, str]
-    placement_microversions: tuple[str, str]
-    hypervisor_types: tuple[str, ...]
-    network_extensions: tuple[str, ...]
-    disk_formats: tuple[str, ...]
-    container_formats: tuple[str, ...]
-    image_stores: tuple[str, ...]
-    image: str
-    image_alt: str
-    flavor: str
-    flavor_alt: str
-    external_network: str
-    external_network_name: str
+    compute_microversions: tuple[str, str] = ("", "")
+    placement_microversions: tuple[str, str] = ("", "")
+    hypervisor_types: tuple[str, ...] = ()
+    network_extensions: tuple[str, ...] = ()
+    disk_formats: tuple[str, ...] = ()
+    container_formats: tuple[str, ...] = ()
+    image_stores: tuple[str, ...] = ()
+    object_capabilities: tuple[str, ...] = ()
+    image: str = ""
+    image_alt: str = ""
+    flavor: str = ""
+    flavor_alt: str = ""
+    external_network: str = ""
+    external_network_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,9 +110,9 @@ def configuration(access: Access, cloud: Cloud, choices: Choices) -> Tree:
     """Return tempest.conf as section -> option -> value (docs.openstack.org/tempest: configuration guide).
 
     What an API tells is taken from it. What none tells is what Brume deploys: policies that enforce scope and the new
-    defaults (the services' own), no encrypted volumes, and moving instances only where there is a second hypervisor.
+    defaults (the services' own), no encrypted volumes, moving instances only where there is a second hypervisor, and
+    Swift's roles. A service that is not in the catalog has no section.
     """
-    several = len(cloud.hypervisor_types) > 1
     present = set(cloud.service_types)
     tree: Tree = {
         "DEFAULT": {"log_dir": choices.directory, "log_file": "tempest.log", "debug": True},
@@ -122,12 +135,22 @@ def configuration(access: Access, cloud: Cloud, choices: Choices) -> Tree:
         },
         "identity-feature-enabled": {"access_rules": True},
         "service_available": {
-            "glance": "image" in present,
-            "nova": "compute" in present,
-            "neutron": "network" in present,
+            **{name: not present.isdisjoint(types) for name, types in SERVICES.items()},
             "horizon": False,
-            **{name: not present.isdisjoint(types) for name, types in OPTIONAL_SERVICES.items()},
         },
+        "enforce_scope": {"keystone": True, **{name: kind in present for name, kind in SCOPED.items()}},
+    }
+    for kind, sections in _SECTIONS.items():
+        if kind in present:
+            tree |= sections(cloud, choices)
+    for section, options in choices.config.items():
+        tree.setdefault(section, {}).update(options)
+    return tree
+
+
+def _compute(cloud: Cloud, choices: Choices) -> Tree:
+    several = len(cloud.hypervisor_types) > 1
+    return {
         "compute": {
             "image_ref": cloud.image,
             "image_ref_alt": cloud.image_alt,
@@ -152,12 +175,33 @@ def configuration(access: Access, cloud: Cloud, choices: Choices) -> Tree:
             "attach_encrypted_volume": False,
             "change_password": False,
         },
+        "validation": {
+            "run_validation": True,
+            "connect_method": "floating",
+            "image_ssh_user": choices.ssh_user,
+            "image_alt_ssh_user": choices.ssh_user,
+            "ssh_timeout": choices.ssh_timeout,
+            "ping_timeout": choices.ssh_timeout,
+        },
+        "scenario": {"img_file": choices.image_path, "dhcp_client": "udhcpc"},
+    }
+
+
+def _image(cloud: Cloud, choices: Choices) -> Tree:
+    served = dict.fromkeys(("http_image", "http_qcow2_image"), choices.image_url) if choices.image_url else {}
+    return {
         "image": {
             "disk_formats": list(cloud.disk_formats),
             "container_formats": list(cloud.container_formats),
             "build_timeout": choices.build_timeout,
+            **served,
         },
         "image-feature-enabled": {"http_store_enabled": "http" in cloud.image_stores},
+    }
+
+
+def _network(cloud: Cloud, choices: Choices) -> Tree:
+    return {
         "network": {
             "public_network_id": cloud.external_network,
             "floating_network_name": cloud.external_network_name,
@@ -169,26 +213,37 @@ def configuration(access: Access, cloud: Cloud, choices: Choices) -> Tree:
             "port_security": "port-security" in cloud.network_extensions,
             "floating_ips": "router" in cloud.network_extensions,
         },
-        "placement": {
-            "min_microversion": cloud.placement_microversions[0],
-            "max_microversion": cloud.placement_microversions[1],
-        },
-        "validation": {
-            "run_validation": True,
-            "connect_method": "floating",
-            "image_ssh_user": choices.ssh_user,
-            "image_alt_ssh_user": choices.ssh_user,
-            "ssh_timeout": choices.ssh_timeout,
-            "ping_timeout": choices.ssh_timeout,
-        },
-        "enforce_scope": dict.fromkeys(("keystone", "glance", "placement", "nova", "neutron"), True),
-        "scenario": {"img_file": choices.image_path, "dhcp_client": "udhcpc"},
     }
-    if choices.image_url:
-        tree["image"].update({"http_image": choices.image_url, "http_qcow2_image": choices.image_url})
-    for section, options in choices.config.items():
-        tree.setdefault(section, {}).update(options)
-    return tree
+
+
+def _placement(cloud: Cloud, _choices: Choices) -> Tree:
+    lowest, highest = cloud.placement_microversions
+    return {"placement": {"min_microversion": lowest, "max_microversion": highest}}
+
+
+def _object_storage(cloud: Cloud, choices: Choices) -> Tree:
+    return {
+        "object-storage": {
+            "operator_role": "member",
+            "reseller_admin_role": "ResellerAdmin",
+            "build_timeout": choices.build_timeout,
+        },
+        "object-storage-feature-enabled": {
+            "discoverable_apis": sorted(cloud.object_capabilities),
+            "object_versioning": "versioned_writes" in cloud.object_capabilities,
+            "container_sync": False,  # needs Swift's daemon container-sync
+        },
+    }
+
+
+_SECTIONS: Mapping[str, Callable[[Cloud, Choices], Tree]] = {
+    "compute": _compute,
+    "image": _image,
+    "network": _network,
+    "placement": _placement,
+    "object-store": _object_storage,
+}
+"""Type in the catalog -> the sections that tell Tempest of such a service."""
 
 
 def text(tree: Tree) -> str:
@@ -208,6 +263,11 @@ class Selection:
         """Return the arguments of `tempest run` for it."""
         chosen = ["--regex", "|".join(self.include)]
         return [*chosen, "--exclude-regex", "|".join(self.exclude)] if self.exclude else chosen
+
+    def finds(self, test: str) -> bool:
+        """Return whether it chooses the test of that id, attributes included, as stestr would."""
+        wanted, unwanted = (any(re.search(one, test) for one in regexes) for regexes in (self.include, self.exclude))
+        return wanted and not unwanted
 
 
 def selection(sets: Any, name: str, regex: str = "") -> Selection:
@@ -273,6 +333,73 @@ def known_failures(data: Any, file: str) -> tuple[KnownFailure, ...]:
     return tuple(found)
 
 
+TEST = re.compile(r"(?P<name>tempest(?:\.\w+)+)\[id-[0-9a-f-]{36}(?:,\w+)*\]")
+"""A test's id as `tempest run --list-tests` prints it: its name, and its attributes in brackets."""
+
+
+@dataclass(frozen=True)
+class Omission:
+    """Tests, by their ids, that are left out where Neutron has an agent of that binary and lacks that extension."""
+
+    tests: tuple[str, ...]
+    reason: str
+    with_agent: str
+    without_extension: str
+
+
+def omissions(data: Any, file: str) -> tuple[Omission, ...]:
+    """Return the entries of the file of tests that are left out. Raises TempestError with all mistakes at once."""
+    mistakes: list[str] = []
+    found: list[Omission] = []
+    entries = data if data is not None else []
+    keys = {"tests", "reason", "with_agent", "without_extension"}
+    if not isinstance(entries, list):
+        raise TempestError(f"{file}: is no list of {', '.join(sorted(keys))}")
+    for number, entry in enumerate(entries, 1):
+        where = f"{file}: entry {number}"
+        if not isinstance(entry, Mapping) or set(entry) != keys or not isinstance(entry["tests"], Mapping):
+            mistakes.append(f"{where}: must have {', '.join(sorted(keys))}, and nothing else; tests are lists by class")
+            continue
+        tests = [f"{group}.{one}" for group, names in entry["tests"].items() for one in names or ()]
+        mistakes += [
+            f"{where}: `{one}` is no test; write it as `tempest run --list-tests` does"
+            for one in tests
+            if not TEST.fullmatch(one)
+        ]
+        mistakes += [f"{where}: says no {key}" for key in sorted(keys) if not str(entry[key] or "").strip()]
+        reason = " ".join(str(entry["reason"]).split())
+        found.append(Omission(tuple(tests), reason, str(entry["with_agent"]), str(entry["without_extension"])))
+    if mistakes:
+        raise TempestError("\n".join(mistakes))
+    return tuple(found)
+
+
+def leave_out(
+    chosen: Selection, entries: Iterable[Omission], extensions: Collection[str], agents: Collection[str]
+) -> tuple[Selection, dict[str, str]]:
+    """Return the selection without the tests that a cloud of these extensions and agents' binaries cannot pass.
+
+    The second value names those of them that were chosen, each with the reason.
+    """
+    omitted = {
+        test.partition("[")[0]: one.reason
+        for one in entries
+        if one.with_agent in agents and one.without_extension not in extensions
+        for test in one.tests
+        if chosen.finds(test)
+    }
+    excluded = tuple(rf"^{re.escape(name)}\[" for name in omitted)
+    return replace(chosen, exclude=chosen.exclude + excluded), omitted
+
+
+def omitted_lines(omitted: Mapping[str, str]) -> list[str]:
+    """Return a line for each test that is left out, and below those of one reason the reason."""
+    lines = []
+    for reason in dict.fromkeys(omitted.values()):
+        lines += [f"left out: {name}" for name, why in omitted.items() if why == reason] + [f"    {reason}"]
+    return lines
+
+
 @dataclass(frozen=True)
 class Case:
     """A test, or the set-up or tear-down of a class, and what it came to."""
@@ -302,7 +429,8 @@ def cases(junit: str) -> list[Case]:
         node = bad if bad is not None else skipped
         found.append(Case(name, outcome, float(element.get("time") or 0), "" if node is None else last_line(node.text)))
     if not found:
-        raise TempestError("tempest.xml: holds no test: the set's regular expressions match none, or Tempest broke")
+        reasons = "the set's regular expressions match none, or only such as are left out, or Tempest broke"
+        raise TempestError(f"tempest.xml: holds no test: {reasons}")
     return found
 
 
@@ -378,10 +506,11 @@ def table(name: str, verdict: Verdict, seconds: float) -> list[str]:
     return lines
 
 
-def summary(name: str, verdict: Verdict) -> str:
-    """Return the verdict in one line."""
+def summary(name: str, verdict: Verdict, omitted: int = 0) -> str:
+    """Return the verdict in one line, with the number of tests that were left out."""
     parts = [f"{len(verdict.passed)} passed", f"{len(verdict.failed)} failed", f"{len(verdict.skipped)} skipped"]
     parts += [f"{len(verdict.known)} known to fail"] if verdict.known else []
+    parts += [f"{omitted} left out"] if omitted else []
     return f"{name}: {', '.join(parts)}"
 
 

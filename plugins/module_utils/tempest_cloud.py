@@ -5,10 +5,11 @@ Talks through an openstack.connection.Connection (or a fake) only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from ansible_collections.brume.cloud.plugins.module_utils.tempest import PREFIX, Access, Cloud, Left, TempestError
 
@@ -30,8 +31,12 @@ DELETE_SECONDS = 120
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of objects that tests make: how an administrator lists all of them, and removes one by its identifier."""
+    """A kind of objects that tests make: how an administrator lists all of them, and removes one by its identifier.
 
+    `service` is the type in the catalog of the service that has them.
+    """
+
+    service: str
     listed: Callable[[Any], Iterable[Any]]
     removed: Callable[[Any, str], object]
 
@@ -55,26 +60,52 @@ def _remove_domain(cloud: Any, identifier: str) -> None:
 
 
 KINDS: Mapping[str, Kind] = {
-    "server": Kind(lambda cloud: cloud.compute.servers(all_projects=True), _remove_server),
-    "image": Kind(lambda cloud: cloud.image.images(), lambda cloud, one: cloud.image.delete_image(one)),
+    "server": Kind("compute", lambda cloud: cloud.compute.servers(all_projects=True), _remove_server),
+    "image": Kind("image", lambda cloud: cloud.image.images(), lambda cloud, one: cloud.image.delete_image(one)),
     "flavor": Kind(
-        lambda cloud: cloud.compute.flavors(is_public=None), lambda cloud, one: cloud.compute.delete_flavor(one)
+        "compute",
+        lambda cloud: cloud.compute.flavors(is_public=None),
+        lambda cloud, one: cloud.compute.delete_flavor(one),
     ),
-    "aggregate": Kind(lambda cloud: cloud.compute.aggregates(), lambda cloud, one: cloud.compute.delete_aggregate(one)),
-    "router": Kind(lambda cloud: cloud.network.routers(), _remove_router),
-    "network": Kind(lambda cloud: cloud.network.networks(), lambda cloud, one: cloud.network.delete_network(one)),
+    "aggregate": Kind(
+        "compute",
+        lambda cloud: cloud.compute.aggregates(),
+        lambda cloud, one: cloud.compute.delete_aggregate(one),
+    ),
+    "router": Kind("network", lambda cloud: cloud.network.routers(), _remove_router),
+    "network": Kind(
+        "network",
+        lambda cloud: cloud.network.networks(),
+        lambda cloud, one: cloud.network.delete_network(one),
+    ),
     "security group": Kind(
-        lambda cloud: cloud.network.security_groups(), lambda cloud, one: cloud.network.delete_security_group(one)
+        "network",
+        lambda cloud: cloud.network.security_groups(),
+        lambda cloud, one: cloud.network.delete_security_group(one),
     ),
     "subnet pool": Kind(
-        lambda cloud: cloud.network.subnet_pools(), lambda cloud, one: cloud.network.delete_subnet_pool(one)
+        "network",
+        lambda cloud: cloud.network.subnet_pools(),
+        lambda cloud, one: cloud.network.delete_subnet_pool(one),
     ),
-    "user": Kind(lambda cloud: cloud.identity.users(), lambda cloud, one: cloud.identity.delete_user(one)),
-    "group": Kind(lambda cloud: cloud.identity.groups(), lambda cloud, one: cloud.identity.delete_group(one)),
-    "project": Kind(lambda cloud: cloud.identity.projects(), lambda cloud, one: cloud.identity.delete_project(one)),
-    "role": Kind(lambda cloud: cloud.identity.roles(), lambda cloud, one: cloud.identity.delete_role(one)),
-    "service": Kind(lambda cloud: cloud.identity.services(), lambda cloud, one: cloud.identity.delete_service(one)),
-    "domain": Kind(lambda cloud: cloud.identity.domains(), _remove_domain),
+    "user": Kind("identity", lambda cloud: cloud.identity.users(), lambda cloud, one: cloud.identity.delete_user(one)),
+    "group": Kind(
+        "identity",
+        lambda cloud: cloud.identity.groups(),
+        lambda cloud, one: cloud.identity.delete_group(one),
+    ),
+    "project": Kind(
+        "identity",
+        lambda cloud: cloud.identity.projects(),
+        lambda cloud, one: cloud.identity.delete_project(one),
+    ),
+    "role": Kind("identity", lambda cloud: cloud.identity.roles(), lambda cloud, one: cloud.identity.delete_role(one)),
+    "service": Kind(
+        "identity",
+        lambda cloud: cloud.identity.services(),
+        lambda cloud, one: cloud.identity.delete_service(one),
+    ),
+    "domain": Kind("identity", lambda cloud: cloud.identity.domains(), _remove_domain),
 }
 """Each kind comes before those that it needs."""
 
@@ -96,10 +127,34 @@ def access(connection: Any) -> Access:
     )
 
 
-def census(connection: Any) -> dict[str, dict[str, str]]:
-    """Return kind -> identifier -> name of everything that tests could leave behind."""
+def service_types(connection: Any) -> tuple[str, ...]:
+    """Return the types of the services that the catalog has in the cloud's region. Raises TempestError without one."""
+    from keystoneauth1.exceptions import ClientException  # noqa: PLC0415  # only where a cloud is talked to
+
+    session, region = connection.session, connection.config.get_region_name()
+    try:
+        catalog = session.auth.get_access(session).service_catalog.catalog
+    except ClientException as error:
+        raise TempestError(f"the cloud does not answer ({error}); see why with playbooks/verify.yml") from error
+    return tuple(
+        sorted(str(one["type"]) for one in catalog if region in [place["region_id"] for place in one["endpoints"]])
+    )
+
+
+def network_features(connection: Any, types: Collection[str]) -> tuple[set[str], set[str]]:
+    """Return Neutron's extensions and the binaries of its agents, nothing for a cloud without it."""
+    if "network" not in types:
+        return set(), set()
+    extensions = {str(one.alias) for one in connection.network.extensions()}
+    return extensions, {str(one.binary) for one in connection.network.agents()} if "agent" in extensions else set()
+
+
+def census(connection: Any, types: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return kind -> identifier -> name of everything that tests could leave behind in services of these types."""
     return {
-        name: {str(one.id): str(one.name or "") for one in kind.listed(connection)} for name, kind in KINDS.items()
+        name: {str(one.id): str(one.name or "") for one in kind.listed(connection)}
+        for name, kind in KINDS.items()
+        if kind.service in types
     }
 
 
@@ -114,88 +169,86 @@ def discard(connection: Any, left: Iterable[Left]) -> list[str]:
     return stay
 
 
-def prepare(connection: Any, image_path: Path, size: Mapping[str, int], timeout: float) -> tuple[Any, Any, Any]:
+def prepare(
+    connection: Any, types: Collection[str], image_path: Path, size: Mapping[str, int], timeout: float
+) -> dict[str, str]:
     """Return the second image and the two flavors, after making what an earlier run did not leave.
 
-    A default subnet pool is made too where there is none.
+    They are identifiers by field of `Cloud`, and only of services of these types. A default subnet pool is made too
+    where there is none.
 
     `size`: vcpus, ram in MiB, disk in GiB of the first flavor. `timeout` of the upload in seconds. Raises TempestError
     without the image's file.
     """
-    image = next((one for one in connection.image.images(name=ALT) if one.status == "active"), None)
-    if image is None:
-        if not image_path.is_file():
-            raise TempestError(f"image_path: there is no file {image_path}: make it with tools/guest_image.py")
-        image = connection.image.create_image(
-            ALT, filename=str(image_path), disk_format="qcow2", container_format="bare", visibility="public",
-            allow_duplicates=True, wait=True, timeout=timeout,
-        )  # fmt: skip
-    if not any(one.is_default for one in connection.network.subnet_pools(ip_version=4)):
+    made: dict[str, str] = {}
+    if "image" in types:
+        image = next((one for one in connection.image.images(name=ALT) if one.status == "active"), None)
+        if image is None:
+            if not image_path.is_file():
+                raise TempestError(f"image_path: there is no file {image_path}: make it with tools/guest_image.py")
+            image = connection.image.create_image(
+                ALT, filename=str(image_path), disk_format="qcow2", container_format="bare", visibility="public",
+                allow_duplicates=True, wait=True, timeout=timeout,
+            )  # fmt: skip
+        made["image_alt"] = str(image.id)
+    if "network" in types and not any(one.is_default for one in connection.network.subnet_pools(ip_version=4)):
         connection.network.create_subnet_pool(
             name=PREFIX, prefixes=[POOL], default_prefix_length=26, is_default=True, is_shared=True
         )
-    known = {one.name: one for one in connection.compute.flavors()}
-    flavors = [
-        known.get(name)
-        or connection.compute.create_flavor(
-            name=name, vcpus=size["vcpus"], ram=size["ram"] + more, disk=size["disk"], is_public=True
-        )
-        for name, more in ((PREFIX, 0), (ALT, ALT_MEMORY))
-    ]
-    return image, flavors[0], flavors[1]
+    if "compute" in types:
+        known = {one.name: one for one in connection.compute.flavors()}
+        for field, name, more in (("flavor", PREFIX, 0), ("flavor_alt", ALT, ALT_MEMORY)):
+            flavor = known.get(name) or connection.compute.create_flavor(
+                name=name, vcpus=size["vcpus"], ram=size["ram"] + more, disk=size["disk"], is_public=True
+            )
+            made[field] = str(flavor.id)
+    return made
 
 
-def remove(connection: Any) -> list[str]:
+def remove(connection: Any, types: Collection[str]) -> list[str]:
     """Remove what `prepare` made, be it of this run or of one that was killed; return what."""
     removed = []
-    for one in connection.compute.flavors():
+    for one in connection.compute.flavors() if "compute" in types else ():
         if one.name in (PREFIX, ALT):
             connection.compute.delete_flavor(one.id)
             removed.append(f"flavor {one.name}")
-    for one in list(connection.image.images(name=ALT)):
+    for one in list(connection.image.images(name=ALT)) if "image" in types else ():
         connection.image.delete_image(one.id)
         removed.append(f"image {one.name}")
-    for one in list(connection.network.subnet_pools(name=PREFIX)):
+    for one in list(connection.network.subnet_pools(name=PREFIX)) if "network" in types else ():
         connection.network.delete_subnet_pool(one.id)
         removed.append(f"subnet pool {one.name}")
     return removed
 
 
-def discover(connection: Any, image: Any, external: Any, prepared: tuple[Any, Any, Any]) -> Cloud:
+def discover(connection: Any, types: Collection[str], objects: Mapping[str, str]) -> Cloud:
     """Return the cloud's features as its APIs tell them (an administrator's token is needed for the hypervisors).
 
-    Raises TempestError when no hypervisor is there: no test of instances could pass.
+    `types` are the services that it has, `objects` identifiers and names by field. Raises TempestError when Nova is
+    there and no hypervisor: no test of instances could pass.
     """
-    session = connection.session
-    catalog = session.auth.get_access(session).service_catalog.catalog
-    region = connection.config.get_region_name()
-    schema = connection.image.get("/schemas/image").json()["properties"]
-    hypervisors = tuple(str(one.hypervisor_type) for one in connection.compute.hypervisors(details=True))
-    if not hypervisors:
-        raise TempestError("the cloud has no hypervisor; see why with playbooks/verify.yml")
-    alternative, flavor, flavor_alt = prepared
-    return Cloud(
-        service_types=tuple(
-            sorted(
-                str(one["type"])
-                for one in catalog
-                if region in [endpoint["region_id"] for endpoint in one["endpoints"]]
-            )
-        ),
-        compute_microversions=_microversions(connection.compute),
-        placement_microversions=_microversions(connection.placement),
-        hypervisor_types=hypervisors,
-        network_extensions=tuple(sorted(_extensions(connection))),
-        disk_formats=tuple(one for one in schema["disk_format"]["enum"] if one),
-        container_formats=tuple(one for one in schema["container_format"]["enum"] if one),
-        image_stores=tuple(str(one["id"]) for one in connection.image.get("/info/stores").json()["stores"]),
-        image=str(image.id),
-        image_alt=str(alternative.id),
-        flavor=str(flavor.id),
-        flavor_alt=str(flavor_alt.id),
-        external_network=str(external.id),
-        external_network_name=str(external.name),
-    )
+    told: dict[str, Any] = dict(objects)
+    if "compute" in types:
+        hypervisors = tuple(str(one.hypervisor_type) for one in connection.compute.hypervisors(details=True))
+        if not hypervisors:
+            raise TempestError("the cloud has no hypervisor; see why with playbooks/verify.yml")
+        told |= {"hypervisor_types": hypervisors, "compute_microversions": _microversions(connection.compute)}
+    if "placement" in types:
+        told["placement_microversions"] = _microversions(connection.placement)
+    if "network" in types:
+        told["network_extensions"] = tuple(sorted(_extensions(connection)))
+    if "image" in types:
+        schema = connection.image.get("/schemas/image").json()["properties"]
+        stores = connection.image.get("/info/stores").json()["stores"]
+        told |= {
+            "disk_formats": tuple(one for one in schema["disk_format"]["enum"] if one),
+            "container_formats": tuple(one for one in schema["container_format"]["enum"] if one),
+            "image_stores": tuple(str(one["id"]) for one in stores),
+        }
+    if "object-store" in types:
+        url = urljoin(connection.object_store.get_endpoint(), "/info")  # beside the accounts, not in one
+        told["object_capabilities"] = tuple(sorted(connection.object_store.get(url).json()))
+    return Cloud(service_types=tuple(types), **told)
 
 
 def _extensions(connection: Any) -> list[str]:

@@ -33,7 +33,8 @@ class Check(Generic[T]):
     """One thing to prove. `run` takes the context, returns a detail for the table, and raises when it is not so.
 
     It runs only after all of `needs` were ok. `reads_only`: changes nothing, and so runs in check mode too.
-    `last`: clean-up, which runs however the others ended.
+    `last`: clean-up, which runs however the others ended. `about`: the type in the catalog of the service that it is
+    about; a cloud without it has neither the check nor those that need it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Check(Generic[T]):
     needs: tuple[str, ...] = ()
     reads_only: bool = False
     last: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,16 @@ def ordered(checks: Sequence[Check[T]]) -> list[Check[T]]:
     for check in sorted(checks, key=lambda one: one.last):
         place(check, ())
     return list(result.values())
+
+
+def of_cloud(checks: Sequence[Check[T]], types: Iterable[str]) -> list[Check[T]]:
+    """Return the checks that a cloud can have whose catalog has these types. See `ordered` for what is raised."""
+    there: dict[str, Check[T]] = {}
+    known = {"", *types}
+    for check in ordered(checks):
+        if check.about in known and set(check.needs) <= set(there):
+            there[check.name] = check
+    return list(there.values())
 
 
 def chosen(checks: Sequence[Check[T]], names: Iterable[str]) -> list[Check[T]]:

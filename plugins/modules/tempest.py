@@ -9,6 +9,8 @@ short_description: Judges a deployed cloud by a set of Tempest's tests
 description:
   - Builds Tempest's environment from its lock, finds out from the cloud's APIs what Tempest must know, runs a set of
     tests, writes JUnit, and prints a table and each failure's last line.
+  - What the cloud's catalog has not is neither asked nor made.
+  - Tests that C(omissions.yml) knows the cloud cannot pass are left out and named with the reason.
   - A failure that C(known_failures.yml) explains is shown with its reason. Any other one fails the task.
   - What tests left behind, as failed ones do, is named and removed; what cannot be removed fails the task too.
   - Makes flavors and an image called C(brume-tempest...) and removes them at the end, or the next run does if this one
@@ -68,7 +70,9 @@ options:
     type: dict
     default: {}
 attributes:
-  check_mode: {support: partial, description: Says which tests would run and whether the environment would be built.}
+  check_mode:
+    support: partial
+    description: Asks the cloud; says which tests would run or be left out, and whether the environment would be built.
   diff_mode: {support: none, description: Nothing that stays is changed.}
 author: [Brume contributors]
 """
@@ -97,6 +101,10 @@ msg:
   type: str
   returned: always
   sample: 'smoke: 91 passed, 0 failed, 16 skipped'
+left_out:
+  description: Tests of the set that are not run, each with the reason. They are in none of the other lists.
+  type: dict
+  returned: always
 failures: {description: Tests that failed without being known., type: list, elements: str, returned: after a run}
 known_failures: {description: Tests that failed as known., type: list, elements: str, returned: after a run}
 left_behind: {description: What tests did not remove; it was removed., type: list, elements: str, returned: after a run}

@@ -84,7 +84,11 @@ def committed(name: str, **changes: Any) -> Inventory:
         group: [*found.get("hosts", {}), *(host for one in found.get("children", {}) for host in groups[one]["hosts"])]
         for group, found in groups.items()
     }
-    variables = yaml.safe_load((folder / "group_vars/all.yml").read_text(encoding="utf-8")) | changes
+    said = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("group_vars/*.yml")}
+    variables = said.pop("all") | changes
     return inventory(
-        {key: value for key, value in variables.items() if value is not None}, hosts=hosts, groups=members
+        {key: value for key, value in variables.items() if value is not None},
+        hosts=hosts,
+        groups={**dict.fromkeys(name for name in GROUPS if name not in ("block", "object")), **members},
+        layers=said,
     )

@@ -231,6 +231,18 @@ PROJECT: dict[str, Change] = {
     "port of a component that is none": replace(
         DESCRIPTION, "command: [two-worker]", "command: [two-worker], ports: [no]"
     ),
+    "port on an unknown network": replace(
+        DESCRIPTION, "command: [two-worker]", "command: [two-worker], ports: [{port: 7000, network: stroage}]"
+    ),
+    "unknown key of a port": replace(
+        DESCRIPTION, "command: [two-worker]", "command: [two-worker], ports: [{port: 7000, netwrok: storage}]"
+    ),
+    "probe of an unknown network": replace(
+        DESCRIPTION, "command: [two-worker]", "command: [two-worker], health: {tcp: {port: 7000, network: external}}"
+    ),
+    "probe without a port": replace(
+        DESCRIPTION, "command: [two-worker]", "command: [two-worker], health: {tcp: {network: storage}}"
+    ),
     "two components on one port": replace(DESCRIPTION, "port: 6001", "port: 6000"),
     "port that another's process has": replace(
         DESCRIPTION, "command: [two-worker]", "command: [two-worker], ports: [16000]"

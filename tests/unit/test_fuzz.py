@@ -15,7 +15,7 @@ import yaml
 from ansible_collections.brume.cloud.plugins.module_utils import inventory_checks, plan_text, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.description import GROUPS, read_service
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
-from ansible_collections.brume.cloud.plugins.module_utils.plan import VARIABLES, PlanError, plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan import RULES, VARIABLES, PlanError, plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import SecretError
 from hypothesis import HealthCheck, given, settings
@@ -320,9 +320,15 @@ def test_yaml_is_read_or_explained(text: str, data: bytes) -> None:
 @given(VALUES, VALUES)
 def test_every_rule_takes_any_value_of_its_type(mapping: Any, listed: Any) -> None:
     services, known = sources.load().services, {**VARIABLES, **sources.load().variables}
-    for name, rule in inventory_checks.RULES.items():
+    for name, rule in RULES.items():
         number = len(str(mapping)) - 3
-        values = {"dict": mapping if isinstance(mapping, dict) else {"x": mapping}, "str": str(mapping), "int": number}
-        value = values.get(known[name].type, listed if isinstance(listed, list) else [listed])
+        items = listed if isinstance(listed, list) else [listed]
+        if known[name].elements == "dict":
+            items = [one if isinstance(one, dict) else {"x": one} for one in items]
+        values = {
+            "dict": mapping if isinstance(mapping, dict) else {"x": mapping},
+            "str": str(mapping), "int": number, "float": float(number),
+        }  # fmt: skip
+        value = values.get(known[name].type, items)
         if not inventory_checks.control_mistake(name, value):
             assert all(message and remedy for _place, message, remedy in rule(value, services))

@@ -211,6 +211,7 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(rollout, "UNIT_DIRECTORY", f"{tmp_path}/units")
     monkeypatch.setattr(rollout, "RECORDS", f"{tmp_path}/records")
     monkeypatch.setattr(rollout, "SETTLED", 0.0)
+    monkeypatch.setattr(rollout, "SETTLED_PYTHON", 0.0)
     return tmp_path
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,13 @@ def test_the_operating_system_chooses_the_image() -> None:
     assert [host.suite for host in layout("x", [variables(), other]).hosts] == ["trixie", "bookworm"]
 
 
+def test_disks_have_sizes_in_bytes() -> None:
+    (host,) = layout("x", [variables(settings={"disks": {"vdb": "512M", "vd-c": "2G"}})]).hosts
+    assert host.disks == (("vdb", 512 * 1024**2), ("vd-c", 2 * 1024**3))
+    (host,) = layout("x", [variables()]).hosts
+    assert host.disks == ()
+
+
 def test_every_mistake_at_once() -> None:
     text = problems(
         variables(addresses={}),
@@ -82,6 +90,8 @@ def test_every_mistake_at_once() -> None:
         variables("three", addresses={"management": "192.0.2.1"}),
         variables("four", addresses={"management": "192.0.2.40"}),
         variables("five", addresses={"management": "192.0.2.40"}),
+        variables("six", settings={"disks": {"vdb": "2T", "../x": "1G", "c": "0G"}}),
+        variables("seven", settings={"disks": ["vdb"]}),
     )
     for part in (
         "one: needs brume_addresses.management",
@@ -91,6 +101,10 @@ def test_every_mistake_at_once() -> None:
         "two: brume_operating_system: plan9",
         "three: 192.0.2.1 is this machine's own address on management",
         "five: 192.0.2.40 is the address of four",
+        "six: brume_lab.disks.vdb: '2T'; write a name and a size such as vdb: 2G",
+        "six: brume_lab.disks.../x: '1G'; write a name",
+        "six: brume_lab.disks.c: '0G'; write a name",
+        "seven: brume_lab.disks: ['vdb'] is of the wrong type",
     ):
         assert part in text
 
@@ -475,6 +489,71 @@ def test_a_host_more_is_started_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     assert start(HOST, two) == ["two"]
     assert (prepared, stopped) == (["one", "two"], ["aio"]), "nothing that ran is touched"
     assert start(HOST, two) == []
+    plugged: list[str] = []
+    monkeypatch.setattr(containers, "_plug_disks", lambda _lab, host, _init: plugged.append(host.name))
+    running.pop("two")
+    assert start(HOST, two) == ["two"]
+    assert plugged == ["one", "two"], "loop devices are the machine's, which may have been restarted"
+
+
+class Loops:
+    """Loop devices of the machine; those of a test are devices that are always there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take the place of losetup and mknod."""
+        self.free = ["/dev/null", "/dev/zero", "/dev/full"]
+        self.used: dict[str, str] = {}
+        self.called: list[str] = []
+        monkeypatch.setattr(containers, "run", self.run)
+        monkeypatch.setattr(containers.os, "mknod", self.mknod)
+
+    def run(self, command: Sequence[str], **_more: Any) -> str:
+        """Do what losetup does."""
+        if command[0] != "losetup":
+            return ""
+        self.called.append(command[1])
+        if command[1] == "--list":
+            file = command[-1].removeprefix("--associated=")
+            return "".join(f"{device}\n" for device, found in self.used.items() if found == file)
+        if command[1] == "--detach":
+            del self.used[command[2]]
+            return ""
+        device = next(one for one in self.free if one not in self.used)
+        self.used[device] = command[-1]
+        return f"{device}\n"
+
+    @staticmethod
+    def mknod(path: Path, mode: int, device: int) -> None:
+        """Make a node of a device; a link to it needs no privilege."""
+        assert stat.S_ISBLK(mode) and mode & 0o777 == 0o660
+        path.symlink_to(next(one for one in ("/dev/null", "/dev/zero", "/dev/full") if os.stat(one).st_rdev == device))
+
+
+def test_disks_of_a_host_are_files_that_outlive_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "DATA", tmp_path)
+    loops = Loops(monkeypatch)
+    dev = tmp_path / "1/root/dev"
+    dev.mkdir(parents=True)
+    inside: Any = f"..{tmp_path}/1"  # the number of the host's first process, whose root is /proc/<number>/root
+    host = replace(HOST, disks=(("vdb", 4096), ("vdc", 8192)))
+    containers._plug_disks("aio", host, inside)
+    folder = containers.disk_files("aio", "one")
+    assert {one.name: one.stat().st_size for one in folder.iterdir()} == {"vdb": 4096, "vdc": 8192}
+    assert loops.used == {"/dev/null": str(folder / "vdb"), "/dev/zero": str(folder / "vdc")}
+    assert {one.name: str(one.readlink()) for one in dev.iterdir()} == {"vdb": "/dev/null", "vdc": "/dev/zero"}
+
+    (folder / "vdb").write_bytes(b"objects")
+    loops.called.clear()
+    containers._plug_disks("aio", host, inside)
+    assert loops.called == ["--list", "--list"], "what is plugged in stays"
+
+    containers._unplug_disks("aio")
+    assert loops.used == {}
+    assert (folder / "vdb").read_bytes() == b"objects"
+    loops.free.reverse()
+    containers._plug_disks("aio", host, inside)
+    assert (folder / "vdb").read_bytes() == b"objects"
+    assert {one.name: str(one.readlink()) for one in dev.iterdir()} == {"vdb": "/dev/full", "vdc": "/dev/zero"}
 
 
 def test_private_files_are_private(tmp_path: Path) -> None:
@@ -520,7 +599,7 @@ def test_what_failed_is_named_again_at_the_end(
     )
     assert check.main(["unit"]) == 1
     ends = capsys.readouterr().out.splitlines()
-    assert ends[-3:] == ["unit: 9", "unit: and 2 more, above", "1 passed, 12 failed"]
+    assert ends[-3:] == ["unit, with Swift: 9", "unit, with Swift: and 2 more, above", "2 passed, 24 failed"]
 
 
 def test_scenarios_run_one_after_the_other_until_one_fails(

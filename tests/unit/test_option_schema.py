@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,12 @@ def test_multi() -> None:
     assert not is_multi(SMALL, "store", "path")
     assert not is_multi(SMALL, "database", "paths")
     assert not is_multi(SMALL, "store", "unknown")
+
+
+def test_nothing_is_known_of_the_files_of_a_service_without_options() -> None:
+    tree = {"DEFAULT": {"bind_port": "many"}, "filter:cache": {"use": "egg:swift#memcache"}}
+    assert check(dataclasses.replace(SMALL, options={}), tree) == []
+    assert check(SMALL, tree) != []
 
 
 def test_no_file_is_no_schema(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ import base64
 from typing import Any
 
 import pytest
-from ansible_collections.brume.cloud.plugins.action import service_databases
+from ansible_collections.brume.cloud.plugins.action import configuration_files, service_databases
 from ansible_collections.brume.cloud.plugins.module_utils import run, sources
+from ansible_collections.brume.cloud.plugins.module_utils.convergence import redact
 from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import ActionBase
 
-from .inventories import AIO, inventory
+from .inventories import AIO, committed, inventory
 
 
 def test_modules_do_not_log_their_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +62,21 @@ def test_where_a_task_is_delegated_the_module_runs_as_it_would_here(monkeypatch:
     assert known["other"]["ansible_python_interpreter"] == "/usr/bin/python3"
     action.run(None, {"inventory_hostname": "aio"})
     assert "ansible_delegated_vars" not in called["task_vars"]
+
+
+def test_a_diff_shows_no_secret_whichever_way_a_file_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run._state, "plan", plan(committed("object", swift_encryption=True), sources.load()))
+    action = configuration_files.ActionModule.__new__(configuration_files.ActionModule)
+    action._templar = type("Templar", (), {"template": staticmethod(lambda value: value)})()
+    key = base64.b64encode(bytes(range(32))).decode()
+    piece = action.slice({"inventory_hostname": "controller1", "brume_master_key": key})
+    arguments = action.arguments(piece, {})
+    assert arguments is not None
+    (text,) = [one["content"] for one in arguments["files"] if one["path"] == "/etc/swift/proxy-server.conf"]
+    value = piece.vault.value("swift/constant/encryption_root_secret")
+    encoded = base64.b64encode(value.encode()).decode()
+    assert f"encryption_root_secret = {encoded}\n" in text
+    shown = redact(text, arguments["redactions"])
+    assert "encryption_root_secret = <secret swift/constant/encryption_root_secret in base64>\n" in shown
+    for name in ("swift/keystone", "swift/memcache"):
+        assert piece.vault.value(name) in text and piece.vault.value(name) not in shown

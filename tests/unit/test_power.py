@@ -147,7 +147,7 @@ def test_those_who_are_needed_stop_after_those_who_need_them() -> None:
     assert stages[:4] == [
         ("apis", "control", None, None),
         ("agents", "compute", None, None),
-        ("agents", "network:!compute", None, None),
+        ("agents", "network:block:object:!compute", None, None),
         ("workers", "control", None, None),
     ]
     backwards = (1, "reverse_inventory")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import itertools
+import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +343,7 @@ INVENTORIES: dict[str, dict[str, Any]] = {
     "three_node": {},
     "ha": {},
     "ha_split": {},
+    "object": {},
     "production": {},
     "region_two": {"brume_external": {"identity": IDENTITY}, "brume_secrets": None},
 }
@@ -520,3 +523,26 @@ def test_a_distribution_is_asked_for_programs_applications_and_checks(
     assert service_options.programs(found) == ["two-api", "two-status"]
     assert service_options.applications(found) == ["two.wsgi.api:application"]
     assert service_options.upgrade_checks(found) == ["Databases", "Machine types"]
+
+
+@pytest.mark.parametrize("points", ["", "[oslo.config.opts]\nthree = three.opts:list_opts\n"])
+def test_only_what_uses_oslo_config_itself_has_options(
+    points: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Swift's libraries bring options, and it has files of another kind."""
+    folder = tmp_path / "three-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Name: three\nVersion: 1.0\n", "utf-8")
+    (folder / "entry_points.txt").write_text(f"[console_scripts]\nthree-server = three:main\n{points}", "utf-8")
+    (folder / "RECORD").write_text("../../bin/three-server,,\n", "utf-8")
+    collected = {"options": {"DEFAULT": {"debug": {}}}, "named_sections": ["x"]}
+    monkeypatch.setattr(
+        service_options.importlib.metadata, "distribution", lambda _name: importlib.metadata.PathDistribution(folder)
+    )
+    monkeypatch.setattr(service_options, "collect", lambda: dict(collected))
+    monkeypatch.setattr(sys, "argv", ["service_options", "three"])
+    service_options.main()
+    found = json.loads(capsys.readouterr().out)
+    assert found["programs"] == ["three-server"]
+    nothing: dict[str, Any] = {"options": {}, "named_sections": []}
+    assert {key: found[key] for key in collected} == (collected if points else nothing)

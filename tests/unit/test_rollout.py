@@ -281,6 +281,25 @@ class FakeSystemd(rollout.Systemd):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "POLL", 0.01)
     monkeypatch.setattr(rollout, "SETTLED", 0.05)
+    monkeypatch.setattr(rollout, "SETTLED_PYTHON", 0.05)
+
+
+@pytest.mark.parametrize(
+    ("unit", "settled", "well"),
+    [
+        (Unit("a"), 2.0, True),
+        (Unit("a"), 1.9, False),
+        (Unit("a", revision="/opt/brume/a/1"), 2.0, False),
+        (Unit("a", revision="/opt/brume/a/1"), 5.0, True),
+    ],
+)
+def test_a_program_that_is_read_first_is_looked_at_longer(
+    unit: Unit, settled: float, well: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Swift's load for some seconds before they find that a file of theirs is wrong."""
+    monkeypatch.setattr(rollout, "SETTLED", 2.0)
+    monkeypatch.setattr(rollout, "SETTLED_PYTHON", 5.0)
+    assert rollout._problem(unit, settled) == ("" if well else "it has just started")
 
 
 def go(systemd: FakeSystemd, *items: Unit) -> tuple[dict[str, rollout.Outcome], list[str]]:

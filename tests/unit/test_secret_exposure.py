@@ -30,7 +30,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.secret_exposure import
 from ansible_collections.brume.cloud.plugins.module_utils.secret_search import Patterns, forms
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 
-from .inventories import AIO, inventory
+from .inventories import AIO, committed, inventory
 
 VAULT = Vault(bytes(range(32)), {"operator/own": "given by hand"})
 VALUE = "pass word>>>of???nova:keystone"
@@ -64,7 +64,8 @@ def test_every_secret_that_an_action_asks_for_is_known(aio: Plan, secrets: dict[
         piece = Slice(aio, aio.hosts["aio"], project, Renderer(aio, project, secret), VAULT)
         if found.arguments is PlanAction.arguments:  # it works on the deploy host, and calls no module
             continue
-        found.__new__(found).arguments(piece, {"hosts": ["aio"]} if name.endswith("_drain") else {})
+        given = {"swift_ring_files": {"rings": []}}.get(name, {"hosts": ["aio"]} if name.endswith("_drain") else {})
+        found.__new__(found).arguments(piece, given)
         tried.append(name)
     assert {"configuration_files", "keystone_bootstrap", "keystone_catalog", "service_databases"} <= set(tried)
     assert asked and asked <= set(secrets)
@@ -80,6 +81,13 @@ def test_readers_are_the_users_of_the_files_with_the_secret(secrets: dict[str, S
     assert secrets["nova/ssh_user"].readers == secrets["nova/ssh_host"].readers == {"root", "nova"}
     on_no_host = {name for name, one in secrets.items() if not one.readers}
     assert on_no_host == {"keystone/admin", "operator/own", secret_exposure.MASTER_KEY, "ca", "ca/qemu"}
+
+
+def test_constants_are_read_by_swift_alone() -> None:
+    found = secret_exposure.all_of(plan(committed("object"), sources.load()), sources.load(), VAULT, primary=2)
+    for name in ("hash_path_prefix", "hash_path_suffix", "encryption_root_secret"):
+        one = found[f"swift/constant/{name}"]
+        assert (one.readers, one.values) == ({"root", "swift"}, (VAULT.value(one.name).encode(),))
 
 
 def test_values_are_those_of_the_vault(secrets: dict[str, Secret]) -> None:

@@ -9,6 +9,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.secrets import (
     SecretError,
     Vault,
     derive,
+    is_constant,
     parse_master_key,
     password,
     repository_key,
@@ -50,6 +51,20 @@ def test_a_value_needs_no_quoting() -> None:
 )
 def test_the_longest_prefix_gives_the_generation(generations: dict[str, int], expected: int) -> None:
     assert Vault(KEY, {}, generations).generation("nova/database/nova_api") == expected
+
+
+def test_a_constant_is_never_another() -> None:
+    """A path's hash prefix of the next generation would be another, empty cluster."""
+    name = "swift/constant/hash_path_prefix"
+    for generations in ({"default": 4}, {"swift": 2}, {"swift/constant": 3}, {name: 5}):
+        vault = Vault(KEY, {}, generations)
+        assert vault.generation(name) == 1
+        assert vault.value(name) == Vault(KEY).value(name)
+        assert vault.former(name) is None
+        assert vault.generation("swift/keystone") == generations.get("swift", generations.get("default", 1))
+    assert [is_constant(one) for one in (name, "swift/constant", "constant/x", "swift/keystone", "swift")] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
 
 
 def test_keys_of_repositories_never_change() -> None:

@@ -54,6 +54,23 @@ def test_an_api_needs_its_socket_and_other_components_have_none() -> None:
     assert ".socket" not in service_units.unit_text(service, other, "/env", [])
 
 
+@pytest.mark.parametrize(
+    ("command", "files", "expected"),
+    [
+        (["two-worker"], ["/etc/two/two.conf"], "/env/bin/two-worker --config-file /etc/two/two.conf"),
+        (["two-worker", "/etc/two/two.conf"], ["/etc/two/two.conf", "/etc/two/swift.conf"],
+         "/env/bin/two-worker /etc/two/two.conf"),
+        (["two-worker", "-v"], ["/etc/a.conf", "/etc/b.conf"],
+         "/env/bin/two-worker -v --config-file /etc/a.conf --config-file /etc/b.conf"),
+        (["/usr/bin/mount", "--all"], [], "/usr/bin/mount --all"),
+    ],
+)  # fmt: skip
+def test_a_command_that_names_its_file_gets_no_option(command: list[str], files: list[str], expected: str) -> None:
+    service, component, _instance = api()
+    daemon = dataclasses.replace(component, kind="daemon", command=tuple(command))
+    assert f"ExecStart={expected}\n" in service_units.unit_text(service, daemon, "/env", files)
+
+
 def test_a_service_that_lacks_a_description_is_called_by_its_name() -> None:
     service, component, instance = api()
     text = service_units.socket_text(dataclasses.replace(service, description=""), component, instance)

@@ -10,14 +10,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.plugins.action import ActionBase
 from ansible_collections.brume.cloud.plugins.action import tempest as action
-from ansible_collections.brume.cloud.plugins.module_utils import sources, tempest, tempest_cloud
+from ansible_collections.brume.cloud.plugins.module_utils import run, sources, tempest, tempest_cloud
+from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.tempest import Case, KnownFailure, TempestError
+from keystoneauth1.exceptions import ConnectFailure
 from openstack import exceptions
+
+from .inventories import committed
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden/tempest.conf"
 FILES = ROOT / "roles/tempest/files"
+SWIFT = sources.read_yaml((ROOT / "roles/swift/settings/proxy-server.yml").read_text("utf-8"))
 LINK = "https://bugs.launchpad.net/tempest/+bug/1"
 ACCESS = tempest.Access(
     auth_url="https://192.0.2.11:5000/v3",
@@ -95,6 +101,33 @@ def test_the_configuration() -> None:
     assert text == GOLDEN.read_text("utf-8")
 
 
+def test_object_storage_is_told_as_its_info_tells_it() -> None:
+    made = tree(
+        service_types=("identity", "object-store"), object_capabilities=("versioned_writes", "swift", "account_quotas")
+    )
+    features = made["object-storage-feature-enabled"]
+    assert features == {
+        "discoverable_apis": ["account_quotas", "swift", "versioned_writes"],
+        "object_versioning": True,
+        "container_sync": False,
+    }
+    assert made["object-storage"]["reseller_admin_role"] == SWIFT["filter:keystoneauth"]["reseller_admin_role"]
+    assert made["object-storage"]["operator_role"] in SWIFT["filter:keystoneauth"]["operator_roles"].split(", ")
+    without = tree(service_types=("object-store",), object_capabilities=("swift",))["object-storage-feature-enabled"]
+    assert (without["discoverable_apis"], without["object_versioning"]) == (["swift"], False)
+
+
+def test_of_a_service_that_is_not_there_nothing_is_told() -> None:
+    cloud = tempest.Cloud(service_types=("identity", "object-store"), object_capabilities=("swift",))
+    made = tempest.configuration(ACCESS, cloud, CHOICES)
+    assert sorted(made) == [
+        "DEFAULT", "auth", "enforce_scope", "identity", "identity-feature-enabled", "object-storage",
+        "object-storage-feature-enabled", "oslo_concurrency", "service_available",
+    ]  # fmt: skip
+    assert [name for name, there in made["service_available"].items() if there] == ["swift"]
+    assert [name for name, there in made["enforce_scope"].items() if there] == ["keystone"]
+
+
 def test_a_service_is_available_when_the_catalog_has_one_of_its_types() -> None:
     types = (*CLOUD.service_types, "volumev3")
     assert not tree()["service_available"]["cinder"]
@@ -125,7 +158,7 @@ def test_a_password_is_not_shown() -> None:
 
 def test_every_set_of_the_role_can_be_chosen() -> None:
     sets = sources.read_yaml((FILES / "sets.yml").read_text("utf-8"))
-    assert {"smoke", "identity", "image", "network", "compute", "scenario"} == set(sets)
+    assert {"smoke", "identity", "image", "network", "object_storage", "compute", "scenario"} == set(sets)
     for name in sets:
         assert tempest.selection(sets, name).include
 
@@ -150,6 +183,75 @@ def test_a_set_becomes_arguments() -> None:
 def test_a_set_that_makes_no_sense_is_refused(sets: Any, name: str, regex: str, message: str) -> None:
     with pytest.raises(TempestError, match=message):
         tempest.selection(sets, name, regex)
+
+
+# tests that are left out
+
+OMISSION = tempest.Omission(("tempest.A.test_a[id-1,smoke]", "tempest.A.test_b[id-2]"), "because", "l3", "dvr")
+
+
+def test_tests_that_the_cloud_cannot_pass_are_left_out_with_the_reason() -> None:
+    network = tempest.Selection("network", (r"^tempest\.A",), ("slow",))
+    chosen, omitted = tempest.leave_out(network, [OMISSION], {"router"}, {"l3", "dhcp"})
+    assert omitted == {"tempest.A.test_a": "because", "tempest.A.test_b": "because"}
+    assert chosen.include == network.include
+    for name, there in (("test_a[id-1,smoke]", False), ("test_b[id-2]", False), ("test_b_too[id-3]", True)):
+        assert chosen.finds(f"tempest.A.{name}") is there
+    assert not chosen.finds("tempest.A.test_slow[id-4]")
+    assert tempest.omitted_lines(omitted) == [
+        "left out: tempest.A.test_a",
+        "left out: tempest.A.test_b",
+        "    because",
+    ]
+    smoke = tempest.Selection("smoke", (r"\[.*\bsmoke\b.*\]",))
+    assert list(tempest.leave_out(smoke, [OMISSION], (), {"l3"})[1]) == ["tempest.A.test_a"]
+
+
+@pytest.mark.parametrize(
+    ("include", "extensions", "agents"), [("^tempest", ["dvr"], ["l3"]), ("^tempest", [], ["dhcp"]), ("^x", [], ["l3"])]
+)
+def test_nothing_is_left_out_without_need(include: str, extensions: list[str], agents: list[str]) -> None:
+    chosen = tempest.Selection("one", (include,))
+    assert tempest.leave_out(chosen, [OMISSION], extensions, agents) == (chosen, {})
+
+
+def test_the_omissions_of_the_role_are_routers_of_l3_agents_that_are_down() -> None:
+    file = FILES / "omissions.yml"
+    (found,) = tempest.omissions(sources.read_yaml(file.read_text("utf-8")), file.name)
+    assert (found.with_agent, found.without_extension) == ("neutron-l3-agent", "dvr")
+    sets = sources.read_yaml((FILES / "sets.yml").read_text("utf-8"))
+    numbers = {
+        name: len(tempest.leave_out(tempest.selection(sets, name), [found], (), {found.with_agent})[1]) for name in sets
+    }
+    assert {name: number for name, number in numbers.items() if number} == {"smoke": 4, "network": 10}
+
+
+def test_mistakes_in_omissions_are_told_at_once() -> None:
+    test = "test_a[id-802c73c9-c937-4cef-824b-2191e24a6aab,smoke]"
+    good = {"tests": {"tempest.api.A": [test]}, "reason": "because", "with_agent": "l3", "without_extension": "dvr"}
+    assert tempest.omissions([good], "o.yml")[0].tests == (f"tempest.api.A.{test}",)
+    entries = [
+        good,
+        {"tests": good["tests"]},
+        {**good, "tests": [test]},
+        {**good, "tests": {"tempest.api.A": ["test_a"]}},
+        {**good, "reason": " "},
+        {**good, "with_agent": None},
+        {**good, "tests": {}},
+    ]
+    with pytest.raises(TempestError) as error:
+        tempest.omissions(entries, "o.yml")
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[1] for line in lines] == [f" entry {number}" for number in range(2, 8)]
+    assert [line.rpartition(": ")[2] for line in lines[2:]] == [
+        "`tempest.api.A.test_a` is no test; write it as `tempest run --list-tests` does",
+        "says no reason",
+        "says no with_agent",
+        "says no tests",
+    ]
+    with pytest.raises(TempestError, match="is no list"):
+        tempest.omissions({"a": 1}, "o.yml")
+    assert tempest.omissions(None, "o.yml") == ()
 
 
 # known failures
@@ -235,7 +337,9 @@ def test_the_table() -> None:
         "passed, though known to fail: tempest.api.A.test_good",
         f"    remove the entry if that lasts ({LINK})",
     ]
-    assert tempest.summary("network", verdict) == "network: 1 passed, 1 failed, 1 skipped, 1 known to fail"
+    line = "network: 1 passed, 1 failed, 1 skipped, 1 known to fail"
+    assert tempest.summary("network", verdict) == line
+    assert tempest.summary("network", verdict, 2) == f"{line}, 2 left out"
 
 
 @pytest.mark.parametrize(
@@ -256,6 +360,10 @@ def test_what_tests_made_and_left_is_named() -> None:
     after = {"project": {"1": "tempest-old", "3": "tempest-new", "4": "somebody"}, "server": {"5": "tempest-vm"}}
     left = tempest.left_behind(before, after)
     assert [str(one) for one in left] == ["project tempest-new (3)", "server tempest-vm (5)"]
+
+
+ALONE = ("identity", "object-store")
+"""The catalog of a cloud with nothing but object storage."""
 
 
 def test_what_is_left_is_removed_with_users_before_what_they_use() -> None:
@@ -283,7 +391,8 @@ def test_what_is_left_is_removed_with_users_before_what_they_use() -> None:
         "update_domain domain-1",
         "delete_domain domain-1",
     ]
-    assert set(tempest_cloud.census(Cloud())) == set(tempest_cloud.KINDS)
+    assert set(tempest_cloud.census(Cloud(), ("compute", "identity", "image", "network"))) == set(tempest_cloud.KINDS)
+    assert set(tempest_cloud.census(Cloud(), ALONE)) == {"user", "group", "project", "role", "service", "domain"}
 
 
 # the cloud
@@ -332,6 +441,10 @@ class Neutron:
     def extensions(self) -> list[Any]:
         """Return three."""
         return [SimpleNamespace(alias=name) for name in ("router", "auto-allocated-topology", "agent")]
+
+    def agents(self) -> list[Any]:
+        """Return two hosts' agents."""
+        return [SimpleNamespace(binary="neutron-l3-agent") for _host in range(2)]
 
     def subnet_pools(self, **query: Any) -> list[Any]:
         """Return pools by name."""
@@ -404,6 +517,57 @@ def connection() -> Any:
     )
 
 
+class ObjectStorage:
+    """A cloud of Keystone and Swift alone; asking for another service is an error."""
+
+    def __init__(self) -> None:
+        """Begin with an account."""
+        catalog = [{"type": kind, "endpoints": [{"region_id": "RegionOne"}]} for kind in ALONE]
+        data = SimpleNamespace(service_catalog=SimpleNamespace(catalog=catalog))
+        self.session = SimpleNamespace(auth=SimpleNamespace(get_access=lambda _session: data))
+        login = {"auth_url": ACCESS.auth_url, "username": "admin", "password": "p", "project_name": "admin"}
+        self.config = SimpleNamespace(
+            get_region_name=lambda: "RegionOne",
+            get_interface=lambda _service: "public",
+            get_auth_args=lambda: login,
+            get_requests_verify_args=lambda: (True, None),
+        )
+        kinds = ("users", "groups", "projects", "roles", "services", "domains")
+        self.identity = SimpleNamespace(**dict.fromkeys(kinds, list))
+        self.object_store = SimpleNamespace(get_endpoint=lambda: "https://192.0.2.11:8080/v1/AUTH_p", get=self.get)
+
+    def close(self) -> None:
+        """End."""
+
+    @staticmethod
+    def get(url: str) -> Any:
+        """Answer as Swift does."""
+        assert url == "https://192.0.2.11:8080/info"
+        return SimpleNamespace(json=lambda: {"swift": {"version": "2.37.0"}, "slo": {}})
+
+
+def test_a_cloud_of_object_storage_alone_is_asked_for_nothing_else(tmp_path: Path) -> None:
+    cloud = ObjectStorage()
+    types = tempest_cloud.service_types(cloud)
+    assert types == ALONE
+    assert tempest_cloud.network_features(cloud, types) == (set(), set())
+    assert tempest_cloud.prepare(cloud, types, tmp_path / "none", SIZE, 60) == {}
+    assert tempest_cloud.discover(cloud, types, {}) == tempest.Cloud(ALONE, object_capabilities=("slo", "swift"))
+    assert tempest_cloud.remove(cloud, types) == []
+    assert action.lasting(SimpleNamespace(cloud=cloud), types) == {}  # type: ignore[arg-type]
+
+
+def test_a_cloud_that_does_not_answer_is_told() -> None:
+    def refuse(_session: Any) -> Any:
+        raise ConnectFailure("connection refused")
+
+    cloud = ObjectStorage()
+    cloud.session.auth.get_access = refuse
+    with pytest.raises(TempestError, match=r"does not answer \(connection refused\); see why with playbooks/verify"):
+        tempest_cloud.service_types(cloud)
+
+
+TYPES = ("compute", "image", "network", "placement")
 SIZE = {"vcpus": 1, "ram": 192, "disk": 1}
 
 
@@ -411,13 +575,14 @@ def test_what_is_made_for_tests_is_made_once_and_removed(tmp_path: Path) -> None
     image = tmp_path / "image"
     image.touch()
     cloud = connection()
-    made = tempest_cloud.prepare(cloud, image, SIZE, 60)
-    assert tempest_cloud.prepare(cloud, image, SIZE, 60) == made
-    assert [(one.name, one.ram) for one in made[1:]] == [("brume-tempest", 192), ("brume-tempest-alt", 256)]
+    made = tempest_cloud.prepare(cloud, TYPES, image, SIZE, 60)
+    assert tempest_cloud.prepare(cloud, TYPES, image, SIZE, 60) == made
+    assert made == {"image_alt": "brume-tempest-alt", "flavor": "brume-tempest", "flavor_alt": "brume-tempest-alt"}
+    assert [(one.name, one.ram) for one in cloud.compute.found] == [("brume-tempest", 192), ("brume-tempest-alt", 256)]
     cloud.image.create_image("brume-test")
     cloud.compute.create_flavor(name="somebody's", ram=1)
     assert [one.name for one in cloud.network.pools] == ["brume-tempest"]
-    assert tempest_cloud.remove(cloud) == [
+    assert tempest_cloud.remove(cloud, TYPES) == [
         "flavor brume-tempest", "flavor brume-tempest-alt", "image brume-tempest-alt", "subnet pool brume-tempest"
     ]  # fmt: skip
     assert [one.name for one in (*cloud.image.images(), *cloud.compute.flavors())] == ["brume-test", "somebody's"]
@@ -427,26 +592,30 @@ def test_a_default_pool_of_the_cloud_is_enough(tmp_path: Path) -> None:
     (tmp_path / "image").touch()
     cloud = connection()
     cloud.network.create_subnet_pool(name="own", is_default=True)
-    tempest_cloud.prepare(cloud, tmp_path / "image", SIZE, 60)
-    tempest_cloud.remove(cloud)
+    tempest_cloud.prepare(cloud, TYPES, tmp_path / "image", SIZE, 60)
+    tempest_cloud.remove(cloud, TYPES)
     assert [one.name for one in cloud.network.pools] == ["own"]
 
 
 def test_without_the_image_file_nothing_is_made(tmp_path: Path) -> None:
     cloud = connection()
     with pytest.raises(TempestError, match=r"there is no file .*: make it with tools/guest_image.py"):
-        tempest_cloud.prepare(cloud, tmp_path / "none", SIZE, 60)
+        tempest_cloud.prepare(cloud, TYPES, tmp_path / "none", SIZE, 60)
     assert cloud.compute.flavors() == []
 
 
 def test_features_come_from_the_apis(tmp_path: Path) -> None:
     (tmp_path / "image").touch()
     cloud = connection()
-    prepared = tempest_cloud.prepare(cloud, tmp_path / "image", SIZE, 60)
-    image, external = SimpleNamespace(id="i"), SimpleNamespace(id="e", name="external")
-    found = tempest_cloud.discover(cloud, image, external, prepared)
+    assert tempest_cloud.service_types(cloud) == ("compute", "image")
+    assert tempest_cloud.network_features(cloud, TYPES) == (
+        {"router", "auto-allocated-topology", "agent"}, {"neutron-l3-agent"}
+    )  # fmt: skip
+    objects = tempest_cloud.prepare(cloud, TYPES, tmp_path / "image", SIZE, 60)
+    objects |= {"image": "i", "external_network": "e", "external_network_name": "external"}
+    found = tempest_cloud.discover(cloud, TYPES, objects)
     assert found == tempest.Cloud(
-        service_types=("compute", "image"),
+        service_types=TYPES,
         compute_microversions=("2.1", "2.103"),
         placement_microversions=("1.0", "1.39"),
         hypervisor_types=("QEMU",),
@@ -462,11 +631,11 @@ def test_features_come_from_the_apis(tmp_path: Path) -> None:
         external_network_name="external",
     )
     cloud.network.ready = False
-    found = tempest_cloud.discover(cloud, image, external, prepared)
+    found = tempest_cloud.discover(cloud, TYPES, objects)
     assert found.network_extensions == ("agent", "router")
     cloud.compute.hypervisors = lambda details: []
     with pytest.raises(TempestError, match="no hypervisor"):
-        tempest_cloud.discover(cloud, image, external, prepared)
+        tempest_cloud.discover(cloud, TYPES, objects)
 
 
 # the action
@@ -516,3 +685,61 @@ def test_a_command_that_is_left_is_ended(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), action.started(["sleep", "5"], str(tmp_path), dict(os.environ)) as process:
         raise KeyboardInterrupt
     assert process.returncode == -15
+
+
+def run_action(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, cloud: Any, check: bool, tests: str
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Run the action without Tempest; return its result, the lines it shows, and Tempest's arguments."""
+    shown: list[str] = []
+    given: list[str] = []
+    monkeypatch.setattr(ActionBase, "run", lambda _self, _tmp, _variables: {})
+    monkeypatch.setitem(run._state, "plan", plan(committed("object"), sources.load()))
+    monkeypatch.setattr(action, "connect", lambda _file, _cloud: cloud)
+    monkeypatch.setattr(action, "build", lambda _plan, _wheelhouse: None)
+    monkeypatch.setattr(action, "stestr_configuration", lambda _item: "")
+    one = action.ActionModule.__new__(action.ActionModule)
+    monkeypatch.setattr(one, "_run", lambda _item, _folder, chosen, *_more: given.extend(chosen.arguments()))
+    monkeypatch.setattr(one, "_write_junit", lambda _item, _folder, junit: junit.write_text(JUNIT, "utf-8"))
+    display = SimpleNamespace(display=lambda line, **_options: shown.append(line))
+    monkeypatch.setattr(one, "_display", display, raising=False)
+    arguments = {
+        "clouds_file": "clouds.yaml", "cloud": "lab", "set": tests, "directory": str(folder / "tempest"),
+        "junit": str(folder / "tempest.xml"), "environments": str(folder), "image_name": "guest",
+        "image_path": str(folder / "none"), "flavor": SIZE, "external_network": "external",
+        "physical_network": "external", "ssh_user": "root", "timeouts": {"image": 1, "build": 1, "ssh": 1},
+    }  # fmt: skip
+    monkeypatch.setattr(one, "_task", SimpleNamespace(args=arguments, check_mode=check), raising=False)
+    return one.run(None, {}), shown, given
+
+
+def test_a_cloud_of_object_storage_alone_is_judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delattr(action, "served")  # there is no Glance that could download an image
+    result, _shown, given = run_action(monkeypatch, tmp_path, ObjectStorage(), check=False, tests="object_storage")
+    assert result["msg"] == "object_storage: 1 passed, 2 failed, 1 skipped"
+    assert (result["failed"], result["left_out"]) == (True, {})
+    assert given == ["--regex", r"^tempest\.api\.object_storage\."]
+    written = (tmp_path / "tempest/tempest.conf").read_text("utf-8")
+    assert "discoverable_apis = slo,swift\n" in written
+    assert "[compute]" not in written
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_left_out_is_said_before_a_run_and_with_its_result(
+    check: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All that there is of Neutron here is what it says of itself."""
+    cloud = ObjectStorage()
+    monkeypatch.setattr(tempest_cloud, "network_features", lambda _cloud, _types: ({"router"}, {"neutron-l3-agent"}))
+    result, shown, given = run_action(monkeypatch, tmp_path, cloud, check, "network")
+    assert len(result["left_out"]) == 10
+    lines = [f"left out: {name}" for name in result["left_out"]]
+    (reason,) = set(result["left_out"].values())
+    begin = shown.index(lines[0])
+    assert shown[begin : begin + 11] == [*lines, f"    {reason}"]
+    said = result["msg"] if check else " ".join(given)
+    name = r"\.test_routers\.RoutersTest\.test_add_multiple_router_interfaces\["
+    assert said.count("--exclude-regex") == said.count(name) == 1
+    if not check:
+        assert result["msg"].endswith(", 10 left out")
+        assert not set(result["left_out"]) & {*result["failures"], *result["known_failures"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import hmac
 import itertools
 import json
 import socket
@@ -14,14 +15,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import netaddr
 import pytest
 import yaml
 from ansible_collections.brume.cloud.plugins.action import cloud_verification
-from ansible_collections.brume.cloud.plugins.module_utils import cloud_checks, host_readings, probes, verification
+from ansible_collections.brume.cloud.plugins.module_utils import (
+    cloud_checks,
+    host_readings,
+    probes,
+    sources,
+    verification,
+)
+from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.verification import Check, CheckFailed, Clock, NotYet, Result
 from openstack import exceptions
+
+from .inventories import committed
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "6a2d0a43-6d3c-4f0c-9f0b-f6f4c2a6f001"
@@ -200,6 +211,104 @@ KINDS = (
 )
 
 
+class Answer(SimpleNamespace):
+    """An answer over HTTP."""
+
+    def __init__(self, status: int, content: bytes = b"", **headers: str) -> None:
+        """Keep status, body and headers."""
+        super().__init__(status_code=status, content=content, headers=headers)
+
+    @property
+    def text(self) -> str:
+        """Return the body as text."""
+        return str(self.content.decode())
+
+    def json(self) -> Any:
+        """Return the body's document."""
+        return json.loads(self.content)
+
+
+class FakeStore:
+    """As much of an object store as the checks use; attributes say how it misbehaves."""
+
+    def __init__(self) -> None:
+        """Have no container."""
+        self.containers: dict[str, dict[str, bytes]] = {}
+        self.keys: dict[str, str] = {}
+        self.etag = ""
+        self.rotten = False
+        self.ranges = True
+        self.listed_after = 1
+        """Listings that do not show an object yet, and still show one that was deleted."""
+        self.signatures = True
+        self.open = False
+
+    @staticmethod
+    def get_endpoint() -> str:
+        """Return where the account is."""
+        return "https://api:8080/v1/AUTH_project/"
+
+    @staticmethod
+    def parts(path: str) -> tuple[str, str]:
+        """Return container and object."""
+        container, _slash, name = path.partition("?")[0].strip("/").partition("/")
+        return container, name
+
+    def put(self, path: str, data: bytes) -> Answer:
+        """Make a container, or write an object."""
+        container, name = self.parts(path)
+        if not name:
+            self.containers.setdefault(container, {})
+            return Answer(201)
+        self.containers[container][name] = data
+        return Answer(201, Etag=self.etag or f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"')
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> Answer:
+        """List a container, or give an object."""
+        container, name = self.parts(path)
+        if container not in self.containers:
+            return Answer(404)
+        if not name:
+            self.listed_after -= 1
+            found = [] if self.listed_after >= 0 else [{"name": one} for one in self.containers[container]]
+            return Answer(200, json.dumps(found).encode())
+        data = self.containers[container][name]
+        data = data[:-1] + b"x" if self.rotten else data
+        if headers and self.ranges:
+            first, last = headers["Range"].removeprefix("bytes=").split("-")
+            return Answer(206, data[int(first) : int(last) + 1])
+        return Answer(200, data)
+
+    def post(self, path: str, headers: dict[str, str]) -> Answer:
+        """Set a container's metadata."""
+        self.keys[self.parts(path)[0]] = headers["X-Container-Meta-Temp-URL-Key"]
+        return Answer(204)
+
+    def delete(self, path: str) -> Answer:
+        """Delete a container that is empty, or an object."""
+        container, name = self.parts(path)
+        if name:
+            del self.containers[container][name]
+            self.listed_after = 2
+        elif self.containers[container] or self.listed_after > 0:
+            self.listed_after -= 1
+            return Answer(409, b"There was a conflict when trying to complete your request.")
+        else:
+            del self.containers[container]
+        return Answer(204)
+
+    def temporary(self, url: str, authenticated: bool) -> Answer:
+        """Give an object to who has no token, by the signature (docs.openstack.org/swift: TempURL)."""
+        parts = urlsplit(url)
+        container, _slash, name = parts.path.removeprefix("/v1/AUTH_project/").partition("/")
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        text = f"GET\n{query['temp_url_expires']}\n{parts.path}"
+        right = hmac.new(self.keys[container].encode(), text.encode(), hashlib.sha256).hexdigest()
+        fits = self.signatures and query["temp_url_sig"] == right
+        assert not authenticated, "a token would be a way in by itself"
+        return Answer(200, self.containers[container][name]) if fits or self.open else Answer(401)
+
+
 class FakeCloud:
     """As much of a connection as the checks use; attributes say how it misbehaves."""
 
@@ -228,13 +337,26 @@ class FakeCloud:
                                     {"interface": "public", "region_id": "RegionOne", "url": "https://api:9292"},
                                     {"interface": "public", "region_id": "RegionTwo", "url": "https://two:9292"},
                                 ],
-                            }
+                            },
+                            *(
+                                {
+                                    "type": kind,
+                                    "endpoints": [{"interface": "public", "region_id": "RegionOne", "url": url}],
+                                }
+                                for kind, url in (
+                                    ("compute", "https://api:8774/v2.1"),
+                                    ("network", "https://api:9696"),
+                                    ("object-store", "https://api:8080/v1/AUTH_project"),
+                                )
+                            ),
                         ]
-                    )
+                    ),
+                    project_id="project",
                 )
             ),
-            get=lambda _url, **_arguments: SimpleNamespace(status_code=self.http_status, text="<html>"),
+            get=self._get,
         )
+        self.object_store = FakeStore()
         self.services = [
             SimpleNamespace(binary=name, host="one", state="up", status="enabled")
             for name in ("nova-scheduler", "nova-conductor", "nova-compute")
@@ -309,6 +431,11 @@ class FakeCloud:
             delete_image=kinds_["images"].remove,
         )
 
+    def _get(self, url: str, authenticated: bool = True, **_arguments: Any) -> Any:
+        if "temp_url" in url:
+            return self.object_store.temporary(url, authenticated)
+        return SimpleNamespace(status_code=self.http_status, text="<html>")
+
     def _server(self, **attributes: Any) -> Any:
         server = self.kinds["servers"].add(
             **attributes, status="ACTIVE", task_state=None, compute_host="one", fault=self.fault,
@@ -378,6 +505,14 @@ def defaults() -> dict[str, Any]:
     return values
 
 
+ENDPOINTS = {
+    "image": "https://api:9292",
+    "compute": "https://api:8774/v2.1",
+    "network": "https://api:9696",
+    "object-store": "https://api:8080/v1/AUTH_%(project_id)s",
+}
+
+
 def context(cloud: FakeCloud, tmp_path: Path) -> cloud_checks.Run:
     image = tmp_path / "image.qcow2"
     image.write_bytes(b"QFI")
@@ -388,7 +523,7 @@ def context(cloud: FakeCloud, tmp_path: Path) -> cloud_checks.Run:
             netaddr.IPNetwork("10.0.0.0/24"), "root", defaults()["verify_timeouts"],
         ),
         cloud_checks.Expected(
-            "RegionOne", {"image": "https://api:9292"}, ("one",), tuple((name, "one") for name in AGENTS),
+            "RegionOne", ENDPOINTS, ("one",), tuple((name, "one") for name in AGENTS),
             netaddr.IPNetwork("203.0.113.0/24"),
             netaddr.IPAddress("203.0.113.1"), (netaddr.IPAddress("203.0.113.2"), netaddr.IPAddress("203.0.113.99")),
         ),
@@ -412,6 +547,7 @@ def test_a_good_cloud_passes_and_keeps_only_image_and_external_network(tmp_path:
     assert [one.name for one in cloud.kinds["images"].all.values()] == ["brume-test"]
     for kind in ("servers", "ips", "routers", "groups", "keypairs", "flavors"):
         assert cloud.kinds[kind].all == {}, kind
+    assert cloud.object_store.containers == {}
     assert run.lasting == ["image brume-test", "network external", "subnet external"]
     (subnet,) = [one for one in cloud.kinds["subnets"].all.values() if one.name == "external"]
     assert (subnet.cidr, subnet.gateway_ip, subnet.is_dhcp_enabled) == ("203.0.113.0/24", "203.0.113.1", False)
@@ -438,14 +574,24 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path: Path) -> N
     cloud.kinds["ips"].add(description="brume-verify", floating_ip_address="203.0.113.7")
     cloud.kinds["ips"].add(description="mine", floating_ip_address="203.0.113.8")
     cloud.kinds["images"].add(name="brume-verify-snapshot", status="active")
+    cloud.object_store.containers = {"mine": {"a": b""}, "brume-verify": {"object": b""}}
+    cloud.object_store.listed_after = 0
     removed = cloud_checks.remove(context(cloud, tmp_path))
-    assert removed == ["floating IP 203.0.113.7", "flavor brume-verify", "image brume-verify-snapshot"]
+    assert removed == [
+        "floating IP 203.0.113.7", "flavor brume-verify", "image brume-verify-snapshot",
+        "object object", "container brume-verify",
+    ]  # fmt: skip
+    assert cloud.object_store.containers == {"mine": {"a": b""}}
     assert [one.name for one in cloud.kinds["flavors"].all.values()] == ["m1.small"]
     assert [one.description for one in cloud.kinds["ips"].all.values()] == ["mine"]
 
 
 def spoil(attribute: str, value: Any) -> Callable[[FakeCloud, cloud_checks.Run], None]:
     return lambda cloud, _run: setattr(cloud, attribute, value)
+
+
+def spoil_store(**attributes: Any) -> Callable[[FakeCloud, cloud_checks.Run], None]:
+    return lambda cloud, _run: vars(cloud.object_store).update(attributes)
 
 
 def spoil_probe(**replaced: Any) -> Callable[[FakeCloud, cloud_checks.Run], None]:
@@ -515,6 +661,21 @@ SPOILED = [
     ("clean-up", lambda cloud, _run: cloud.busy.update(network=10**6), "network brume-verify is removed: not within"),
     ("snapshot", lambda cloud, _run: setattr(cloud.compute, "create_server_image", lambda _server, name: (
         cloud.kinds["images"].add(name=name, status="killed", size=0))), "brume-verify-snapshot is killed"),
+    ("token", lambda _cloud, run: setattr(run, "expected", dataclasses.replace(
+        run.expected, endpoints={"object-store": "https://api:8080/v1/%(project_id)s"})),
+     "object-store: the catalog has https://api:8080/v1/AUTH_project in place of https://api:8080/v1/project"),
+    ("external-network", lambda _cloud, run: setattr(run, "expected", dataclasses.replace(run.expected, cidr=None)),
+     "add `external` to brume_networks"),
+    ("object-write", spoil_call("object_store", "put", lambda *_a, **_k: Answer(507, b"no disk")),
+     "PUT of brume-verify answers 507: no disk"),
+    ("object-write", spoil_store(etag="0" * 32), "ETag is 000"),
+    ("object-read", spoil_store(rotten=True), "what was read is not what was written"),
+    ("object-read", spoil_store(ranges=False), "a range of it answers 200 with 8388608 bytes"),
+    ("object-read", spoil_store(listed_after=10**6), "the object is listed: not within"),
+    ("object-temporary-url", spoil_store(open=True), "a right signature answers 200, a wrong one 200"),
+    ("object-temporary-url", spoil_store(signatures=False), "a right signature answers 401, a wrong one 401"),
+    ("clean-up", lambda cloud, _run: setattr(cloud.object_store, "delete", lambda path: Answer(409)),
+     "container brume-verify is removed: not within"),
 ]
 
 
@@ -533,6 +694,46 @@ def test_every_check_can_fail(
 def test_every_check_that_judges_is_seen_failing() -> None:
     without_judgment = {"leftovers", "flavor", "tenant-network", "security-group", "key-pair"}  # the API fails them
     assert {name for name, *_ in SPOILED} | without_judgment == {check.name for check in cloud_checks.CHECKS}
+
+
+STORAGE_CHECKS = ["token", "leftovers", "object-write", "object-read", "object-temporary-url", "clean-up"]
+
+
+def test_a_cloud_without_compute_has_only_its_checks(tmp_path: Path) -> None:
+    """Nor does it ask services that are not there, in the checks that it has."""
+    checks = verification.of_cloud(cloud_checks.CHECKS, ["identity", "object-store"])
+    assert names(checks) == STORAGE_CHECKS
+    cloud = FakeCloud()
+    run = context(cloud, tmp_path)
+    run.expected = dataclasses.replace(run.expected, endpoints={"object-store": ENDPOINTS["object-store"]}, cidr=None)
+    vars(cloud).update(compute=None, network=None, image=None)
+    results = verification.run_checks(checks, run, lambda _result: None, clock=run.clock)
+    assert [(one.name, one.outcome) for one in results] == [(name, "ok") for name in STORAGE_CHECKS]
+    assert results[-1].detail == "removed object object, container brume-verify"
+    with pytest.raises(verification.VerificationError, match="no check server-active; there are token, leftovers"):
+        verification.chosen(checks, ["server-active"])
+
+
+def test_a_cloud_has_the_checks_of_what_is_in_its_catalog() -> None:
+    checks = [
+        Check("b", fine, ("a",)),
+        Check("a", fine, about="compute"),
+        Check("c", fine, about="image"),
+        Check("d", fine, ("b", "c")),
+        Check("e", fine, ("c",), last=True),
+    ]
+    assert names(verification.of_cloud(checks, ["image"])) == ["c", "e"]
+    assert names(verification.of_cloud(checks, ["compute"])) == ["a", "b"]
+    assert names(verification.of_cloud(checks, ["image", "compute"])) == ["a", "b", "c", "d", "e"]
+    without = names(verification.of_cloud(cloud_checks.CHECKS, ["identity", "image", "compute", "network"]))
+    assert without == [one.name for one in cloud_checks.CHECKS if not one.name.startswith("object-")]
+
+
+def test_the_plan_says_what_a_cloud_of_storage_hosts_has() -> None:
+    expected = cloud_verification.expected(plan(committed("object"), sources.load()))
+    assert expected.endpoints["object-store"] == "https://10.126.30.11:8080/v1/AUTH_%(project_id)s"
+    assert (expected.cidr, expected.gateway, expected.allocation_pool) == (None, None, ())
+    assert (expected.compute_hosts, expected.agents) == ((), ())
 
 
 def test_a_failure_is_explained_by_fault_and_console(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +48,17 @@ PODMAN_TASKS = 32768
 
 KEPT = (("uv", "root/.cache/uv"), ("apt", "var/cache/apt/archives"), ("apt-lists", "var/lib/apt/lists"))
 """Folders in `.cache/` and on hosts: what was downloaded once is there when the next host starts."""
+
+SHARED = "/etc/systemd/system/lab-shared-mounts.service"
+SHARED_TEXT = """[Unit]
+Description=Mounts are seen by services that have a mount namespace of their own, as on bare metal
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/bin/mount --make-rshared /
+"""
+"""systemd makes mounts shared (mount_namespaces(7)) at its start, but not in a container."""
 
 SKIPPED = frozenset({"lock", "partial", ".lock"})
 
@@ -337,11 +349,17 @@ def prepare_root(lab: str, host: Host, archive: Path, settings: Settings, public
         "/etc/resolv.conf": (_resolvers(), 0o644),
         "/root/.ssh/authorized_keys": (public_key, 0o600),
     }
+    if host.disks:
+        files[SHARED] = (SHARED_TEXT, 0o644)
     for path, (text, mode) in files.items():
         target = root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
         target.chmod(mode)
+    if host.disks:
+        wants = root / "etc/systemd/system/sysinit.target.wants"
+        wants.mkdir(parents=True, exist_ok=True)
+        (wants / Path(SHARED).name).symlink_to(SHARED)
     (root / "root/.ssh").chmod(0o700)
     key = root / "etc/ssh/ssh_host_ed25519_key"
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host.name, "-f", str(key)])
@@ -425,20 +443,13 @@ def start(lab: Lab, archives: Mapping[str, Path], settings: Mapping[str, Setting
     A running host stays as it is. A host whose processes are gone (the machine was restarted, a run was killed)
     starts again on its own files.
     """
-    state = data(lab.name) / "hosts"
     wanted = {host.name: specification(host, lab.networks) for host in lab.hosts}
-    for folder in state.iterdir() if state.is_dir() else ():
-        note = folder / "specification"
-        running = container_init(folder / "root")
-        if folder.name not in wanted and running:
-            raise LabError(f"{folder.name}: runs, but is no longer in the inventory; `make destroy` first")
-        if note.exists() and note.read_text(encoding="ascii") != wanted.get(folder.name):
-            if running:
-                raise LabError(
-                    f"{folder.name}: its networks or suite differ from the inventory's; `make destroy` first"
-                )
-            remove_tree(folder)
-    missing = [host for host in lab.hosts if container_init(root_of(lab.name, host.name)) is None]
+    _remove_others(lab.name, wanted)
+    inits = {host: container_init(root_of(lab.name, host.name)) for host in lab.hosts}
+    for host, number in inits.items():
+        if number is not None:
+            _plug_disks(lab.name, host, number)
+    missing = [host for host, number in inits.items() if number is None]
     if not missing:
         return []
     if len(missing) == len(lab.hosts):
@@ -469,9 +480,60 @@ def start(lab: Lab, archives: Mapping[str, Path], settings: Mapping[str, Setting
             )
         for command in link_commands(host, ["nsenter", f"--target={number}", "--net"]):
             run(command)
+        _plug_disks(lab.name, host, number)
     for host in missing:
         _await_ssh(host)
     return [host.name for host in missing]
+
+
+def _remove_others(lab: str, wanted: Mapping[str, str]) -> None:
+    """Remove hosts that are not as the inventory has them. Raises LabError where one runs."""
+    state = data(lab) / "hosts"
+    for folder in state.iterdir() if state.is_dir() else ():
+        note = folder / "specification"
+        running = container_init(folder / "root")
+        if folder.name not in wanted and running:
+            raise LabError(f"{folder.name}: runs, but is no longer in the inventory; `make destroy` first")
+        if note.exists() and note.read_text(encoding="ascii") != wanted.get(folder.name):
+            if running:
+                raise LabError(
+                    f"{folder.name}: its networks or suite differ from the inventory's; `make destroy` first"
+                )
+            remove_tree(folder)
+
+
+def disk_files(lab: str, host: str) -> Path:
+    """Return the folder with the files behind a host's disks, which outlive its container."""
+    return data(lab) / "disks" / host
+
+
+def _plug_disks(lab: str, host: Host, init: int) -> None:
+    """Give a running host its disks: loop devices under names of their own in its /dev."""
+    for name, size in host.disks:
+        file = disk_files(lab, host.name) / name
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as handle:
+                handle.truncate(size)
+        device = (_loops(file) or [run(["losetup", "--find", "--show", str(file)]).strip()])[0]
+        node = Path(f"/proc/{init}/root/dev/{name}")
+        if node.exists() and node.stat().st_rdev == os.stat(device).st_rdev:
+            continue
+        node.unlink(missing_ok=True)
+        os.mknod(node, stat.S_IFBLK | 0o660, os.stat(device).st_rdev)
+
+
+def _loops(file: Path) -> list[str]:
+    """Return the loop devices of a file."""
+    found = run(["losetup", "--list", "--noheadings", "--output=NAME", f"--associated={file}"])
+    return found.split()
+
+
+def _unplug_disks(lab: str) -> None:
+    """Give loop devices back to the machine; the files stay."""
+    for file in (data(lab) / "disks").glob("*/*"):
+        for device in _loops(file):
+            run(["losetup", "--detach", device], check=False)
 
 
 def _start_networks(lab: Lab) -> None:
@@ -509,6 +571,7 @@ def stop_runtime(lab: str) -> None:
         podman(lab, "rm", "--all", "--force", "--time=0", check=False)
         podman(lab, "network", "prune", "--force", check=False)
     _kill(lab)
+    _unplug_disks(lab)
     _remove_links(lab)
     for place in (runtime(lab), data(lab)):
         for point in mounts_below(place):

@@ -30,7 +30,7 @@ EXTERNAL = "external"
 LAYER2_GROUPS = frozenset({"network", "compute"})
 """Groups whose hosts have a port in the external network, with or without an address there."""
 
-SETTINGS = {"cpus": (int, float), "memory": str, "packages": list, "direct": list}
+SETTINGS = {"cpus": (int, float), "memory": str, "packages": list, "direct": list, "disks": dict}
 """Keys of `brume_lab` and their types."""
 
 
@@ -62,7 +62,8 @@ class Port:
 class Host:
     """One container. `address` is the one that SSH uses; `memory` as podman writes it (`8g`), `cpus` a number.
 
-    `direct` are hosts outside of the lab that are reached without a proxy, such as those of a lab beside it.
+    `direct` are hosts outside of the lab that are reached without a proxy, such as those of a lab beside it. `disks`
+    are block devices by their names below /dev, with their sizes in bytes.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Host:
     memory: str | None = None
     packages: tuple[str, ...] = ()
     direct: tuple[str, ...] = ()
+    disks: tuple[tuple[str, int], ...] = ()
 
     @property
     def address(self) -> str:
@@ -233,6 +235,10 @@ def _host(host: HostVariables, networks: Mapping[str, Network], problems: list[s
             problems.append(f"{host.name}: brume_lab.{key}: unknown; known: {', '.join(SETTINGS)}")
         elif not isinstance(value, SETTINGS[key]):  # type: ignore[arg-type]  # a mapping of types loses theirs
             problems.append(f"{host.name}: brume_lab.{key}: {value!r} is of the wrong type")
+    disks = host.settings.get("disks")
+    for disk, size in disks.items() if isinstance(disks, Mapping) else ():
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", str(disk)) or _size(size) < 1:
+            problems.append(f"{host.name}: brume_lab.disks.{disk}: {size!r}; write a name and a size such as vdb: 2G")
     if host.system not in SUITES:
         problems.append(f"{host.name}: brume_operating_system: {host.system}; choose from {', '.join(SUITES)}")
     return Host(
@@ -243,7 +249,14 @@ def _host(host: HostVariables, networks: Mapping[str, Network], problems: list[s
         host.settings.get("memory"),
         tuple(host.settings.get("packages", ())),
         tuple(host.settings.get("direct", ())),
+        tuple((str(disk), _size(size)) for disk, size in disks.items()) if isinstance(disks, Mapping) else (),
     )
+
+
+def _size(text: Any) -> int:
+    """Return a size such as 512M or 2G in bytes, 0 where it is none."""
+    match = re.fullmatch(r"(\d+)([MG])", str(text))
+    return int(match[1]) * 1024 ** (2 if match[2] == "M" else 3) if match else 0
 
 
 def digest(*parts: Any) -> str:
