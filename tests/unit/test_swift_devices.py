@@ -1,6 +1,6 @@
 """Devices of storage hosts: nothing is formatted that holds anything, and what a killed run began the next one ends."""
 
-from __future__ import annotations
+from __future__ import dataclasses
 
 import errno
 import getpass
@@ -160,8 +160,10 @@ def test_the_table_is_read_as_it_is_written() -> None:
 def test_the_action_leaves_out_what_is_lost_and_hosts_without_disks() -> None:
     found = plan(committed("object"), sources.load())
     host = found.hosts["object1"]
-    host.variables["swift_devices"].append({"name": "vdd", "path": "/dev/vdd", "lost": True})
-    host.variables["swift_format"].append("vdc")
+    lost = {"name": "vdd", "path": "/dev/vdd", "lost": True}
+    own = {**host.variables, "swift_devices": [*host.variables["swift_devices"], lost], "swift_format": ["vdc"]}
+    host = dataclasses.replace(host, variables=own)
+    found = dataclasses.replace(found, hosts={**found.hosts, "object1": host})
     project = sources.load()
 
     def arguments(name: str) -> dict[str, Any] | None:
