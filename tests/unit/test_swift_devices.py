@@ -1,7 +1,8 @@
 """Devices of storage hosts: nothing is formatted that holds anything, and what a killed run began the next one ends."""
 
-from __future__ import dataclasses
+from __future__ import annotations
 
+import dataclasses
 import errno
 import getpass
 import itertools
