@@ -13,7 +13,10 @@ FOLDER = "/var/lib/brume/swift"
 
 
 class ActionModule(PlanAction):
-    """Takes `maximum_share` and `allow`, and what M(brume.cloud.swift_devices) has returned as `__swift_devices`."""
+    """Takes `maximum_share` and `allow`, and what M(brume.cloud.swift_devices) has returned as `__swift_devices`.
+
+    Where a limit leaves a host of Swift out, rings stay as they are: it would go on with another one than the rest.
+    """
 
     module = "swift_ring"
 
@@ -31,6 +34,7 @@ class ActionModule(PlanAction):
             "elsewhere": _elsewhere([one["name"] for one in wanted], said),
             "lost": swift_inventory.lost(hosts, addresses),
             "held": _held({name: one.get("held", {}) for name, one in said.items()}, addresses),
+            "frozen": not self._asked.issuperset((*names, *(name for name, _address in plan.cloud.members["control"]))),
             "maximum_share": float(args.get("maximum_share", 1.0)),
             "allow": list(args.get("allow") or []),
             "content": True,
@@ -39,6 +43,7 @@ class ActionModule(PlanAction):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Keep what other hosts have said, then go on."""
         self._said: Mapping[str, Any] = (task_vars or {}).get("hostvars", {})
+        self._asked = set((task_vars or {}).get("ansible_play_hosts_all", ()))
         return super().run(tmp, task_vars)
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:

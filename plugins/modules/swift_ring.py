@@ -102,6 +102,11 @@ options:
       missing it is not made anew, since a new one would place all data anew.
     type: dict
     default: {}
+  frozen:
+    description: >-
+      Whether rings are only returned as they are, whatever is declared, because not all hosts could be given others.
+    type: bool
+    default: false
   content: {description: 'Whether C(content) of each ring is returned, its file in base64.', type: bool, default: false}
   history: {description: How many older builders are kept for each ring., type: int, default: 10}
 attributes:
@@ -155,6 +160,8 @@ rings:
   returned: success
 """
 
+import base64
+import hashlib
 import os
 import time
 from typing import Any
@@ -191,6 +198,7 @@ SPEC: dict[str, Any] = {
     "maximum_share": {"type": "float", "default": 1.0},
     "allow": {"type": "list", "elements": "str", "choices": list(swift_rings.ALLOW), "default": []},
     "elsewhere": {"type": "dict", "default": {}},
+    "frozen": {"type": "bool", "default": False},
     "content": {"type": "bool", "default": False},
     "history": {"type": "int", "default": 10},
 }
@@ -205,6 +213,26 @@ def predicted(params: dict[str, Any]) -> dict[str, Any] | None:
     actions = {ring.name: [str(one) for one in swift_rings.compare(ring, None)] for ring in rings}
     new = [{"name": name, "changed": True, "actions": said} for name, said in actions.items()]
     return {"problems": problems} if problems else {"rings": new}
+
+
+def kept(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the rings as they lie there, in the form of `swift_builders.run`. Raises OSError."""
+    rings: list[dict[str, Any]] = []
+    problems = []
+    for name in (one["name"] for one in params["rings"]):
+        path = os.path.join(params["folder"], f"{name}.ring.gz")
+        try:
+            with open(path, "rb") as stream:
+                content = stream.read()
+        except FileNotFoundError:
+            problem = "is missing, and is not built for some hosts only; run without a limit"
+            problems.append(f"ring {name}: {path} {problem}")
+            continue
+        digests = {"sha256": hashlib.sha256(content).hexdigest()}
+        digests["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        said = {"content": base64.b64encode(content).decode()} if params["content"] else {}
+        rings.append({"name": name, "changed": False, "actions": [], "complete": True, "next": 0, **digests, **said})
+    return {"problems": problems} if problems else {"rings": rings}
 
 
 def computed(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -228,7 +256,7 @@ def main() -> None:
     host_lock.hold(module)
     answer: dict[str, Any] | None = None
     try:
-        answer = computed(params, module.check_mode)
+        answer = kept(params) if params["frozen"] else computed(params, module.check_mode)
     except ImportError as error:
         answer = predicted(params) if module.check_mode else None
         if answer is None:

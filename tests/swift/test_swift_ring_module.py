@@ -55,6 +55,20 @@ def test_a_dry_run_says_what_the_run_does_and_the_next_one_has_nothing_to_do(cal
     assert [one["sha256"] for one in again["rings"]] == [one["sha256"] for one in run["rings"]]
 
 
+def test_frozen_rings_are_returned_as_they_are(call: Call, tmp_path: Path) -> None:
+    missing = call(ring(), frozen=True)
+    assert "object.ring.gz is missing, and is not built for some hosts only" in missing["msg"]
+    built = call(ring(), content=True)
+    before = {path: path.read_bytes() for path in (tmp_path / "swift").iterdir() if path.is_file()}
+    found = call(ring(devices=devices()[1:]), lost=[FIRST], frozen=True, content=True)
+    assert (found["changed"], found["actions"], found["complete"], found["diff"]) == (False, [], True, [])
+    kept = ("name", "sha256", "md5", "content")
+    assert [{key: one[key] for key in kept} for one in found["rings"]] == [
+        {key: one[key] for key in kept} for one in built["rings"]
+    ]
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_the_diff_shows_what_moves_and_how_well_it_is_balanced(call: Call) -> None:
     new = call(ring(min_part_hours=0))["diff"]
     assert [(one["before_header"], one["before"]) for one in new] == [("ring object (absent)", "")]

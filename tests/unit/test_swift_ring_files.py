@@ -148,6 +148,7 @@ def test_rings_are_declared_alike_whichever_host_asks(host: str) -> None:
     said = {"rings": [], "held": {}}
     first = {"rings": ["account"], "held": {"vdb": {"accounts": 3, "objects-1": 4}}}
     action._said = {"object1": {"__swift_devices": first}, "stranger": {"__swift_devices": {"held": {"vdb": {"a": 9}}}}}
+    action._asked = {"controller1", "object1", "object2", "object3"}
     action._said |= {f"object{number}": {"__swift_devices": said} for number in (2, 3)}
     arguments = action.arguments(slice_of(host), {"maximum_share": 0, "allow": ["x"]})
     assert arguments is not None
@@ -161,10 +162,12 @@ def test_rings_are_declared_alike_whichever_host_asks(host: str) -> None:
     assert arguments == {
         "folder": "/var/lib/brume/swift", "lost": [], "maximum_share": 0.0, "allow": ["x"], "content": True,
         "held": {"10.126.40.41/vdb": {"account": 3, "object-1": 4}}, "elsewhere": {"account": "object1 has that ring"},
+        "frozen": False,
     }  # fmt: skip
     del action._said["object3"]  # a limit leaves it out
+    action._asked.remove("object3")
     arguments = action.arguments(slice_of(host), {})
-    assert arguments is not None
+    assert arguments is not None and arguments["frozen"] is True
     unknown = "object3 was not asked whether it has that ring"
     assert arguments["elsewhere"] == {
         "account": "object1 has that ring", "container": unknown, "object": unknown,
