@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import swift_inventory
@@ -19,6 +20,10 @@ class ActionModule(PlanAction):
     """
 
     module = "swift_ring"
+    _said: Mapping[str, Any] = MappingProxyType({})
+    """Variables of hosts."""
+    _asked: frozenset[str] = frozenset()
+    """The hosts in play."""
 
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the rings, and what lies on the devices as far as their hosts said it."""
@@ -42,8 +47,8 @@ class ActionModule(PlanAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Keep what other hosts have said, then go on."""
-        self._said: Mapping[str, Any] = (task_vars or {}).get("hostvars", {})
-        self._asked = set((task_vars or {}).get("ansible_play_hosts_all", ()))
+        self._said = (task_vars or {}).get("hostvars", {})
+        self._asked = frozenset((task_vars or {}).get("ansible_play_hosts_all", ()))
         return super().run(tmp, task_vars)
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:

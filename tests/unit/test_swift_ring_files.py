@@ -147,9 +147,11 @@ def test_rings_are_declared_alike_whichever_host_asks(host: str) -> None:
     action = declaring.ActionModule.__new__(declaring.ActionModule)
     said = {"rings": [], "held": {}}
     first = {"rings": ["account"], "held": {"vdb": {"accounts": 3, "objects-1": 4}}}
-    action._said = {"object1": {"__swift_devices": first}, "stranger": {"__swift_devices": {"held": {"vdb": {"a": 9}}}}}
-    action._asked = {"controller1", "object1", "object2", "object3"}
-    action._said |= {f"object{number}": {"__swift_devices": said} for number in (2, 3)}
+    stranger = {"held": {"vdb": {"a": 9}}}
+    hosts: dict[str, Any] = {"object1": {"__swift_devices": first}, "stranger": {"__swift_devices": stranger}}
+    action._asked = frozenset({"controller1", "object1", "object2", "object3"})
+    hosts |= {f"object{number}": {"__swift_devices": said} for number in (2, 3)}
+    action._said = hosts
     arguments = action.arguments(slice_of(host), {"maximum_share": 0, "allow": ["x"]})
     assert arguments is not None
     rings = arguments.pop("rings")
@@ -164,8 +166,8 @@ def test_rings_are_declared_alike_whichever_host_asks(host: str) -> None:
         "held": {"10.126.40.41/vdb": {"account": 3, "object-1": 4}}, "elsewhere": {"account": "object1 has that ring"},
         "frozen": False,
     }  # fmt: skip
-    del action._said["object3"]  # a limit leaves it out
-    action._asked.remove("object3")
+    del hosts["object3"]  # a limit leaves it out
+    action._asked -= {"object3"}
     arguments = action.arguments(slice_of(host), {})
     assert arguments is not None and arguments["frozen"] is True
     unknown = "object3 was not asked whether it has that ring"
