@@ -32,8 +32,8 @@ from .test_host_updates import NOTHING, ask, decide, slice_of
 from .test_host_updates import cluster as cluster  # noqa: PLC0414  # a fixture
 from .test_membership import THREE, answers
 
-DEBIAN = "http://deb.debian.org/debian"
-OWN = {DEBIAN, "http://deb.debian.org/debian-security"}
+DEBIAN = "http://archive.example.org/debian"
+OWN = {DEBIAN, "http://archive.example.org/debian-security"}
 
 STANZAS = f"""# bookworm
 Types: deb deb-src
@@ -45,7 +45,7 @@ Components: main
 Signed-By: /usr/share/keyrings/bookworm.gpg
 
 Types: deb
-URIs: http://deb.debian.org/debian-security
+URIs: http://archive.example.org/debian-security
 Suites: bookworm-security
 Components: main
 
