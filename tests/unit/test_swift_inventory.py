@@ -400,3 +400,13 @@ def test_ansible_does_not_warn_of_groups_that_the_cloud_does_not_need(tmp_path: 
     shown = done.stdout + done.stderr
     assert done.returncode == 0, shown
     assert "host pattern" not in shown
+
+
+@pytest.mark.parametrize("kind", swift_inventory.PORTS)
+def test_rings_name_the_ports_at_which_servers_listen(kind: str) -> None:
+    found = plan(committed("object"), sources.load())
+    port = swift_inventory.PORTS[kind]
+    assert [entry["port"] for entry in found.services["swift"].components[f"{kind}-server"].ports] == [port]
+    files = renderer(found).files(found.hosts["object1"], ["swift"])
+    (text,) = [one.text for one in files if one.entry.path == f"/etc/swift/{kind}-server.conf"]
+    assert f"bind_port = {port}\n" in text
