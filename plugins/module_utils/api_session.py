@@ -51,6 +51,9 @@ NOT_FOUND = 404
 FIRST_ERROR = 400
 """From this HTTP status on an answer is an error."""
 
+ONCE = {"attempts": 1}
+"""How often an API is asked that probably is not there yet."""
+
 
 class ApiError(Exception):
     """The API refused a request, or could not be reached. `transient` names the error if another attempt may help."""
@@ -174,13 +177,26 @@ def requests_to(session: Session, address: str, headers: Mapping[str, str] | Non
     return request
 
 
+def unreachable(service: str) -> Request:
+    """Return what refuses every request: what a service that is not there yet would answer is only predicted."""
+
+    def refuse(method: str, path: str, body: Mapping[str, Any] | None = None) -> Record:
+        raise ApiError(f"{method} {path}: there is no {service} yet")
+
+    return refuse
+
+
 def pages(send: Request, path: str, plural: str, **filters: str) -> list[Record]:
-    """Return every record of a list; APIs end a page at their limit, and say so with a link."""
+    """Return every record of a list; APIs end a page at their limit, and say so with a link.
+
+    Cinder calls that of its types `volume_type_links` (cinder.api.v3.views.types).
+    """
     query, records = urlencode(filters), []
     while True:
         body = send("GET", f"{path}?{query}")
         records += body[plural]
-        following = [one["href"] for one in body.get(f"{plural}_links") or () if one["rel"] == "next"]
+        links = body.get(f"{plural}_links") or body.get(f"{plural.removesuffix('s')}_links") or ()
+        following = [one["href"] for one in links if one["rel"] == "next"]
         if not following or not body[plural]:
             return records
         query = urlsplit(following[0]).query
