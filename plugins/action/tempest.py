@@ -27,6 +27,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.brume.cloud.plugins.action.cloud_verification import connect, expected
 from ansible_collections.brume.cloud.plugins.module_utils import (
     cloud_checks,
+    cloud_run,
     convergence,
     run,
     sources,
@@ -152,7 +153,7 @@ def served(path: Path, address: str, port: int = 80) -> Iterator[str]:
         server.server_close()
 
 
-def lasting(context: cloud_checks.Run, types: Collection[str]) -> dict[str, str]:
+def lasting(context: cloud_run.Run, types: Collection[str]) -> dict[str, str]:
     """Return the guest's image and the external network by field of `tempest.Cloud`, as far as services have them.
 
     What is missing is made, and stays. Raises CheckFailed.
@@ -260,15 +261,15 @@ class ActionModule(ActionBase):
         chosen: tempest.Selection,
         number: int,
         known: tuple[tempest.KnownFailure, ...],
-        wanted: cloud_checks.Expected,
+        wanted: cloud_run.Expected,
         types: tuple[str, ...],
     ) -> list[str]:
         """Run the set, put the verdict into `result`, and return what was made to stay."""
         directory = Path(args["directory"]).resolve()
         image_path = Path(args["image_path"]).resolve()
-        context = cloud_checks.Run(
+        context = cloud_run.Run(
             connection,
-            cloud_checks.Settings(
+            cloud_run.Settings(
                 image_name=args["image_name"],
                 image_path=image_path,
                 flavor=args["flavor"],
