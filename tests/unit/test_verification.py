@@ -275,7 +275,7 @@ class FakeStore:
             found = [] if self.listed_after >= 0 else [{"name": one} for one in self.containers[container]]
             return Answer(200, json.dumps(found).encode())
         data = self.containers[container][name]
-        data = data[:-1] + b"x" if self.rotten else data
+        data = data[:-1] + bytes([data[-1] ^ 1]) if self.rotten else data
         if headers and self.ranges:
             first, last = headers["Range"].removeprefix("bytes=").split("-")
             return Answer(206, data[int(first) : int(last) + 1])
