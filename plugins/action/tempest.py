@@ -238,6 +238,8 @@ class ActionModule(ActionBase):
             directory = Path(args["directory"]).resolve()
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # Tempest's log tells a lot
             with alone(directory):
+                first = plan.hosts[plan.cloud.members["control"][0][0]]
+                args["backup_driver"] = str(first.variables.get("cinder_backup_driver") or "")
                 made = self._judged(result, args, connection, item, chosen, number, known, expected(plan), types)
         except (PlanError, ValueError, uv.BuildError, yaml.YAMLError, verification.CheckFailed, OSError) as error:
             return {**result, "failed": True, "msg": str(error)}
@@ -301,6 +303,7 @@ class ActionModule(ActionBase):
                     build_timeout=args["timeouts"]["build"],
                     ssh_timeout=args["timeouts"]["ssh"],
                     config=args["config"],
+                    backup_driver=args["backup_driver"],
                 )
                 text = tempest.text(tempest.configuration(access, cloud, choices))
                 convergence.atomic_write(str(directory / "tempest.conf"), text, 0o600)

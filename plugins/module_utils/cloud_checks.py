@@ -40,6 +40,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.verification import (
     key_body,
     wait,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.volume_types import CATALOG_TYPE
 
 METADATA_URL = "http://169.254.169.254"
 CONSOLE_TAIL = 30
@@ -603,7 +604,7 @@ def remove(run: Run) -> list[str]:
         ("compute", _remove_servers),
         ("network", _remove_networks),
         ("compute", _remove_compute),
-        (volume_checks.SERVICE, volume_checks.remove),
+        (CATALOG_TYPE, volume_checks.remove),
         ("image", _remove_images),
         ("object-store", _remove_objects),
     ):

@@ -28,9 +28,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.verification import (
     absent_agents,
     wait,
 )
-
-SERVICE = "block-storage"
-"""Cinder's type in the catalog."""
+from ansible_collections.brume.cloud.plugins.module_utils.volume_types import CATALOG_TYPE
 
 BACKUP, BACKENDS, MULTIATTACH = "volume-backup", "volume-backends", "volume-multiattach"
 """Features that a cloud may lack: a driver for backups, a second back end with a type, a type of shared volumes."""
@@ -357,8 +355,8 @@ def extend(run: Run) -> str:
     """
     storage, address = run.cloud.block_storage, run.second_floating.floating_ip_address
     place = run.volumes["data"].host or ""
-    kinds = [one.capabilities.get("storage_protocol") for one in storage.backend_pools() if one.name == place]
-    online = "nfs" not in kinds
+    kinds = [str(one.capabilities.get("storage_protocol")) for one in storage.backend_pools() if one.name == place]
+    online = "NFS" not in kinds
     if not online:
         _detach(run, "data", run.second)
     storage.extend_volume(run.volumes["data"].id, SIZE + 1)
@@ -503,9 +501,9 @@ def remove(run: Run, gone: Gone) -> None:
             wait(f"{kind}s are deleted", run.seconds("volume"), none_left, run.clock)
 
 
-HEALTH: Check[Run] = Check("volume-services", services, ("token",), reads_only=True, about=SERVICE)
+HEALTH: Check[Run] = Check("volume-services", services, ("token",), reads_only=True, about=CATALOG_TYPE)
 BEFORE_INSTANCES: tuple[Check[Run], ...] = (
-    Check("volume-create", create, ("volume-services", "leftovers", "image"), about=SERVICE),
+    Check("volume-create", create, ("volume-services", "leftovers", "image"), about=CATALOG_TYPE),
     Check("volume-types", each_type, ("volume-create",), about=BACKENDS),
 )
 WITH_INSTANCES: tuple[Check[Run], ...] = (

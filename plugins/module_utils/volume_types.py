@@ -30,6 +30,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     values,
 )
 
+CATALOG_TYPE = "block-storage"
+"""Cinder's type in the catalog (https://service-types.openstack.org/)."""
+
 MICROVERSION = "3.62"
 """Default types of projects can be listed since then (Victoria)."""
 

@@ -165,7 +165,7 @@ class FakeStorage:
     def extend_volume(self, number: str, size: int) -> None:
         """Make a volume larger; its guests see it."""
         one = self.kinds["volume"][number]
-        if one.status == "in-use" and self.protocol == "nfs":
+        if one.status == "in-use" and self.protocol == "NFS":
             raise exceptions.BadRequestException("Cannot extend volume while it is attached.")
         self._busy(one, "extending", one.status)
         one.size = size

@@ -17,6 +17,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     volume_checks,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.verification import CheckFailed
+from ansible_collections.brume.cloud.plugins.module_utils.volume_types import CATALOG_TYPE
 from openstack import exceptions
 
 from .test_verification import ENDPOINTS, FakeCloud, context, names, outcomes, spoil_call
@@ -28,7 +29,7 @@ NAMES = [one.name for one in cloud_checks.CHECKS if one.name.startswith("volume-
 def volume_context(cloud: FakeCloud, tmp_path: Path, **expected: Any) -> cloud_run.Run:
     run = context(cloud, tmp_path)
     whole = {
-        "endpoints": {**ENDPOINTS, volume_checks.SERVICE: "https://api:8776/v3"},
+        "endpoints": {**ENDPOINTS, CATALOG_TYPE: "https://api:8776/v3"},
         "volume_services": (("cinder-scheduler", "one"), ("cinder-volume", "one"), ("cinder-backup", "one")),
         "volume_backends": ("ceph", "lvm"),
         "volume_types": {"ceph": "ceph", "disks": "lvm"},
@@ -59,11 +60,11 @@ def test_a_good_cloud_passes_and_keeps_nothing(tmp_path: Path) -> None:
 
 
 def test_a_cloud_has_the_checks_of_its_features() -> None:
-    types = [*ENDPOINTS, volume_checks.SERVICE]
+    types = [*ENDPOINTS, CATALOG_TYPE]
     plain = names(verification.of_cloud(cloud_checks.CHECKS, types))
     special = {"volume-types", "volume-backup", "volume-restore", "volume-retype", "volume-multiattach"}
     assert [one for one in plain if one.startswith("volume-")] == [one for one in NAMES if one not in special]
-    only = names(verification.of_cloud(cloud_checks.CHECKS, [volume_checks.SERVICE, "image"]))
+    only = names(verification.of_cloud(cloud_checks.CHECKS, [CATALOG_TYPE, "image"]))
     assert [one for one in only if one.startswith("volume-")] == ["volume-services", "volume-create", "volume-quota"]
 
 
@@ -76,7 +77,7 @@ def test_nothing_is_begun_that_the_cloud_has_not(tmp_path: Path) -> None:
 
 def test_what_is_on_nfs_is_extended_detached(tmp_path: Path) -> None:
     cloud = FakeCloud()
-    cloud.block_storage.protocol = "nfs"
+    cloud.block_storage.protocol = "NFS"
     assert outcomes(volume_context(cloud, tmp_path))["volume-extend"].detail == "2 GiB at vdb, detached: it is on NFS"
 
 
@@ -236,13 +237,20 @@ def moves_back(cloud: FakeCloud, _run: cloud_run.Run) -> None:
     cloud.block_storage.retype_volume = retype  # type: ignore[method-assign]
 
 
+def moves_only(cloud: FakeCloud, _run: cloud_run.Run) -> None:
+    def retype(number: str, target: str, migration_policy: str) -> None:
+        cloud.block_storage.kinds["volume"][number].host = "one@lvm#lvm"
+
+    cloud.block_storage.retype_volume = retype  # type: ignore[method-assign]
+
+
 SPOILED: list[tuple[str, Damage, str]] = [
     ("volume-services", storage_with(services_=[]),
      "absent: cinder-scheduler on one, cinder-volume on one, cinder-backup on one, back end ceph, back end lvm"),
     ("volume-services", down, "down: cinder-volume on one@ceph"),
-    ("volume-create", failing("data"), "the volume brume-verify-data is error: No room"),
+    ("volume-create", failing("data"), "^the volume brume-verify-data is error: No room"),
     ("volume-create", refusing("create_volume"), "not for you"),
-    ("volume-types", failing("type-disks"), "the volume brume-verify-type-disks is error: No room"),
+    ("volume-types", failing("type-disks"), "^the volume brume-verify-type-disks is error: No room"),
     ("volume-from-image", without_image, "not for you"),
     ("volume-from-image", not_bootable, "the volume brume-verify-boot is not bootable"),
     ("volume-attach", lost("data"), "the guest sees the volume: not within"),
@@ -251,7 +259,7 @@ SPOILED: list[tuple[str, Damage, str]] = [
     ("volume-detach", storage_with(keeps_disks=True), "the guest still has the disk"),
     ("volume-detach", spoil_call("compute", "delete_volume_attachment", lambda *_a, **_k: None), "it is in-use"),
     ("volume-snapshot", lambda cloud, _run: setattr(cloud.block_storage, "get_snapshot", lambda _number: (
-        SimpleNamespace(status="error", size=1))), "the snapshot is error"),
+        SimpleNamespace(status="error", size=1))), "^the snapshot is error"),
     ("volume-clone", rotten("clone"), "the volume brume-verify-clone: what the guest reads"),
     ("volume-clone", failing("clone"), "is error: No room"),
     ("volume-from-snapshot", rotten("copy"), "the volume brume-verify-copy: what the guest reads"),
@@ -263,10 +271,11 @@ SPOILED: list[tuple[str, Damage, str]] = [
     ("volume-extend", not_larger, "the volume has 1 GiB, not 2"),
     ("volume-backup", refusing("create_backup"), "not for you"),
     ("volume-backup", lambda cloud, _run: setattr(cloud.block_storage, "get_backup", lambda _number: (
-        SimpleNamespace(status="error", fail_reason="no container"))), "the backup is error: no container"),
+        SimpleNamespace(status="error", fail_reason="no container"))), "^the backup is error: no container"),
     ("volume-restore", rotten("restored"), "the volume brume-verify-restored: what the guest reads"),
     ("volume-restore", refusing("restore_backup"), "not for you"),
     ("volume-retype", storage_with(keeps_type=True), "is of type ceph at one@ceph#ceph, not of disks"),
+    ("volume-retype", moves_only, "is of type ceph at one@lvm#lvm, not of disks"),
     ("volume-retype", moves_back, "is of type disks at one@ceph#ceph, not of disks"),
     ("volume-retype", lambda _cloud, run: setattr(
         run, "expected", dataclasses.replace(run.expected, volume_types={"ceph": "ceph"})),
@@ -287,7 +296,7 @@ def test_every_check_can_fail(check: str, damage: Damage, words: str, tmp_path: 
     damage(cloud, run)
     result = outcomes(run)[check]
     assert result.outcome == "FAILED", result
-    assert words in result.detail
+    assert result.detail.startswith(words[1:]) if words.startswith("^") else words in result.detail
 
 
 def test_every_check_is_seen_failing() -> None:
@@ -302,6 +311,9 @@ def test_only_judged_hosts_are_looked_at(tmp_path: Path) -> None:
         volume_checks.services(run)
     cloud.block_storage.services_[2].host = "two@lvm"
     cloud.block_storage.services_[1].state = "down"
+    run.expected = dataclasses.replace(
+        run.expected, volume_services=(("cinder-volume", "two"), ("cinder-volume", "three"))
+    )
     assert volume_checks.services(run) == "1 up", "another host's services and back ends are not judged"
 
 
