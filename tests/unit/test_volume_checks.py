@@ -155,6 +155,17 @@ def without_image(cloud: FakeCloud, _run: cloud_run.Run) -> None:
     cloud.block_storage.create_volume = refuse  # type: ignore[method-assign]
 
 
+def forbidden_quota(cloud: FakeCloud, _run: cloud_run.Run) -> None:
+    create = cloud.block_storage.create_volume
+
+    def refuse(name: str, size: int, **source: Any) -> Any:
+        if name.endswith("-quota"):
+            raise exceptions.ForbiddenException("not for you")
+        return create(name, size, **source)
+
+    cloud.block_storage.create_volume = refuse  # type: ignore[method-assign]
+
+
 def not_bootable(cloud: FakeCloud, _run: cloud_run.Run) -> None:
     get = cloud.block_storage.get_volume
     cloud.block_storage.get_volume = lambda number: SimpleNamespace(  # type: ignore[method-assign]
@@ -282,6 +293,7 @@ SPOILED: list[tuple[str, Damage, str]] = [
      "no type leads to another back end than ceph"),
     ("volume-multiattach", half_read, "one instance does not read what the other one wrote"),
     ("volume-quota", storage_with(generous=True), "was taken"),
+    ("volume-quota", forbidden_quota, "^ForbiddenException"),
     ("volume-quota", lambda cloud, _run: setattr(cloud.block_storage, "get_limits", lambda: (
         SimpleNamespace(absolute=SimpleNamespace(max_total_volume_gigabytes=0, total_gigabytes_used=0)))), "was taken"),
     ("clean-up", never_gone, "volume brume-verify-shared is removed: not within"),
