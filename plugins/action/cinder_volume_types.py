@@ -17,7 +17,7 @@ class ActionModule(PlanAction):
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return what the inventory declares, or a type for each back end, and the administrator's login."""
         first = piece.of_first_controller().host
-        if first.name not in args.get("hosts", piece.plan.hosts):
+        if "cinder" not in piece.plan.cloud.services or first.name not in args.get("hosts", piece.plan.hosts):
             return None
         variables = first.variables
         return {

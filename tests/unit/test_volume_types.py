@@ -562,14 +562,14 @@ def test_a_cinder_that_was_there_has_to_answer(
 # --- the action -------------------------------------------------------------------------------------------------------
 
 
-def handed(in_play: list[str], **variables: Any) -> dict[str, Any] | None:
+def handed(in_play: list[str], services: tuple[str, ...] = ("nova", "cinder"), **variables: Any) -> dict[str, Any] | None:
     """Return what the action hands to the module in a cloud with these variables."""
     known = {
         "cinder_backends": BACKENDS, "cinder_volume_types": [], "cinder_qos_specs": [], "cinder_default_quotas": {},
         "cinder_default_volume_type": "ceph", **variables,
     }  # fmt: skip
     piece: Any = SimpleNamespace(
-        plan=SimpleNamespace(hosts={"one": None, "two": None}),
+        plan=SimpleNamespace(hosts={"one": None, "two": None}, cloud=SimpleNamespace(services=services)),
         host=SimpleNamespace(name="one", variables=known),
         administrator=lambda: {"username": "admin"},
         internal_url=lambda _service: "https://192.0.2.11:8776/v3/%(project_id)s",
@@ -585,6 +585,7 @@ def test_the_action_hands_out_what_the_inventory_declares() -> None:
     assert [one["name"] for one in taken["volume_types"]] == ["ceph", "lvm"]
     assert (taken["default_quotas"], taken["default_volume_type"]) == ({"volumes": 3}, "ceph")
     assert handed(["two"]) is None, "the first controller is not in play"
+    assert handed(["one"], services=("nova",)) is None
     declared = handed(["one"], cinder_volume_types=[kind()])
     assert declared is not None
     assert declared["volume_types"] == [kind()]
