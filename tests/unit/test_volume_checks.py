@@ -357,7 +357,7 @@ def test_the_plan_says_what_of_cinder_is_there() -> None:
         {"name": "c", "extra_specs": {"volume_backend_name": "lvm"}, "is_public": False},
         {"name": "d", "extra_specs": {"volume_backend_name": "lvm"}, "projects": ["web"]},
         {"name": "e"},
-        {"name": "f", "state": "absent"},
+        {"name": "f", "extra_specs": {"volume_backend_name": "lvm"}, "state": "absent"},
     ]
     found = planned(cinder_volume_types=types, cinder_backup_driver="swift")
     assert (found["volume_types"], found["multiattach_type"]) == ({"a": "ceph"}, "b")

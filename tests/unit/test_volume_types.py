@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -562,7 +562,7 @@ def test_a_cinder_that_was_there_has_to_answer(
 # --- the action -------------------------------------------------------------------------------------------------------
 
 
-def handed(in_play: list[str], services: tuple[str, ...] = ("nova", "cinder"), **variables: Any) -> dict[str, Any] | None:
+def handed(in_play: list[str], services: Iterable[str] = ("nova", "cinder"), **variables: Any) -> dict[str, Any] | None:
     """Return what the action hands to the module in a cloud with these variables."""
     known = {
         "cinder_backends": BACKENDS, "cinder_volume_types": [], "cinder_qos_specs": [], "cinder_default_quotas": {},
