@@ -1500,11 +1500,11 @@ def _host(
         users=tuple(users.values()),
         ports=tuple(ports),
         cell=cell,
-        idle=_idle(shared.services, packages, instances, renamed),
+        idle=_idle(shared.services, packages, instances, renamed, name),
         external_bridge=bridge_name,
-        excluded=_excluded(shared, groups, variables, {one.unit for one in instances}),
+        excluded=_excluded(shared, name, groups, variables, {one.unit for one in instances}),
         release=shared.cloud.release,
-        dropped=_dropped(shared, groups, units, {*(one.path for one in files), *written}),
+        dropped=_dropped(shared, name, groups, units, {*(one.path for one in files), *written}),
     )
 
 
@@ -1523,7 +1523,7 @@ def _of_other_releases(
 
 
 def _dropped(
-    shared: _Shared, groups: list[str], units: Collection[str], files: Collection[str]
+    shared: _Shared, host: str, groups: list[str], units: Collection[str], files: Collection[str]
 ) -> tuple[Dropped, ...]:
     """Return the units that a host has with other releases and not with its own, which are `units` with `files`.
 
@@ -1534,14 +1534,14 @@ def _dropped(
     for one in shared.former:
         for component in one.components.values():
             if set(component.groups) & set(needing) and _runs(component, needing, shared.cloud):
-                units = [*units, *_with_sockets(component, _unit_names(one, component, shared.cloud.cells))]
+                units = [*units, *_with_sockets(component, _unit_names(one, component, shared.cloud.cells, host))]
                 files = {*files, *_own_files(one, component, shared.cloud)}
     for one in shared.others:
         for component in one.components.values():
             if component.kind == "system" or not _runs(component, groups, shared.cloud):
                 continue
             own = _own_files(one, component, shared.cloud)
-            for name in _with_sockets(component, _unit_names(one, component, shared.cloud.cells)):
+            for name in _with_sockets(component, _unit_names(one, component, shared.cloud.cells, host)):
                 if name not in units:
                     known = found.get(name, Dropped(name, one.name, one.wave)).files
                     gone = (path for path in (*known, *own) if path not in files)
@@ -1568,7 +1568,9 @@ def _unneeded(service: Service, here: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(normalized(name) for name in set().union(*owned.values()) - needed))
 
 
-def _excluded(shared: _Shared, groups: list[str], variables: Mapping[str, Any], planned: set[str]) -> dict[str, str]:
+def _excluded(
+    shared: _Shared, host: str, groups: list[str], variables: Mapping[str, Any], planned: set[str]
+) -> dict[str, str]:
     """Return the units that a host would have if the cloud's variables were others, with what they would have to be."""
     found: dict[str, str] = {}
     for one in shared.sources.services.values():
@@ -1578,7 +1580,8 @@ def _excluded(shared: _Shared, groups: list[str], variables: Mapping[str, Any], 
                 if group not in groups or holds(wanted, variables):
                     continue
                 text = ", ".join(f"{name}: {_word(value)}" for name, value in wanted.items())
-                found |= {unit: text for unit in _unit_names(one, component, shared.cloud.cells) if unit not in planned}
+                units = _unit_names(one, component, shared.cloud.cells, host)
+                found |= {unit: text for unit in units if unit not in planned}
     return found
 
 
@@ -1588,18 +1591,22 @@ def _word(value: Any) -> str:
 
 
 def _idle(
-    services: list[Service], packages: Iterable[str], instances: list[Instance], renamed: Mapping[str, Any]
+    services: list[Service],
+    packages: Iterable[str],
+    instances: list[Instance],
+    renamed: Mapping[str, Any],
+    host: str,
 ) -> tuple[str, ...]:
     """Return the units that packages of a host bring although no component of it runs here; the first brings a unit."""
     installed, planned = set(packages), {one.unit for one in instances}
     return tuple(
-        component.unit
+        component.unit.format(host=host)
         for one in services
         for component in one.components.values()
         if component.kind == "system"
         and component.packages
         and set(_real(renamed, component.packages[0])) <= installed
-        and component.unit not in planned
+        and component.unit.format(host=host) not in planned
     )
 
 
@@ -1636,7 +1643,7 @@ def _instances(
     service: Service, component: Component, variables: Mapping[str, Any], shared: _Shared, host: str
 ) -> list[Instance]:
     count = workers(variables["brume_workers"], service.name, component.name, component.processes)
-    names = _unit_names(service, component, shared.cloud.cells)
+    names = _unit_names(service, component, shared.cloud.cells, host)
     if component.kind == "system":
         return [Instance(service.name, component.name, "", names[0], None, 1)]
     return [
@@ -1652,10 +1659,10 @@ def _instances(
     ]
 
 
-def _unit_names(service: Service, component: Component, cells: tuple[str, ...]) -> list[str]:
-    """Return the units of a component, one per cell where it has cells."""
+def _unit_names(service: Service, component: Component, cells: tuple[str, ...], host: str) -> list[str]:
+    """Return the units of a component on a host, one per cell where it has cells."""
     if component.kind == "system":
-        return [component.unit]
+        return [component.unit.format(host=host)]
     base = f"{service.name}-{component.name}"
     return [f"{base}-{cell}.service" if cell else f"{base}.service" for cell in (cells if component.each else ("",))]
 
