@@ -270,6 +270,9 @@ def load(root: Path = COLLECTION) -> Sources:
             packages[path.stem] = reader.mapping(path, (str, list), "`package: its name there`, or a list")
         if (role / "meta/argument_specs.yml").exists():
             variables.update(_variables(reader.parsed(role / "meta/argument_specs.yml")))
+        if role.name == "phase_configure":
+            for path in sorted(role.glob("templates/*")):
+                templates[f"shared/{path.name}"] = reader.text(path) or ""
         description = role / "meta/service.yml"
         if not os.path.lexists(description):
             continue
@@ -336,7 +339,7 @@ def missing_parts(service: Service, settings: Mapping[str, Any], templates: Mapp
         for name in (*file.settings, *([file.sections.settings] if file.sections else [])):
             if settings_key(service.name, name) not in settings:
                 result.append(Problem(f"{where}.settings", f"`{name}` is no tree", f"write settings/{name}.yml"))
-        if file.template and f"{service.name}/{file.template}" not in templates:
+        if file.template and settings_key(service.name, file.template) not in templates:
             remedy = f"write templates/{file.template}"
             result.append(Problem(f"{where}.template", f"`{file.template}` is no template", remedy))
     return result
@@ -373,7 +376,7 @@ def wrong_sections(service: Service, variables: Mapping[str, Variable]) -> list[
 
 
 def settings_key(service: str, tree: str) -> str:
-    """Return the key in Sources.settings of a tree as a description names it: shared ones have their folder."""
+    """Return the key in Sources of a tree or template as a description names it: shared ones have their folder."""
     return tree if "/" in tree else f"{service}/{tree}"
 
 
