@@ -262,17 +262,16 @@ def load(root: Path = COLLECTION) -> Sources:
     unread: list[str] = []
     reader = _Reader(root, problems)
     for role in sorted((root / "roles").iterdir()):
+        owner = "shared" if role.name == "phase_configure" else role.name
         for path in sorted(role.glob("settings/*.yml")):
-            owner = "shared" if role.name == "phase_configure" else role.name
             tree = reader.mapping(path, (dict,), "sections, and `option: value` below each")
             trees[f"{owner}/{path.stem}"] = {} if reader.bounds(path, tree) else tree
+        if owner == "shared" or os.path.lexists(role / "meta/service.yml"):
+            templates |= {f"{owner}/{path.name}": reader.text(path) or "" for path in sorted(role.glob("templates/*"))}
         for path in sorted(role.glob("files/os/*.yml")):
             packages[path.stem] = reader.mapping(path, (str, list), "`package: its name there`, or a list")
         if (role / "meta/argument_specs.yml").exists():
             variables.update(_variables(reader.parsed(role / "meta/argument_specs.yml")))
-        if role.name == "phase_configure":
-            for path in sorted(role.glob("templates/*")):
-                templates[f"shared/{path.name}"] = reader.text(path) or ""
         description = role / "meta/service.yml"
         if not os.path.lexists(description):
             continue
@@ -286,8 +285,6 @@ def load(root: Path = COLLECTION) -> Sources:
         for path in sorted(role.glob("tasks/*.yml")):
             if path.stem != "main":
                 hooks.setdefault(path.stem, []).append(role.name)
-        for path in sorted(role.glob("templates/*")):
-            templates[f"{role.name}/{path.name}"] = reader.text(path) or ""
     found: dict[str, tuple[dict[str, Service], dict[str, Any]]] = {}
     for release in dict.fromkeys((DEFAULT_RELEASE, *(name for texts in locks.values() for name in texts))):
         services = _services(descriptions, release, problems)
