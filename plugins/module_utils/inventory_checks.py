@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import netaddr
+from ansible_collections.brume.cloud.plugins.module_utils import ceph
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import duplicates
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
@@ -367,7 +368,7 @@ def explicit_secrets(said: Any, names: Iterable[str]) -> list[Problem]:
             problems.append(Problem(place, "is no string", "write the value in quotes"))
         elif key == "keystone/admin" and value.isprintable() and value.strip():
             continue  # sent as JSON and shown in YAML: any password that a person can type
-        elif not SECRET.fullmatch(value):
+        elif not SECRET.fullmatch(value) and not ceph.is_key(value):
             remedy = "use letters, digits, and - . _ ~, 8 at least, because it stands in addresses and files unquoted"
             problems.append(Problem(place, "is too short or has characters that need quoting", remedy))
     return problems

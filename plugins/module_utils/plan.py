@@ -158,6 +158,8 @@ class Environment:
     digest: str
     without: tuple[str, ...] = ()
     """Packages of the lock, by their normalized names, that nothing on the host needs."""
+    system_modules: tuple[str, ...] = ()
+    """Modules of the operating system's Python that it sees."""
 
 
 @dataclass(frozen=True)
@@ -416,7 +418,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     addresses = _addresses(inventory, names, resolved, networks, members, problems)
     _external_interfaces(inventory, resolved, networks, members, problems)
     _user_space_tunnels(inventory, resolved, networks, members, problems)
-    services = _services(first, where, sources, external, problems)
+    services = _services(first, where, sources, external, members, problems)
     release = first["brume_release"]
     _locks(services, sources, release, where("brume_release"), problems)
     warnings = [
@@ -948,15 +950,21 @@ def _addresses(
 
 
 def _services(
-    first: Mapping[str, Any], where: Any, sources: Sources, external: External, problems: list[Problem]
+    first: Mapping[str, Any],
+    where: Any,
+    sources: Sources,
+    external: External,
+    members: Mapping[str, tuple[str, ...]],
+    problems: list[Problem],
 ) -> dict[str, Service]:
-    """Return the services of the cloud: infrastructure unless it is external, others by brume_services."""
+    """Return the services of the cloud: infrastructure that has hosts and is not external, others by brume_services."""
+    present = {"all", *(group for group in GROUPS if members[group])}
     infrastructure = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
     available = sorted(set(sources.services) - set(infrastructure))
     chosen = {
         name: here
         for name, one in infrastructure.items()
-        if not one.components or not _groups(one) <= set(external.groups())
+        if not one.components or (not _groups(one) <= set(external.groups()) and _groups(one) & present)
         if (here := settled(one, first)) is not None
     }
     for name in first["brume_services"]:
@@ -1455,7 +1463,8 @@ def _host(
             without = _unneeded(one, here)
             digest = lock_digest(lock_without(shared.sources.locks[one.name][shared.cloud.release], without))
             path = f"{root}/{shared.cloud.release}-{digest}"
-            environments.append(Environment(one.name, path, f"{root}/current", digest, without))
+            modules = tuple(sorted({module for component in here.values() for module in component.system_modules}))
+            environments.append(Environment(one.name, path, f"{root}/current", digest, without, modules))
             directories += [
                 FileEntry(f"/etc/{one.name}", one.name, "", "", "root", one.name, "0750"),
                 FileEntry(f"/var/lib/{one.name}", one.name, "", "", one.name, one.name, "0755"),

@@ -23,6 +23,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.releases import (
     service_of_release,
 )
 
+SERVICES = "brume_services"
+"""The plan's variable that conditions may name beside those of roles."""
+
 COLLECTION = Path(__file__).resolve().parent.parent.parent
 """The collection's folder: the checkout, or where Galaxy put it."""
 
@@ -289,6 +292,7 @@ def load(root: Path = COLLECTION) -> Sources:
         for one in services.values():
             problems += missing_parts(one, trees, templates)
             problems += wrong_conditions(one, variables)
+            problems += wrong_sections(one, variables)
     default_services, default_settings = found.pop(DEFAULT_RELEASE)
     return Sources(
         default_services,
@@ -329,7 +333,7 @@ def missing_parts(service: Service, settings: Mapping[str, Any], templates: Mapp
     result = []
     for file in service.files.values():
         where = f"{service.file}: files.{file.name}"
-        for name in file.settings:
+        for name in (*file.settings, *([file.sections.settings] if file.sections else [])):
             if settings_key(service.name, name) not in settings:
                 result.append(Problem(f"{where}.settings", f"`{name}` is no tree", f"write settings/{name}.yml"))
         if file.template and f"{service.name}/{file.template}" not in templates:
@@ -343,6 +347,8 @@ def wrong_conditions(service: Service, variables: Mapping[str, Variable]) -> lis
     result = []
     for name, value in (pair for condition in conditions(service) for pair in condition.items()):
         variable = variables.get(name)
+        if name == SERVICES:
+            continue
         if variable is None:
             remedy = "name a variable of a role's argument specs"
             result.append(Problem(f"{service.file}: when", f"`{name}` is no variable", remedy))
@@ -350,6 +356,20 @@ def wrong_conditions(service: Service, variables: Mapping[str, Variable]) -> lis
             remedy = "use one of " + ", ".join(str(one) for one in variable.choices)
             result.append(Problem(f"{service.file}: when.{name}", f"`{value}` is not among its choices", remedy))
     return list(dict.fromkeys(result))
+
+
+def wrong_sections(service: Service, variables: Mapping[str, Variable]) -> list[Problem]:
+    """Return the `sections` of a description whose variable no role has."""
+    return [
+        Problem(
+            f"{service.file}: files.{file.name}.sections",
+            f"`{file.sections.variable}` is no variable with mappings",
+            "name one of the role's argument specs, of type dict",
+        )
+        for file in service.files.values()
+        if file.sections
+        and (file.sections.variable not in variables or variables[file.sections.variable].type != "dict")
+    ]
 
 
 def settings_key(service: str, tree: str) -> str:
