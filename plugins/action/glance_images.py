@@ -1,4 +1,4 @@
-"""Makes the images that the inventory declares, in one session; data of the deploy host are brought to where it works."""
+"""Makes the images that the inventory declares, in one session; files of the deploy host are brought to it."""
 
 from __future__ import annotations
 

@@ -196,7 +196,8 @@ class _Names:
 
 def container_format(item: Desired) -> str:
     """Return the container format, which follows from the disk format unless it is said (Glance, formats.rst)."""
-    return item.get("container_format") or (item["disk_format"] if item["disk_format"] in ("ami", "aki", "ari") else "bare")
+    said, disk = str(item.get("container_format") or ""), str(item["disk_format"])
+    return said or (disk if disk in ("ami", "aki", "ari") else "bare")
 
 
 def _complete(item: Desired, actual: Actual) -> list[Record]:
@@ -279,7 +280,7 @@ def _wanted(item: Desired) -> dict[str, Any]:
 
 def _shown(wanted: Mapping[str, Any], item: Desired, names: _Names) -> dict[str, Any]:
     """Return wanted values with the names of other images; one that is made in this run has no id yet."""
-    return {**wanted, **{key: names.label(names.ids.get(item[key])) or item[key] for key in REFERENCES if item.get(key)}}
+    return {**wanted, **{key: item[key] for key in REFERENCES if item.get(key)}}
 
 
 def _value(record: Record, key: str) -> Any:
