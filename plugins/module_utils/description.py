@@ -179,7 +179,7 @@ class Component:
     """Folder whose content is the component's own and that nobody else may have filled."""
     when: Conditions = field(default_factory=dict)
     only_when: Mapping[tuple[str, str], Conditions] = field(default_factory=dict)
-    """By list (`group`, `groups`, `packages`, `system_modules`) and item: when the item is there."""
+    """By list (`group`, `groups`, `packages`, `system_modules`) and item: when it is there; `failover` has no items."""
 
 
 @dataclass(frozen=True)
@@ -298,11 +298,13 @@ class Service:
     restore: Restore = field(default_factory=Restore)
     python_packages: tuple[str, ...] = ()
     when: Conditions = field(default_factory=dict)
+    only_when: Mapping[tuple[str, str], Conditions] = field(default_factory=dict)
+    """As Component.only_when, for `service_roles`."""
 
 
 def conditions(service: Service) -> list[Conditions]:
     """Return all conditions of a description, in order."""
-    found = [service.when]
+    found = [service.when, *service.only_when.values()]
     for component in service.components.values():
         found += [component.when, *component.only_when.values()]
     for file in service.files.values():
@@ -333,7 +335,7 @@ def settled(service: Service, variables: Mapping[str, Any]) -> Service | None:
     if not holds(service.when, variables):
         return None
 
-    def kept(one: Component | File, key: str, items: Iterable[str]) -> tuple[str, ...]:
+    def kept(one: Component | File | Service, key: str, items: Iterable[str]) -> tuple[str, ...]:
         return tuple(item for item in items if holds(one.only_when.get((key, item), {}), variables))
 
     components = {
@@ -343,6 +345,7 @@ def settled(service: Service, variables: Mapping[str, Any]) -> Service | None:
             unix_groups=kept(one, "groups", one.unix_groups),
             packages=kept(one, "packages", one.packages),
             system_modules=kept(one, "system_modules", one.system_modules),
+            failover=one.failover and holds(one.only_when.get(("failover", ""), {}), variables),
             when={},
             only_when={},
         )
@@ -374,7 +377,9 @@ def settled(service: Service, variables: Mapping[str, Any]) -> Service | None:
             for one in service.directories
             if not one.components or there(one.components)
         ),
+        service_roles=kept(service, "service_roles", service.service_roles),
         when={},
+        only_when={},
     )
 
 
@@ -524,6 +529,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     files = {key: _file(problems, file, key, value) for key, value in top.mapping("files").items()}
     catalog = _catalog(problems, file, top, components)
     python = _Reader(problems, file, "python", top.take("python", Mapping, {}))
+    service_roles, of_roles = top.choosable("service_roles")
     service = Service(
         name=name,
         file=file,
@@ -532,7 +538,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         requires=top.texts("requires"),
         catalog=catalog,
         auth=bool(top.take("auth", bool, catalog is not None and name != "keystone")),
-        service_roles=top.texts("service_roles", ("service",)),
+        service_roles=service_roles or ("service",),
         roles=top.texts("roles"),
         databases=_named(problems, file, "databases", top.take("databases", list, [])),
         vhosts=_named(problems, file, "vhosts", top.take("vhosts", list, [])),
@@ -546,6 +552,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         restore=_restore(problems, file, top.mapping("restore")),
         python_packages=python.texts("packages"),
         when=top.mapping("when"),
+        only_when=of_roles,
     )
     if not python.data.get("packages") and any(one.kind != "system" for one in components.values()):
         python.problem("packages", "is missing", "name the packages that its programs come from")
@@ -706,6 +713,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
     unix_groups, choices = reader.choosable("groups")
     packages, of_packages = reader.choosable("packages")
     system_modules, of_modules = reader.choosable("system_modules")
+    failover, of_failover = _failover(problems, file, name, reader.take("failover", (bool, Mapping), False))
     for group in groups:
         if group not in GROUPS and group != "all":
             reader.problem("group", f"`{group}` is no group", "use one of " + ", ".join(GROUPS))
@@ -721,7 +729,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         port=reader.number("port", 0, 1, PORT_MAXIMUM),
         public=reader.take("public", bool, True),
         websocket=reader.take("websocket", bool, False),
-        failover=reader.take("failover", bool, False),
+        failover=failover,
         repeatable=reader.texts("repeatable"),
         processes=reader.number("processes", 0, 1),
         threads=reader.number("threads", 1, 1),
@@ -748,7 +756,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         balance=_balance(problems, file, name, reader.take("balance", Mapping, None)),
         data=reader.text("data"),
         when=reader.mapping("when"),
-        only_when=only_when | choices | of_packages | of_modules,
+        only_when=only_when | choices | of_packages | of_modules | of_failover,
     )
     if kind == "wsgi" and (not result.app or not result.port):
         reader.problem("", "is of kind wsgi without `app` or `port`", "give both")
@@ -759,6 +767,20 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         reader.problem("data", f"`{result.data}` is no absolute path", "write the whole path")
     reader.done()
     return result
+
+
+def _failover(
+    problems: list[Problem], file: str, component: str, data: Any
+) -> tuple[bool, dict[tuple[str, str], Conditions]]:
+    """Return whether it may hold at all, and the condition where it is `{when: {...}}`."""
+    if isinstance(data, bool):
+        return data, {}
+    reader = _Reader(problems, file, f"components.{component}.failover", data)
+    condition = reader.mapping("when")
+    if not condition:
+        reader.problem("when", "is missing", "write {when: {variable: value}}, or true")
+    reader.done()
+    return True, {("failover", ""): condition}
 
 
 def _balance(problems: list[Problem], file: str, component: str, data: Any) -> Balance | None:

@@ -60,6 +60,11 @@ CLOUD_VARIABLES = (
     "swift_rings",
     "swift_storage_policies",
     "swift_encryption",
+    "glance_stores",
+    "glance_default_store",
+    "glance_image_cache",
+    "glance_image_cache_max_size",
+    "cloud_images",
     "loadbalancer_public_certificate",
     "loadbalancer_public_ca",
 )

@@ -13,6 +13,7 @@ from typing import Any
 import netaddr
 from ansible_collections.brume.cloud.plugins.module_utils import external as external_parts
 from ansible_collections.brume.cloud.plugins.module_utils import (
+    image_inventory,
     inventory_checks,
     nova_inventory,
     operating_system,
@@ -70,7 +71,7 @@ VARIABLES = {
 }
 """The plan's own variables. brume_master_key and brume_secrets are read only where files are rendered."""
 
-RULES = {**inventory_checks.RULES, **nova_inventory.RULES, **swift_inventory.RULES}
+RULES = {**inventory_checks.RULES, **image_inventory.RULES, **nova_inventory.RULES, **swift_inventory.RULES}
 """What values must be beyond their types, by variable."""
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -321,6 +322,10 @@ class Cloud:
     flavors: tuple[Mapping[str, Any], ...] = ()
     """As M(brume.cloud.nova_scheduling) takes them; aggregates too, with the names of hosts in place of groups."""
     aggregates: tuple[Mapping[str, Any], ...] = ()
+    images: tuple[Mapping[str, Any], ...] = ()
+    """As M(brume.cloud.glance_images) takes them."""
+    image_stores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Glance's, by name; empty without Glance."""
     removed: Mapping[str, str] = field(default_factory=dict)
     """Hosts that are to leave the cloud -> their addresses on the management network, as far as the inventory says."""
     public_certificate: PublicCertificate | None = None
@@ -434,8 +439,10 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     )
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
-    if "swift" in services:
-        problems += _storage_mistakes(first, {name: resolved[name] for name in members["object"]}, where, problems)
+    problems += _image_mistakes(first, services, members, where, problems)
+    problems += _storage_mistakes(
+        first, {name: resolved[name] for name in members["object"]} if "swift" in services else None, where, problems
+    )
     aggregates = _aggregates(first, inventory, members["compute"], where("nova_aggregates"), problems)
     cell_of = _cells_of_hosts(resolved, cells, members["compute"], where, problems)
     internal, public = _endpoint_hosts(external, networks, addresses, members["loadbalancer"])
@@ -471,6 +478,8 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
         external=external,
         flavors=tuple(first.get("nova_flavors") or ()),
         aggregates=aggregates,
+        images=tuple(first["cloud_images"]) if "glance" in services else (),
+        image_stores=first["glance_stores"] if "glance" in services else {},
         removed=_removed(inventory),
         public_certificate=certificate,
     )
@@ -1065,26 +1074,41 @@ def _generations(
     return found + external_parts.generation_mistakes(external, generations)
 
 
+def _told(place: str, problems: Iterable[Problem]) -> bool:
+    """Return whether a variable is wrong by itself, and was replaced by its default.
+
+    What would follow from that is no mistake of the operator.
+    """
+    return any(one.where == place or one.where.startswith((f"{place}.", f"{place}[")) for one in problems)
+
+
 def _storage_mistakes(
     first: Mapping[str, Any],
-    hosts: Mapping[str, Mapping[str, Any]],
+    hosts: Mapping[str, Mapping[str, Any]] | None,
     where: Callable[..., str],
     problems: Sequence[Problem],
 ) -> list[Problem]:
-    """Return what does not go together in Swift's variables.
-
-    One that is wrong by itself was replaced by its default; what would follow from that is no mistake of the operator.
-    """
-
-    def told(place: str) -> bool:
-        return any(one.where == place or one.where.startswith((f"{place}.", f"{place}[")) for one in problems)
-
-    if any(told(where(key)) for key in swift_inventory.OF_ALL_HOSTS):
+    """Return what does not go together in Swift's variables; `hosts` are None without Swift."""
+    if hosts is None or any(_told(where(key), problems) for key in swift_inventory.OF_ALL_HOSTS):
         return []
     found = [
         (where(*filter(None, (key, host))), mistake) for host, key, mistake in swift_inventory.mistakes(first, hosts)
     ]
-    return [one for place, mistake in found if not told(place) for one in _problems([mistake], place)]
+    return [one for place, mistake in found if not _told(place, problems) for one in _problems([mistake], place)]
+
+
+def _image_mistakes(
+    first: Mapping[str, Any],
+    services: Collection[str],
+    members: Mapping[str, tuple[str, ...]],
+    where: Callable[..., str],
+    problems: Sequence[Problem],
+) -> list[Problem]:
+    """Return what does not go together in Glance's variables."""
+    if "glance" not in services or any(_told(where(key), problems) for key in image_inventory.RULES):
+        return []
+    found = image_inventory.mistakes(first, services, members)
+    return [one for key, mistake in found for one in _problems([mistake], where(key))]
 
 
 def _unknown_accounts(

@@ -265,6 +265,7 @@ class Renderer:
             "host_cell": host.cell,
             "workers": lambda component: instances[component].processes if component in instances else 1,
             "listen": lambda component: dataclasses.asdict(_listen(instances[component])),
+            "login": lambda: self.login(service, "service_user"),
             "frontends": [
                 {
                     "name": one.name,
