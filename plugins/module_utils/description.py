@@ -193,6 +193,8 @@ class Sections:
     variable: str
     settings: str
     own: tuple[str, ...] = ()
+    schema: str = ""
+    """Section of the release's schema that knows the options of every item."""
 
 
 @dataclass(frozen=True)
@@ -867,7 +869,7 @@ def _sections(problems: list[Problem], file: str, name: str, data: Any) -> Secti
     if data is None:
         return None
     reader = _Reader(problems, file, f"files.{name}.sections", data)
-    result = Sections(reader.text("variable"), reader.text("settings"), reader.texts("own"))
+    result = Sections(reader.text("variable"), reader.text("settings"), reader.texts("own"), reader.text("schema"))
     for key, value in (("variable", result.variable), ("settings", result.settings)):
         if not value:
             reader.problem(key, "is missing", "name the variable with the items, and the tree with their types")

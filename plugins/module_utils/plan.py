@@ -432,6 +432,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
         *_failover_warnings(services, members),
     ]
     warnings += _overrides(inventory, names, services, sources, release, problems)
+    warnings += _named_sections(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
     problems += _problems(
@@ -1209,6 +1210,31 @@ def _overrides(
     return warnings
 
 
+def _named_sections(
+    inventory: Inventory,
+    names: list[str],
+    services: Mapping[str, Service],
+    sources: Sources,
+    release: str,
+    problems: list[Problem],
+) -> list[str]:
+    """Check the options of items that become sections, against the release's own; return what is odd but allowed."""
+    warnings: list[str] = []
+    layers = {id(layer): layer for name in names for layer in inventory.hosts[name]}
+    for service in services.values():
+        schema = sources.schemas.get(service.name, {}).get(release)
+        for said in (file.sections for file in service.files.values() if file.sections and file.sections.schema):
+            for layer in layers.values():
+                items = layer.variables.get(said.variable)
+                for name, item in items.items() if schema is not None and isinstance(items, Mapping) else ():
+                    if not isinstance(item, Mapping):
+                        continue  # the service's own rules say it
+                    options = {key: value for key, value in item.items() if key not in ("type", *said.own)}
+                    place = f"{layer.where(said.variable)}: {said.variable}.{name}"
+                    _options(schema, {said.schema: options}, place, problems, warnings, section=False)
+    return warnings
+
+
 def _file_mistake(service: Service, file: Any, tree: Any) -> tuple[str, str] | None:
     """Return why brume_config cannot say something of a file, with the remedy."""
     known = [name for name, one in service.files.items() if one.settings]
@@ -1241,16 +1267,24 @@ def _line_mistakes(tree: Mapping[Any, Mapping[Any, Any]]) -> list[inventory_chec
     return mistakes
 
 
-def _options(schema: Schema, tree: Mapping[str, Any], place: str, problems: list[Problem], warnings: list[str]) -> None:
+def _options(
+    schema: Schema,
+    tree: Mapping[str, Any],
+    place: str,
+    problems: list[Problem],
+    warnings: list[str],
+    section: bool = True,
+) -> None:
+    """Note options that do not fit; `section` tells whether the inventory says their section too."""
     fixed = {
-        section: {key: value for key, value in keys.items() if "{{" not in str(value)} for section, keys in tree.items()
+        name: {key: value for key, value in keys.items() if "{{" not in str(value)} for name, keys in tree.items()
     }
     for finding in check(schema, fixed):
+        where = f"{place}.{finding.section}.{finding.key}" if section else f"{place}.{finding.key}"
         if finding.level == "error":
-            shown = f"`{finding.value}` does not fit"
-            problems.append(Problem(f"{place}.{finding.section}.{finding.key}", shown, finding.expected))
+            problems.append(Problem(where, f"`{finding.value}` does not fit", finding.expected))
         else:
-            warnings.append(f"{place}.{finding.section}.{finding.key}: {finding.expected}")
+            warnings.append(f"{where}: {finding.expected}")
 
 
 def _endpoint_hosts(
