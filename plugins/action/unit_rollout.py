@@ -100,7 +100,7 @@ def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
     if "queue" in probe:
         file = next(path for path in one.files if path.endswith(".conf"))
         # Its own queue, `<topic>.<server>` (oslo.messaging's targets): on the topic's, other hosts listen too.
-        name = f"{probe['queue']}.{piece.host.name}"
+        file_of = next((found for found in service.files.values() if one.component.name in found.components and found.sections), None)
         return {"queue": {"name": name, "config_file": file, "python": f"{one.revision}/bin/python"}}
     if "tcp" in probe:
         said = probe["tcp"] if isinstance(probe["tcp"], Mapping) else {"port": probe["tcp"]}
