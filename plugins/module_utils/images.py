@@ -191,7 +191,7 @@ class _Names:
             return ""
         if number in self.now:
             return self.now[number]
-        return f"{self.before[number]} ({number})" if number in self.before else number
+        return f"{self.before[number]} ({number})" if number in self.before else str(number)
 
 
 def container_format(item: Desired) -> str:

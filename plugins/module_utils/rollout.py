@@ -478,8 +478,8 @@ while time.monotonic() < end:
     time.sleep(0.3)
 sys.exit(problem)
 """
-"""Waits until queues exist, whose names have commas between them; runs in the service's environment, which has the `amqp` library, and takes no secret in
-its arguments: it reads the address from the service's own file."""
+"""Waits until queues exist, whose names have commas between them. It runs in the service's environment, which has the
+`amqp` library, and takes no secret in its arguments: it reads the address from the service's own file."""
 
 
 class Systemd:
