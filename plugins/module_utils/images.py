@@ -190,7 +190,7 @@ class _Names:
         if not number:
             return ""
         if number in self.now:
-            return self.now[number]
+            return str(self.now[number])
         return f"{self.before[number]} ({number})" if number in self.before else str(number)
 
 
