@@ -73,9 +73,9 @@ def identity(secret: str) -> str:
         return str(uuid.uuid5(_SPACE, secret))
 
 
-def secret_uuid(fsid: str, user: str) -> str:
-    """Return under which UUID libvirt keeps the key of a user of a cluster: the same on all compute hosts."""
-    return str(uuid.uuid5(uuid.UUID(fsid), user))
+def secret_uuid(user: str) -> str:
+    """Return under which UUID libvirt keeps a user's key: the same on all compute hosts, so that instances can move."""
+    return str(uuid.uuid5(_SPACE, user))
 
 
 def secret_name(user: str) -> str:
@@ -110,7 +110,7 @@ class User:
 
 
 _EVERYTHING = "allow *"
-_OSD_COMMANDS = ", ".join(f'allow command "osd {one}"' for one in ("out", "destroy-actual", "purge-actual"))
+_OSD_COMMANDS = ", ".join(f"allow command 'osd {one}'" for one in ("out", "destroy-actual", "purge-actual"))
 _CAPS: Mapping[str, Mapping[str, str]] = {
     "mon": {"mon": _EVERYTHING},
     "admin": dict.fromkeys(("mon", "osd", "mgr", "mds"), _EVERYTHING),

@@ -46,7 +46,7 @@ NETWORK_FALLBACKS = {"tunnel": "management", "api": "management", "storage": "ma
 PORT_MAXIMUM = 65535
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _STORED_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|socket|target|timer|mount|path)")
+_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+(@\{host\})?\.(service|socket|target|timer|mount|path)")
 _MODE = re.compile(r"0[0-7]{3}")
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _STORED_REMEDY = "use lower-case letters, digits and underscores"
@@ -194,7 +194,7 @@ class Sections:
     settings: str
     own: tuple[str, ...] = ()
     schema: str = ""
-    """Section of the release's schema by which the options of items are checked."""
+    """Section of the release's schema that knows the options of every item."""
 
 
 @dataclass(frozen=True)

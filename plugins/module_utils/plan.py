@@ -432,6 +432,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
         *_failover_warnings(services, members),
     ]
     warnings += _overrides(inventory, names, services, sources, release, problems)
+    warnings += _named_sections(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
     problems += _problems(
@@ -1209,6 +1210,31 @@ def _overrides(
     return warnings
 
 
+def _named_sections(
+    inventory: Inventory,
+    names: list[str],
+    services: Mapping[str, Service],
+    sources: Sources,
+    release: str,
+    problems: list[Problem],
+) -> list[str]:
+    """Check the options of items that become sections, against the release's own; return what is odd but allowed."""
+    warnings: list[str] = []
+    layers = {id(layer): layer for name in names for layer in inventory.hosts[name]}
+    for service in services.values():
+        schema = sources.schemas.get(service.name, {}).get(release)
+        for said in (file.sections for file in service.files.values() if file.sections and file.sections.schema):
+            for layer in layers.values():
+                items = layer.variables.get(said.variable)
+                for name, item in items.items() if schema is not None and isinstance(items, Mapping) else ():
+                    if not isinstance(item, Mapping):
+                        continue  # the service's own rules say it
+                    options = {key: value for key, value in item.items() if key not in ("type", *said.own)}
+                    place = f"{layer.where(said.variable)}: {said.variable}.{name}"
+                    _options(schema, {said.schema: options}, place, problems, warnings, section=False)
+    return warnings
+
+
 def _file_mistake(service: Service, file: Any, tree: Any) -> tuple[str, str] | None:
     """Return why brume_config cannot say something of a file, with the remedy."""
     known = [name for name, one in service.files.items() if one.settings]
@@ -1241,16 +1267,24 @@ def _line_mistakes(tree: Mapping[Any, Mapping[Any, Any]]) -> list[inventory_chec
     return mistakes
 
 
-def _options(schema: Schema, tree: Mapping[str, Any], place: str, problems: list[Problem], warnings: list[str]) -> None:
+def _options(
+    schema: Schema,
+    tree: Mapping[str, Any],
+    place: str,
+    problems: list[Problem],
+    warnings: list[str],
+    section: bool = True,
+) -> None:
+    """Note options that do not fit; `section` tells whether the inventory says their section too."""
     fixed = {
-        section: {key: value for key, value in keys.items() if "{{" not in str(value)} for section, keys in tree.items()
+        name: {key: value for key, value in keys.items() if "{{" not in str(value)} for name, keys in tree.items()
     }
     for finding in check(schema, fixed):
+        where = f"{place}.{finding.section}.{finding.key}" if section else f"{place}.{finding.key}"
         if finding.level == "error":
-            shown = f"`{finding.value}` does not fit"
-            problems.append(Problem(f"{place}.{finding.section}.{finding.key}", shown, finding.expected))
+            problems.append(Problem(where, f"`{finding.value}` does not fit", finding.expected))
         else:
-            warnings.append(f"{place}.{finding.section}.{finding.key}: {finding.expected}")
+            warnings.append(f"{where}: {finding.expected}")
 
 
 def _endpoint_hosts(
@@ -1524,11 +1558,11 @@ def _host(
         users=tuple(users.values()),
         ports=tuple(ports),
         cell=cell,
-        idle=_idle(shared.services, packages, instances, renamed),
+        idle=_idle(shared.services, packages, instances, renamed, name),
         external_bridge=bridge_name,
-        excluded=_excluded(shared, groups, variables, {one.unit for one in instances}),
+        excluded=_excluded(shared, name, groups, variables, {one.unit for one in instances}),
         release=shared.cloud.release,
-        dropped=_dropped(shared, groups, units, {*(one.path for one in files), *written}),
+        dropped=_dropped(shared, name, groups, units, {*(one.path for one in files), *written}),
     )
 
 
@@ -1547,7 +1581,7 @@ def _of_other_releases(
 
 
 def _dropped(
-    shared: _Shared, groups: list[str], units: Collection[str], files: Collection[str]
+    shared: _Shared, host: str, groups: list[str], units: Collection[str], files: Collection[str]
 ) -> tuple[Dropped, ...]:
     """Return the units that a host has with other releases and not with its own, which are `units` with `files`.
 
@@ -1558,14 +1592,14 @@ def _dropped(
     for one in shared.former:
         for component in one.components.values():
             if set(component.groups) & set(needing) and _runs(component, needing, shared.cloud):
-                units = [*units, *_with_sockets(component, _unit_names(one, component, shared.cloud.cells))]
+                units = [*units, *_with_sockets(component, _unit_names(one, component, shared.cloud.cells, host))]
                 files = {*files, *_own_files(one, component, shared.cloud)}
     for one in shared.others:
         for component in one.components.values():
             if component.kind == "system" or not _runs(component, groups, shared.cloud):
                 continue
             own = _own_files(one, component, shared.cloud)
-            for name in _with_sockets(component, _unit_names(one, component, shared.cloud.cells)):
+            for name in _with_sockets(component, _unit_names(one, component, shared.cloud.cells, host)):
                 if name not in units:
                     known = found.get(name, Dropped(name, one.name, one.wave)).files
                     gone = (path for path in (*known, *own) if path not in files)
@@ -1592,7 +1626,9 @@ def _unneeded(service: Service, here: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(normalized(name) for name in set().union(*owned.values()) - needed))
 
 
-def _excluded(shared: _Shared, groups: list[str], variables: Mapping[str, Any], planned: set[str]) -> dict[str, str]:
+def _excluded(
+    shared: _Shared, host: str, groups: list[str], variables: Mapping[str, Any], planned: set[str]
+) -> dict[str, str]:
     """Return the units that a host would have if the cloud's variables were others, with what they would have to be."""
     found: dict[str, str] = {}
     for one in shared.sources.services.values():
@@ -1602,7 +1638,8 @@ def _excluded(shared: _Shared, groups: list[str], variables: Mapping[str, Any], 
                 if group not in groups or holds(wanted, variables):
                     continue
                 text = ", ".join(f"{name}: {_word(value)}" for name, value in wanted.items())
-                found |= {unit: text for unit in _unit_names(one, component, shared.cloud.cells) if unit not in planned}
+                units = _unit_names(one, component, shared.cloud.cells, host)
+                found |= {unit: text for unit in units if unit not in planned}
     return found
 
 
@@ -1612,18 +1649,22 @@ def _word(value: Any) -> str:
 
 
 def _idle(
-    services: list[Service], packages: Iterable[str], instances: list[Instance], renamed: Mapping[str, Any]
+    services: list[Service],
+    packages: Iterable[str],
+    instances: list[Instance],
+    renamed: Mapping[str, Any],
+    host: str,
 ) -> tuple[str, ...]:
     """Return the units that packages of a host bring although no component of it runs here; the first brings a unit."""
     installed, planned = set(packages), {one.unit for one in instances}
     return tuple(
-        component.unit
+        component.unit.format(host=host)
         for one in services
         for component in one.components.values()
         if component.kind == "system"
         and component.packages
         and set(_real(renamed, component.packages[0])) <= installed
-        and component.unit not in planned
+        and component.unit.format(host=host) not in planned
     )
 
 
@@ -1660,7 +1701,7 @@ def _instances(
     service: Service, component: Component, variables: Mapping[str, Any], shared: _Shared, host: str
 ) -> list[Instance]:
     count = workers(variables["brume_workers"], service.name, component.name, component.processes)
-    names = _unit_names(service, component, shared.cloud.cells)
+    names = _unit_names(service, component, shared.cloud.cells, host)
     if component.kind == "system":
         return [Instance(service.name, component.name, "", names[0], None, 1)]
     return [
@@ -1676,10 +1717,10 @@ def _instances(
     ]
 
 
-def _unit_names(service: Service, component: Component, cells: tuple[str, ...]) -> list[str]:
-    """Return the units of a component, one per cell where it has cells."""
+def _unit_names(service: Service, component: Component, cells: tuple[str, ...], host: str) -> list[str]:
+    """Return the units of a component on a host, one per cell where it has cells."""
     if component.kind == "system":
-        return [component.unit]
+        return [component.unit.format(host=host)]
     base = f"{service.name}-{component.name}"
     return [f"{base}-{cell}.service" if cell else f"{base}.service" for cell in (cells if component.each else ("",))]
 

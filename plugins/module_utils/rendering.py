@@ -132,7 +132,7 @@ class Renderer:
             "ceph_keyring": lambda *users: "".join(self.ceph_user(user).keyring for user in users),
             "ceph_key": lambda user: self.ceph_user(user).key,
             "ceph_users": self.ceph_users,
-            "ceph_secret_uuid": lambda user: ceph.secret_uuid(self.ceph_fsid(), user),
+            "ceph_secret_uuid": ceph.secret_uuid,
             "bridge": bridge,
             "endpoint_host_internal": bridge(cloud.internal_host),
             "endpoint_host_public": bridge(cloud.public_host),
@@ -251,6 +251,7 @@ class Renderer:
         return {
             **self.shared,
             "host": host.name,
+            "service": service.name,
             "address": str(host.addresses["management"]),
             "addresses": {role: str(address) for role, address in host.addresses.items()},
             "interfaces": dict(host.interfaces),
@@ -382,7 +383,7 @@ class Renderer:
         file = service.files[entry.name]
         if file.template:
             text = self._text(
-                self.sources.templates[f"{service.name}/{file.template}"],
+                self.sources.templates[settings_key(service.name, file.template)],
                 self.names(host, service, entry.cell) | {"path": entry.path},
                 entry.path,
             )

@@ -262,10 +262,12 @@ def load(root: Path = COLLECTION) -> Sources:
     unread: list[str] = []
     reader = _Reader(root, problems)
     for role in sorted((root / "roles").iterdir()):
+        owner = "shared" if role.name == "phase_configure" else role.name
         for path in sorted(role.glob("settings/*.yml")):
-            owner = "shared" if role.name == "phase_configure" else role.name
             tree = reader.mapping(path, (dict,), "sections, and `option: value` below each")
             trees[f"{owner}/{path.stem}"] = {} if reader.bounds(path, tree) else tree
+        if owner == "shared" or os.path.lexists(role / "meta/service.yml"):
+            templates |= {f"{owner}/{path.name}": reader.text(path) or "" for path in sorted(role.glob("templates/*"))}
         for path in sorted(role.glob("files/os/*.yml")):
             packages[path.stem] = reader.mapping(path, (str, list), "`package: its name there`, or a list")
         if (role / "meta/argument_specs.yml").exists():
@@ -283,8 +285,6 @@ def load(root: Path = COLLECTION) -> Sources:
         for path in sorted(role.glob("tasks/*.yml")):
             if path.stem != "main":
                 hooks.setdefault(path.stem, []).append(role.name)
-        for path in sorted(role.glob("templates/*")):
-            templates[f"{role.name}/{path.name}"] = reader.text(path) or ""
     found: dict[str, tuple[dict[str, Service], dict[str, Any]]] = {}
     for release in dict.fromkeys((DEFAULT_RELEASE, *(name for texts in locks.values() for name in texts))):
         services = _services(descriptions, release, problems)
@@ -336,7 +336,7 @@ def missing_parts(service: Service, settings: Mapping[str, Any], templates: Mapp
         for name in (*file.settings, *([file.sections.settings] if file.sections else [])):
             if settings_key(service.name, name) not in settings:
                 result.append(Problem(f"{where}.settings", f"`{name}` is no tree", f"write settings/{name}.yml"))
-        if file.template and f"{service.name}/{file.template}" not in templates:
+        if file.template and settings_key(service.name, file.template) not in templates:
             remedy = f"write templates/{file.template}"
             result.append(Problem(f"{where}.template", f"`{file.template}` is no template", remedy))
     return result
@@ -373,7 +373,7 @@ def wrong_sections(service: Service, variables: Mapping[str, Variable]) -> list[
 
 
 def settings_key(service: str, tree: str) -> str:
-    """Return the key in Sources.settings of a tree as a description names it: shared ones have their folder."""
+    """Return the key in Sources of a tree or template as a description names it: shared ones have their folder."""
     return tree if "/" in tree else f"{service}/{tree}"
 
 

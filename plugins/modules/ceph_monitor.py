@@ -1,11 +1,11 @@
 #!/usr/bin/python
-"""The monitor and manager of this host: their folders and units."""
+"""The monitor and manager of this host: their folders."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ceph_monitor
-short_description: Makes the store of this host's Ceph monitor, and enables its monitor and manager
+short_description: Makes the store of this host's Ceph monitor, and the folder of its manager
 description:
   - The first monitors of a cluster begin with the map that all of them are in. One that is added, or comes back empty,
     takes the map of those that serve.
@@ -70,13 +70,12 @@ REFUSED = (
 )
 
 
-def call(*words: str, accepted: tuple[int, ...] = (0,)) -> str:
-    """Return a command's output. Raises CephError with what it says."""
+def call(*words: str) -> None:
+    """Run a command. Raises CephError with what it says."""
     done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode not in accepted:
+    if done.returncode:
         said = (done.stderr or done.stdout).strip()
         raise ceph_cluster.CephError(f"`{' '.join(words[:3])}` ends with {done.returncode}: {said}")
-    return done.stdout.strip()
 
 
 def make(store: str, name: str, fsid: str, members: dict[str, str], serving: bool) -> None:
@@ -130,24 +129,17 @@ def main() -> None:
         if given["osds"] and not others:
             module.fail_json(msg=REFUSED.format(", ".join(given["osds"])))
         actions.append(f"make the store of the monitor {name}")
-    units = [f"ceph-mon@{name}.service", f"ceph-mgr@{name}.service"]
+    place = f"/var/lib/ceph/mgr/ceph-{name}"
+    if not os.path.isdir(place):
+        actions.append(f"make {place}")
     try:
-        if there or not module.check_mode:
-            enabled = {unit for unit in units if call("systemctl", "is-enabled", unit, accepted=(0, 1, 4)) == "enabled"}
-        else:
-            enabled = set()
-        actions += [f"enable {unit}" for unit in units if unit not in enabled]
         if not module.check_mode:
             if not there:
                 if os.path.isdir(store):
                     os.rmdir(store)
                 make(store, name, given["fsid"], given["members"], bool(others))
-            place = f"/var/lib/ceph/mgr/ceph-{name}"
             os.makedirs(place, mode=0o750, exist_ok=True)
             shutil.chown(place, USER, USER)
-            for unit in units:
-                if unit not in enabled:
-                    call("systemctl", "enable", unit)
     except (ceph_cluster.CephError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(actions), store=there or not module.check_mode, actions=actions)
