@@ -387,8 +387,9 @@ def test_keys_of_s3_are_secrets_that_somebody_else_has_given() -> None:
     assert sum("is no secret of this cloud" in one for one in problems(planned(), both)) == 2
     vault = Vault(bytes(range(32)), both)
     text = Renderer(found, sources.load(), vault.value)
-    here = text.tree(found.hosts["aio"], found.services["glance"], found.services["glance"].files["glance-api.conf"], "")
-    assert here[0]["s3"] == {
+    service = found.services["glance"]
+    here, _layers = text.tree(found.hosts["aio"], service, service.files["glance-api.conf"], "")
+    assert here["s3"] == {
         **without("type", S3), "s3_store_access_key": "AKIAEXAMPLE", "s3_store_secret_key": key,
     }  # fmt: skip
     assert image_inventory.secret_names(found.cloud.image_stores) == list(both)
