@@ -65,11 +65,11 @@ def prepare(folder: str) -> None:
 
 
 class Counted:
-    """A file as requests(3) sends it, with its length, telling how much of it was read."""
+    """A file as requests sends it, with its length, noting how much of it was read."""
 
-    def __init__(self, stream: BinaryIO, tell: Callable[[int, int], None]) -> None:
+    def __init__(self, stream: BinaryIO, note: Callable[[int, int], None]) -> None:
         """Take an open file, and what is called with the bytes read and the file's length."""
-        self.stream, self.tell = stream, tell
+        self.stream, self.note = stream, note
         self.length, self.done = os.fstat(stream.fileno()).st_size, 0
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Counted:
         return self.length
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the content; what is no iterator is not sent as a stream."""
+        """Yield the content; what cannot be iterated is not sent as a stream."""
         while block := self.read(BLOCK):
             yield block
 
@@ -85,7 +85,7 @@ class Counted:
         """Return the next bytes."""
         block = self.stream.read(size)
         self.done += len(block)
-        self.tell(self.done, self.length)
+        self.note(self.done, self.length)
         return block
 
 

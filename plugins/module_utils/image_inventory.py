@@ -177,7 +177,7 @@ def _stores(value: Any, _services: Any) -> Iterator[Mistake]:
         if kind not in TYPES:
             meant = near(kind, TYPES)
             hint = f"is {meant} meant?" if meant else f"use one of {', '.join(TYPES)}"
-            yield f".{name}.type", f"{shown(kind)} is no type of store", hint
+            yield f".{name}", f"has the type {shown(kind)}, which is none", hint
             continue
         for key, one in item.items():
             yield from _option(name, kind, key, one)

@@ -180,10 +180,10 @@ class _Names:
     def __init__(self, items: Sequence[Desired], actual: Actual) -> None:
         self.known = {item["name"] for item in items if present(item)}
         current = {item["name"]: _current(item, actual) for item in items if present(item)}
-        self.ids = {name: one["id"] for name, one in current.items() if one is not None}
+        self.ids: dict[str, str] = {name: one["id"] for name, one in current.items() if one is not None}
         """Filled by those that are made."""
-        self.before = {one["id"]: name for name, found in actual.images.items() for one in found}
-        self.now = {number: name for name, number in self.ids.items()}
+        self.before: dict[str, str] = {one["id"]: name for name, found in actual.images.items() for one in found}
+        self.now: dict[str, str] = {number: name for name, number in self.ids.items()}
 
     def label(self, number: str | None) -> str:
         """Return how a reference to an image reads: its name, with a part of the id where another one has the name."""
