@@ -34,6 +34,7 @@ class ActionModule(PlanAction):
                     "path": one.path,
                     "current": one.current if args.get("link", True) else "",
                     "python": "/usr/bin/python3",
+                    "modules": list(one.system_modules),
                     "lock": lock_without(piece.sources.locks[one.service][release], one.without),
                 }
                 for one in chosen

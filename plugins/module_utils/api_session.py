@@ -48,6 +48,7 @@ AUTH: dict[str, Any] = {
 
 UNAUTHORIZED = 401
 NOT_FOUND = 404
+CONFLICT = 409
 FIRST_ERROR = 400
 """From this HTTP status on an answer is an error."""
 
@@ -81,6 +82,8 @@ class Session:
     expires: datetime
     attempts: int
     pause: float
+    project: str = ""
+    """Id of the project that the session is for, if it is for one."""
 
 
 def transient(error: Exception) -> str | None:
@@ -151,7 +154,7 @@ def log_in(auth: Mapping[str, Any], attempts: int = 5, pause: float = 1.0) -> Se
     access = plugin.get_access(client)
     if access.issued is None or access.expires is None:
         raise ApiError(f"the token that {base} gave does not say when it was made and when it expires")
-    return Session(send, access.issued, access.expires, attempts, pause)
+    return Session(send, access.issued, access.expires, attempts, pause, access.project_id or "")
 
 
 def requests_to(session: Session, address: str, headers: Mapping[str, str] | None = None) -> Request:

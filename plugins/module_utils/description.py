@@ -14,7 +14,20 @@ from typing import Any
 WAVES = ("infrastructure", "identity", "core")
 """Waves in the order in which their services start."""
 
-GROUPS = ("control", "network", "compute", "block", "object", "loadbalancer", "database", "messaging")
+GROUPS = (
+    "control",
+    "network",
+    "compute",
+    "block",
+    "object",
+    "ceph_mon",
+    "ceph_osd",
+    "ceph_rgw",
+    "ceph_mds",
+    "loadbalancer",
+    "database",
+    "messaging",
+)
 REMOVED = "removed"
 """Group of the hosts that `playbooks/remove.yml` takes out of the cloud; they are in no group of GROUPS."""
 
@@ -33,7 +46,7 @@ NETWORK_FALLBACKS = {"tunnel": "management", "api": "management", "storage": "ma
 PORT_MAXIMUM = 65535
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _STORED_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|socket|target|timer|mount|path)")
+_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+(@\{host\})?\.(service|socket|target|timer|mount|path)")
 _MODE = re.compile(r"0[0-7]{3}")
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _STORED_REMEDY = "use lower-case letters, digits and underscores"
@@ -110,7 +123,11 @@ class Balance:
 
 
 Conditions = Mapping[str, Any]
-"""Variable of the cloud -> the value with which something is there."""
+"""Variable of the cloud -> the value with which something is there.
+
+Of a list it is an item, and of a mapping of mappings it is what one of those has to hold. Several values that will do
+are a list.
+"""
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,8 @@ class Component:
     """What a new certificate needs where that is less than `on_change`."""
     ports: tuple[Any, ...] = ()
     packages: tuple[str, ...] = ()
+    system_modules: tuple[str, ...] = ()
+    """Modules of the operating system's Python that the environment sees: bindings that no index has."""
     python_packages: tuple[str, ...] = ()
     """Packages of the lock that it alone needs: environments of hosts where it does not run are built without them."""
     timeout: int = 120
@@ -161,7 +180,22 @@ class Component:
     """Folder whose content is the component's own and that nobody else may have filled."""
     when: Conditions = field(default_factory=dict)
     only_when: Mapping[tuple[str, str], Conditions] = field(default_factory=dict)
-    """By list (`group`, `groups`) and item, for items that not every cloud has."""
+    """By list (`group`, `groups`, `packages`, `system_modules`) and item: when it is there; `failover` has no items."""
+
+
+@dataclass(frozen=True)
+class Sections:
+    """Sections of a file that a variable names: one for each item of a mapping of mappings.
+
+    An item has the options of the section of the tree `settings` that its `type` names, and its own further keys are
+    options too, but for those that are in `own`.
+    """
+
+    variable: str
+    settings: str
+    own: tuple[str, ...] = ()
+    schema: str = ""
+    """Section of the release's schema that knows the options of every item."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +211,8 @@ class File:
     owner: str = "root"
     group: str = ""
     mode: str = "0640"
+    sections: Sections | None = None
+    when: Conditions = field(default_factory=dict)
     only_when: Mapping[tuple[str, str], Conditions] = field(default_factory=dict)
     """As Component.only_when, for `settings`."""
 
@@ -265,21 +301,36 @@ class Service:
     restore: Restore = field(default_factory=Restore)
     python_packages: tuple[str, ...] = ()
     when: Conditions = field(default_factory=dict)
+    only_when: Mapping[tuple[str, str], Conditions] = field(default_factory=dict)
+    """As Component.only_when, for `service_roles`."""
 
 
 def conditions(service: Service) -> list[Conditions]:
     """Return all conditions of a description, in order."""
-    found = [service.when]
+    found = [service.when, *service.only_when.values()]
     for component in service.components.values():
         found += [component.when, *component.only_when.values()]
     for file in service.files.values():
-        found += file.only_when.values()
+        found += [file.when, *file.only_when.values()]
     return [one for one in found if one]
 
 
 def holds(condition: Conditions, variables: Mapping[str, Any]) -> bool:
     """Return whether a cloud with these variables fulfills a condition."""
-    return all(variables.get(name) == value for name, value in condition.items())
+    return all(_fits(value, variables.get(name)) for name, value in condition.items())
+
+
+def _fits(wanted: Any, value: Any) -> bool:
+    """Return whether a variable's value is what a condition wants (Conditions)."""
+    if isinstance(wanted, Mapping):
+        items = value.values() if isinstance(value, Mapping) else ()
+        return any(
+            isinstance(item, Mapping) and all(key in item and item[key] == one for key, one in wanted.items())
+            for item in items
+        )
+    if isinstance(value, (list, tuple)) and not isinstance(wanted, list):
+        return wanted in value
+    return value in wanted if isinstance(wanted, list) and not isinstance(value, list) else bool(value == wanted)
 
 
 def settled(service: Service, variables: Mapping[str, Any]) -> Service | None:
@@ -287,7 +338,7 @@ def settled(service: Service, variables: Mapping[str, Any]) -> Service | None:
     if not holds(service.when, variables):
         return None
 
-    def kept(one: Component | File, key: str, items: Iterable[str]) -> tuple[str, ...]:
+    def kept(one: Component | File | Service, key: str, items: Iterable[str]) -> tuple[str, ...]:
         return tuple(item for item in items if holds(one.only_when.get((key, item), {}), variables))
 
     components = {
@@ -295,6 +346,9 @@ def settled(service: Service, variables: Mapping[str, Any]) -> Service | None:
             one,
             groups=kept(one, "group", one.groups),
             unix_groups=kept(one, "groups", one.unix_groups),
+            packages=kept(one, "packages", one.packages),
+            system_modules=kept(one, "system_modules", one.system_modules),
+            failover=one.failover and holds(one.only_when.get(("failover", ""), {}), variables),
             when={},
             only_when={},
         )
@@ -312,17 +366,23 @@ def settled(service: Service, variables: Mapping[str, Any]) -> Service | None:
         components={name: replace(one, after=there(one.after)) for name, one in components.items()},
         files={
             name: replace(
-                one, components=there(one.components), settings=kept(one, "settings", one.settings), only_when={}
+                one,
+                components=there(one.components),
+                settings=kept(one, "settings", one.settings),
+                when={},
+                only_when={},
             )
             for name, one in service.files.items()
-            if there(one.components)
+            if there(one.components) and holds(one.when, variables)
         },
         directories=tuple(
             replace(one, components=there(one.components))
             for one in service.directories
             if not one.components or there(one.components)
         ),
+        service_roles=kept(service, "service_roles", service.service_roles),
         when={},
+        only_when={},
     )
 
 
@@ -472,6 +532,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
     files = {key: _file(problems, file, key, value) for key, value in top.mapping("files").items()}
     catalog = _catalog(problems, file, top, components)
     python = _Reader(problems, file, "python", top.take("python", Mapping, {}))
+    service_roles, of_roles = top.choosable("service_roles")
     service = Service(
         name=name,
         file=file,
@@ -480,7 +541,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         requires=top.texts("requires"),
         catalog=catalog,
         auth=bool(top.take("auth", bool, catalog is not None and name != "keystone")),
-        service_roles=top.texts("service_roles", ("service",)),
+        service_roles=service_roles or ("service",),
         roles=top.texts("roles"),
         databases=_named(problems, file, "databases", top.take("databases", list, [])),
         vhosts=_named(problems, file, "vhosts", top.take("vhosts", list, [])),
@@ -494,6 +555,7 @@ def read_service(data: Any, file: str, name: str) -> tuple[Service, list[Problem
         restore=_restore(problems, file, top.mapping("restore")),
         python_packages=python.texts("packages"),
         when=top.mapping("when"),
+        only_when=of_roles,
     )
     if not python.data.get("packages") and any(one.kind != "system" for one in components.values()):
         python.problem("packages", "is missing", "name the packages that its programs come from")
@@ -652,6 +714,9 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         reader.problem("", f"`{name}` is no component name", "use lower-case letters, digits and hyphens")
     groups, only_when = reader.choosable("group")
     unix_groups, choices = reader.choosable("groups")
+    packages, of_packages = reader.choosable("packages")
+    system_modules, of_modules = reader.choosable("system_modules")
+    failover, of_failover = _failover(problems, file, name, reader.take("failover", (bool, Mapping), False))
     for group in groups:
         if group not in GROUPS and group != "all":
             reader.problem("group", f"`{group}` is no group", "use one of " + ", ".join(GROUPS))
@@ -667,7 +732,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         port=reader.number("port", 0, 1, PORT_MAXIMUM),
         public=reader.take("public", bool, True),
         websocket=reader.take("websocket", bool, False),
-        failover=reader.take("failover", bool, False),
+        failover=failover,
         repeatable=reader.texts("repeatable"),
         processes=reader.number("processes", 0, 1),
         threads=reader.number("threads", 1, 1),
@@ -685,7 +750,8 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         keeps_versions=reader.take("keeps_versions", bool, False),
         on_renewal=reader.choice("on_renewal", ("", "reload"), ""),
         ports=_ports(reader),
-        packages=reader.texts("packages"),
+        packages=packages,
+        system_modules=system_modules,
         python_packages=reader.texts("python_packages"),
         timeout=reader.number("timeout", 120, 1),
         exposure=_exposure(problems, file, name, reader.take("exposure", Mapping, None)),
@@ -693,7 +759,7 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         balance=_balance(problems, file, name, reader.take("balance", Mapping, None)),
         data=reader.text("data"),
         when=reader.mapping("when"),
-        only_when=only_when | choices,
+        only_when=only_when | choices | of_packages | of_modules | of_failover,
     )
     if kind == "wsgi" and (not result.app or not result.port):
         reader.problem("", "is of kind wsgi without `app` or `port`", "give both")
@@ -704,6 +770,20 @@ def _component(problems: list[Problem], file: str, name: str, data: Any) -> Comp
         reader.problem("data", f"`{result.data}` is no absolute path", "write the whole path")
     reader.done()
     return result
+
+
+def _failover(
+    problems: list[Problem], file: str, component: str, data: Any
+) -> tuple[bool, dict[tuple[str, str], Conditions]]:
+    """Return whether it may hold at all, and the condition where it is `{when: {...}}`."""
+    if isinstance(data, bool):
+        return data, {}
+    reader = _Reader(problems, file, f"components.{component}.failover", data)
+    condition = reader.mapping("when")
+    if not condition:
+        reader.problem("when", "is missing", "write {when: {variable: value}}, or true")
+    reader.done()
+    return True, {("failover", ""): condition}
 
 
 def _balance(problems: list[Problem], file: str, component: str, data: Any) -> Balance | None:
@@ -786,6 +866,18 @@ def _ports(reader: _Reader) -> tuple[Any, ...]:
     return tuple(result)
 
 
+def _sections(problems: list[Problem], file: str, name: str, data: Any) -> Sections | None:
+    if data is None:
+        return None
+    reader = _Reader(problems, file, f"files.{name}.sections", data)
+    result = Sections(reader.text("variable"), reader.text("settings"), reader.texts("own"), reader.text("schema"))
+    for key, value in (("variable", result.variable), ("settings", result.settings)):
+        if not value:
+            reader.problem(key, "is missing", "name the variable with the items, and the tree with their types")
+    reader.done()
+    return result
+
+
 def _file(problems: list[Problem], file: str, name: str, data: Any) -> File:
     reader = _Reader(problems, file, f"files.{name}", data)
     reader.choice("format", ("ini", "text"), "ini")
@@ -800,8 +892,12 @@ def _file(problems: list[Problem], file: str, name: str, data: Any) -> File:
         owner=reader.text("owner", "root"),
         group=reader.text("group"),
         mode=reader.matching("mode", _MODE, "0640", _MODE_REMEDY),
+        sections=_sections(problems, file, name, reader.take("sections", Mapping, None)),
+        when=reader.mapping("when"),
         only_when=only_when,
     )
+    if result.sections and not settings:
+        reader.problem("sections", "stand beside no `settings`", "a template writes its own sections")
     if "{" in name.replace("{cell}", "" if result.each else "{"):
         reader.problem("", "has an unknown name in braces", "only {cell} is known, with `each: cell`")
     if bool(result.settings) == bool(result.template):

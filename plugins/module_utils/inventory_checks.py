@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import netaddr
+from ansible_collections.brume.cloud.plugins.module_utils import ceph
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import duplicates
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
@@ -62,6 +63,11 @@ CLOUD_VARIABLES = (
     "swift_rings",
     "swift_storage_policies",
     "swift_encryption",
+    "glance_stores",
+    "glance_default_store",
+    "glance_image_cache",
+    "glance_image_cache_max_size",
+    "cloud_images",
     "loadbalancer_public_certificate",
     "loadbalancer_public_ca",
 )
@@ -370,7 +376,7 @@ def explicit_secrets(said: Any, names: Iterable[str]) -> list[Problem]:
             problems.append(Problem(place, "is no string", "write the value in quotes"))
         elif key == "keystone/admin" and value.isprintable() and value.strip():
             continue  # sent as JSON and shown in YAML: any password that a person can type
-        elif not SECRET.fullmatch(value):
+        elif not SECRET.fullmatch(value) and not ceph.is_key(value):
             remedy = "use letters, digits, and - . _ ~, 8 at least, because it stands in addresses and files unquoted"
             problems.append(Problem(place, "is too short or has characters that need quoting", remedy))
     return problems

@@ -13,6 +13,7 @@ from typing import Any
 import netaddr
 from ansible_collections.brume.cloud.plugins.module_utils import external as external_parts
 from ansible_collections.brume.cloud.plugins.module_utils import (
+    image_inventory,
     inventory_checks,
     nova_inventory,
     operating_system,
@@ -71,7 +72,13 @@ VARIABLES = {
 }
 """The plan's own variables. brume_master_key and brume_secrets are read only where files are rendered."""
 
-RULES = {**inventory_checks.RULES, **nova_inventory.RULES, **swift_inventory.RULES, **volume_inventory.RULES}
+RULES = {
+    **inventory_checks.RULES,
+    **image_inventory.RULES,
+    **nova_inventory.RULES,
+    **swift_inventory.RULES,
+    **volume_inventory.RULES,
+}
 """What values must be beyond their types, by variable."""
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -159,6 +166,8 @@ class Environment:
     digest: str
     without: tuple[str, ...] = ()
     """Packages of the lock, by their normalized names, that nothing on the host needs."""
+    system_modules: tuple[str, ...] = ()
+    """Modules of the operating system's Python that it sees."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +329,10 @@ class Cloud:
     flavors: tuple[Mapping[str, Any], ...] = ()
     """As M(brume.cloud.nova_scheduling) takes them; aggregates too, with the names of hosts in place of groups."""
     aggregates: tuple[Mapping[str, Any], ...] = ()
+    images: tuple[Mapping[str, Any], ...] = ()
+    """As M(brume.cloud.glance_images) takes them."""
+    image_stores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Glance's, by name; empty without Glance."""
     removed: Mapping[str, str] = field(default_factory=dict)
     """Hosts that are to leave the cloud -> their addresses on the management network, as far as the inventory says."""
     public_certificate: PublicCertificate | None = None
@@ -417,15 +430,16 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     addresses = _addresses(inventory, names, resolved, networks, members, problems)
     _external_interfaces(inventory, resolved, networks, members, problems)
     _user_space_tunnels(inventory, resolved, networks, members, problems)
-    services = _services(first, where, sources, external, problems)
+    services = _services(first, where, sources, external, members, problems)
     release = first["brume_release"]
     _locks(services, sources, release, where("brume_release"), problems)
     warnings = [
         *inventory.warnings,
         *_groups_warnings(inventory, names, members),
         *_failover_warnings(services, members),
+        *_overrides(inventory, names, services, sources, release, problems),
+        *_named_sections(inventory, names, services, sources, release, problems),
     ]
-    warnings += _overrides(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
     problems += _problems(
@@ -433,8 +447,10 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     )
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
-    if "swift" in services:
-        problems += _storage_mistakes(first, {name: resolved[name] for name in members["object"]}, where, problems)
+    problems += _image_mistakes(first, services, members, where, problems)
+    problems += _storage_mistakes(
+        first, {name: resolved[name] for name in members["object"]} if "swift" in services else None, where, problems
+    )
     aggregates = _aggregates(first, inventory, members["compute"], where("nova_aggregates"), problems)
     cell_of = _cells_of_hosts(resolved, cells, members["compute"], where, problems)
     internal, public = _endpoint_hosts(external, networks, addresses, members["loadbalancer"])
@@ -470,6 +486,8 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
         external=external,
         flavors=tuple(first.get("nova_flavors") or ()),
         aggregates=aggregates,
+        images=tuple(first["cloud_images"]) if "glance" in services else (),
+        image_stores=first["glance_stores"] if "glance" in services else {},
         removed=_removed(inventory),
         public_certificate=certificate,
     )
@@ -949,15 +967,21 @@ def _addresses(
 
 
 def _services(
-    first: Mapping[str, Any], where: Any, sources: Sources, external: External, problems: list[Problem]
+    first: Mapping[str, Any],
+    where: Any,
+    sources: Sources,
+    external: External,
+    members: Mapping[str, tuple[str, ...]],
+    problems: list[Problem],
 ) -> dict[str, Service]:
-    """Return the services of the cloud: infrastructure unless it is external, others by brume_services."""
+    """Return the services of the cloud: infrastructure that has hosts and is not external, others by brume_services."""
+    present = {"all", *(group for group in GROUPS if members[group])}
     infrastructure = {name: one for name, one in sources.services.items() if one.wave == "infrastructure"}
     available = sorted(set(sources.services) - set(infrastructure))
     chosen = {
         name: here
         for name, one in infrastructure.items()
-        if not one.components or not _groups(one) <= set(external.groups())
+        if not one.components or (not _groups(one) <= set(external.groups()) and _groups(one) & present)
         if (here := settled(one, first)) is not None
     }
     for name in first["brume_services"]:
@@ -1058,26 +1082,41 @@ def _generations(
     return found + external_parts.generation_mistakes(external, generations)
 
 
+def _told(place: str, problems: Iterable[Problem]) -> bool:
+    """Return whether a variable is wrong by itself, and was replaced by its default.
+
+    What would follow from that is no mistake of the operator.
+    """
+    return any(one.where == place or one.where.startswith((f"{place}.", f"{place}[")) for one in problems)
+
+
 def _storage_mistakes(
     first: Mapping[str, Any],
-    hosts: Mapping[str, Mapping[str, Any]],
+    hosts: Mapping[str, Mapping[str, Any]] | None,
     where: Callable[..., str],
     problems: Sequence[Problem],
 ) -> list[Problem]:
-    """Return what does not go together in Swift's variables.
-
-    One that is wrong by itself was replaced by its default; what would follow from that is no mistake of the operator.
-    """
-
-    def told(place: str) -> bool:
-        return any(one.where == place or one.where.startswith((f"{place}.", f"{place}[")) for one in problems)
-
-    if any(told(where(key)) for key in swift_inventory.OF_ALL_HOSTS):
+    """Return what does not go together in Swift's variables; `hosts` are None without Swift."""
+    if hosts is None or any(_told(where(key), problems) for key in swift_inventory.OF_ALL_HOSTS):
         return []
     found = [
         (where(*filter(None, (key, host))), mistake) for host, key, mistake in swift_inventory.mistakes(first, hosts)
     ]
-    return [one for place, mistake in found if not told(place) for one in _problems([mistake], place)]
+    return [one for place, mistake in found if not _told(place, problems) for one in _problems([mistake], place)]
+
+
+def _image_mistakes(
+    first: Mapping[str, Any],
+    services: Collection[str],
+    members: Mapping[str, tuple[str, ...]],
+    where: Callable[..., str],
+    problems: Sequence[Problem],
+) -> list[Problem]:
+    """Return what does not go together in Glance's variables."""
+    if "glance" not in services or any(_told(where(key), problems) for key in image_inventory.RULES):
+        return []
+    found = image_inventory.mistakes(first, services, members)
+    return [one for key, mistake in found for one in _problems([mistake], where(key))]
 
 
 def _unknown_accounts(
@@ -1178,6 +1217,31 @@ def _overrides(
     return warnings
 
 
+def _named_sections(
+    inventory: Inventory,
+    names: list[str],
+    services: Mapping[str, Service],
+    sources: Sources,
+    release: str,
+    problems: list[Problem],
+) -> list[str]:
+    """Check the options of items that become sections, against the release's own; return what is odd but allowed."""
+    warnings: list[str] = []
+    layers = {id(layer): layer for name in names for layer in inventory.hosts[name]}
+    for service in services.values():
+        schema = sources.schemas.get(service.name, {}).get(release)
+        for said in (file.sections for file in service.files.values() if file.sections and file.sections.schema):
+            for layer in layers.values():
+                items = layer.variables.get(said.variable)
+                for name, item in items.items() if isinstance(items, Mapping) else ():
+                    if schema is None or not isinstance(item, Mapping):
+                        continue  # the service's own rules say it
+                    options = {key: value for key, value in item.items() if key not in ("type", *said.own)}
+                    place = f"{layer.where(said.variable)}: {said.variable}.{name}"
+                    _options(schema, {said.schema: options}, place, problems, warnings, section=False)
+    return warnings
+
+
 def _file_mistake(service: Service, file: Any, tree: Any) -> tuple[str, str] | None:
     """Return why brume_config cannot say something of a file, with the remedy."""
     known = [name for name, one in service.files.items() if one.settings]
@@ -1210,16 +1274,24 @@ def _line_mistakes(tree: Mapping[Any, Mapping[Any, Any]]) -> list[inventory_chec
     return mistakes
 
 
-def _options(schema: Schema, tree: Mapping[str, Any], place: str, problems: list[Problem], warnings: list[str]) -> None:
+def _options(
+    schema: Schema,
+    tree: Mapping[str, Any],
+    place: str,
+    problems: list[Problem],
+    warnings: list[str],
+    section: bool = True,
+) -> None:
+    """Note options that do not fit; `section` tells whether the inventory says their section too."""
     fixed = {
-        section: {key: value for key, value in keys.items() if "{{" not in str(value)} for section, keys in tree.items()
+        name: {key: value for key, value in keys.items() if "{{" not in str(value)} for name, keys in tree.items()
     }
     for finding in check(schema, fixed):
+        where = f"{place}.{finding.section}.{finding.key}" if section else f"{place}.{finding.key}"
         if finding.level == "error":
-            shown = f"`{finding.value}` does not fit"
-            problems.append(Problem(f"{place}.{finding.section}.{finding.key}", shown, finding.expected))
+            problems.append(Problem(where, f"`{finding.value}` does not fit", finding.expected))
         else:
-            warnings.append(f"{place}.{finding.section}.{finding.key}: {finding.expected}")
+            warnings.append(f"{where}: {finding.expected}")
 
 
 def _endpoint_hosts(
@@ -1456,7 +1528,8 @@ def _host(
             without = _unneeded(one, here)
             digest = lock_digest(lock_without(shared.sources.locks[one.name][shared.cloud.release], without))
             path = f"{root}/{shared.cloud.release}-{digest}"
-            environments.append(Environment(one.name, path, f"{root}/current", digest, without))
+            modules = tuple(sorted({module for component in here.values() for module in component.system_modules}))
+            environments.append(Environment(one.name, path, f"{root}/current", digest, without, modules))
             directories += [
                 FileEntry(f"/etc/{one.name}", one.name, "", "", "root", one.name, "0750"),
                 FileEntry(f"/var/lib/{one.name}", one.name, "", "", one.name, one.name, "0755"),
@@ -1492,11 +1565,11 @@ def _host(
         users=tuple(users.values()),
         ports=tuple(ports),
         cell=cell,
-        idle=_idle(shared.services, packages, instances, renamed),
+        idle=_idle(shared.services, packages, instances, renamed, name),
         external_bridge=bridge_name,
-        excluded=_excluded(shared, groups, variables, {one.unit for one in instances}),
+        excluded=_excluded(shared, name, groups, variables, {one.unit for one in instances}),
         release=shared.cloud.release,
-        dropped=_dropped(shared, groups, units, {*(one.path for one in files), *written}),
+        dropped=_dropped(shared, name, groups, units, {*(one.path for one in files), *written}),
     )
 
 
@@ -1515,7 +1588,7 @@ def _of_other_releases(
 
 
 def _dropped(
-    shared: _Shared, groups: list[str], units: Collection[str], files: Collection[str]
+    shared: _Shared, host: str, groups: list[str], units: Collection[str], files: Collection[str]
 ) -> tuple[Dropped, ...]:
     """Return the units that a host has with other releases and not with its own, which are `units` with `files`.
 
@@ -1526,14 +1599,14 @@ def _dropped(
     for one in shared.former:
         for component in one.components.values():
             if set(component.groups) & set(needing) and _runs(component, needing, shared.cloud):
-                units = [*units, *_with_sockets(component, _unit_names(one, component, shared.cloud.cells))]
+                units = [*units, *_with_sockets(component, _unit_names(one, component, shared.cloud.cells, host))]
                 files = {*files, *_own_files(one, component, shared.cloud)}
     for one in shared.others:
         for component in one.components.values():
             if component.kind == "system" or not _runs(component, groups, shared.cloud):
                 continue
             own = _own_files(one, component, shared.cloud)
-            for name in _with_sockets(component, _unit_names(one, component, shared.cloud.cells)):
+            for name in _with_sockets(component, _unit_names(one, component, shared.cloud.cells, host)):
                 if name not in units:
                     known = found.get(name, Dropped(name, one.name, one.wave)).files
                     gone = (path for path in (*known, *own) if path not in files)
@@ -1560,7 +1633,9 @@ def _unneeded(service: Service, here: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(normalized(name) for name in set().union(*owned.values()) - needed))
 
 
-def _excluded(shared: _Shared, groups: list[str], variables: Mapping[str, Any], planned: set[str]) -> dict[str, str]:
+def _excluded(
+    shared: _Shared, host: str, groups: list[str], variables: Mapping[str, Any], planned: set[str]
+) -> dict[str, str]:
     """Return the units that a host would have if the cloud's variables were others, with what they would have to be."""
     found: dict[str, str] = {}
     for one in shared.sources.services.values():
@@ -1570,7 +1645,8 @@ def _excluded(shared: _Shared, groups: list[str], variables: Mapping[str, Any], 
                 if group not in groups or holds(wanted, variables):
                     continue
                 text = ", ".join(f"{name}: {_word(value)}" for name, value in wanted.items())
-                found |= {unit: text for unit in _unit_names(one, component, shared.cloud.cells) if unit not in planned}
+                units = _unit_names(one, component, shared.cloud.cells, host)
+                found |= {unit: text for unit in units if unit not in planned}
     return found
 
 
@@ -1580,18 +1656,22 @@ def _word(value: Any) -> str:
 
 
 def _idle(
-    services: list[Service], packages: Iterable[str], instances: list[Instance], renamed: Mapping[str, Any]
+    services: list[Service],
+    packages: Iterable[str],
+    instances: list[Instance],
+    renamed: Mapping[str, Any],
+    host: str,
 ) -> tuple[str, ...]:
     """Return the units that packages of a host bring although no component of it runs here; the first brings a unit."""
     installed, planned = set(packages), {one.unit for one in instances}
     return tuple(
-        component.unit
+        component.unit.format(host=host)
         for one in services
         for component in one.components.values()
         if component.kind == "system"
         and component.packages
         and set(_real(renamed, component.packages[0])) <= installed
-        and component.unit not in planned
+        and component.unit.format(host=host) not in planned
     )
 
 
@@ -1628,7 +1708,7 @@ def _instances(
     service: Service, component: Component, variables: Mapping[str, Any], shared: _Shared, host: str
 ) -> list[Instance]:
     count = workers(variables["brume_workers"], service.name, component.name, component.processes)
-    names = _unit_names(service, component, shared.cloud.cells)
+    names = _unit_names(service, component, shared.cloud.cells, host)
     if component.kind == "system":
         return [Instance(service.name, component.name, "", names[0], None, 1)]
     return [
@@ -1644,10 +1724,10 @@ def _instances(
     ]
 
 
-def _unit_names(service: Service, component: Component, cells: tuple[str, ...]) -> list[str]:
-    """Return the units of a component, one per cell where it has cells."""
+def _unit_names(service: Service, component: Component, cells: tuple[str, ...], host: str) -> list[str]:
+    """Return the units of a component on a host, one per cell where it has cells."""
     if component.kind == "system":
-        return [component.unit]
+        return [component.unit.format(host=host)]
     base = f"{service.name}-{component.name}"
     return [f"{base}-{cell}.service" if cell else f"{base}.service" for cell in (cells if component.each else ("",))]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.brume.cloud.plugins.module_utils import run, sources
+from ansible_collections.brume.cloud.plugins.module_utils import ceph, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Host, Plan, PlanError
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer, endpoint_ca_file
@@ -129,6 +129,8 @@ class PlanAction(ActionBase):
             revealed[value] = f"<secret {name}>"
             # as some files have to hold it, such as Swift's proxy-server.conf
             revealed[base64.b64encode(value.encode()).decode()] = f"<secret {name} in base64>"
+            if name.startswith("ceph/"):
+                revealed[ceph.key(value)] = f"<key of {name}>"
             return value
 
         host = plan.hosts.get(task_vars["inventory_hostname"])

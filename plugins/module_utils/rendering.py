@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
-from ansible_collections.brume.cloud.plugins.module_utils import option_schema, ovn, public_certificate, ssh_keys
+from ansible_collections.brume.cloud.plugins.module_utils import ceph, option_schema, ovn, public_certificate, ssh_keys
 from ansible_collections.brume.cloud.plugins.module_utils.description import Component, File, Problem, Service
 from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     Cloud,
@@ -30,6 +30,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import (
     bridge,
     frontend_name,
     receivers,
+    said_at,
     socket_of,
     uwsgi_path,
 )
@@ -125,6 +126,13 @@ class Renderer:
             "secret": self.secret,
             "ssh_private_key": lambda name: ssh_keys.private(self.secret(name)),
             "ssh_public_key": lambda name: ssh_keys.public(self.secret(name)),
+            # Functions, so that clouds without Ceph ask for no secret.
+            "ceph_fsid": self.ceph_fsid,
+            "ceph_monitors": self._ceph_monitors,
+            "ceph_keyring": lambda *users: "".join(self.ceph_user(user).keyring for user in users),
+            "ceph_key": lambda user: self.ceph_user(user).key,
+            "ceph_users": self.ceph_users,
+            "ceph_secret_uuid": ceph.secret_uuid,
             "bridge": bridge,
             "endpoint_host_internal": bridge(cloud.internal_host),
             "endpoint_host_public": bridge(cloud.public_host),
@@ -186,6 +194,25 @@ class Renderer:
         host = self.plan.cloud.public_host if public else self.plan.cloud.internal_host
         return f"https://{bridge(host)}:{frontend.port}"
 
+    def ceph_fsid(self) -> str:
+        """Return the identity of the Ceph cluster."""
+        return ceph.identity(self.secret(ceph.FSID_SECRET))
+
+    def _ceph_monitors(self) -> str:
+        """Return where the monitors are, as `mon_host` has them."""
+        hosts = [name for name, _address in self.plan.cloud.members[ceph.MONITORS]]
+        return ",".join(ceph.monitor(str(self.plan.hosts[name].addresses[ceph.NETWORK])) for name in hosts)
+
+    def ceph_user(self, name: str) -> ceph.User:
+        """Return an entity of the Ceph cluster with its key."""
+        return ceph.User(name, ceph.key(self.secret(ceph.secret_name(name))), ceph.caps(name))
+
+    def ceph_users(self) -> list[ceph.User]:
+        """Return all entities of the Ceph cluster."""
+        members = self.plan.cloud.members
+        hosts = {group: [name for name, _address in members[group]] for group in members}
+        return [self.ceph_user(name) for name in ceph.entities(hosts)]
+
     def database_url(self, name: str) -> str:
         """Return where a database is reached, as SQLAlchemy writes it, with its account's password."""
         one = self.databases[name]
@@ -224,6 +251,7 @@ class Renderer:
         return {
             **self.shared,
             "host": host.name,
+            "service": service.name,
             "address": str(host.addresses["management"]),
             "addresses": {role: str(address) for role, address in host.addresses.items()},
             "interfaces": dict(host.interfaces),
@@ -237,6 +265,7 @@ class Renderer:
             "host_cell": host.cell,
             "workers": lambda component: instances[component].processes if component in instances else 1,
             "listen": lambda component: dataclasses.asdict(_listen(instances[component])),
+            "login": lambda: self.login(service, "service_user"),
             "frontends": [
                 {
                     "name": one.name,
@@ -307,12 +336,20 @@ class Renderer:
         for name in file.settings:
             key = settings_key(service.name, name)
             add(self.sources.settings[key], f"settings {key}")
+        named: dict[str, dict[str, Any]] = {}
+        if file.sections:
+            key = settings_key(service.name, file.sections.settings)
+            for section, item in host.variables[file.sections.variable].items():
+                named[section] = {**names, "name": section, "item": item}
+                options = {name: value for name, value in item.items() if name not in ("type", *file.sections.own)}
+                add({section: self.sources.settings[key].get(item.get("type", ""), {})}, f"settings {key}")
+                add({section: options}, said_at(host.layers, file.sections.variable))
         for one in host.layers:
             override = one.variables.get("brume_config", {}).get(service.name, {})
             add(override.get(file.name, {}), one.where("brume_config"))
         resolved = {
             section: {
-                key: self._resolve(value, names, f"{service.name} {file.name} [{section}] {key}")
+                key: self._resolve(value, named.get(section, names), f"{service.name} {file.name} [{section}] {key}")
                 for key, value in keys.items()
                 if value is not None
             }
@@ -346,7 +383,7 @@ class Renderer:
         file = service.files[entry.name]
         if file.template:
             text = self._text(
-                self.sources.templates[f"{service.name}/{file.template}"],
+                self.sources.templates[settings_key(service.name, file.template)],
                 self.names(host, service, entry.cell) | {"path": entry.path},
                 entry.path,
             )

@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import (
     external,
+    image_inventory,
     inventory_checks,
     inventory_data,
     plan,
@@ -133,19 +134,21 @@ def secret_problems(variables: Mapping[str, Any], found: plan.Plan | None) -> li
         said = variables.get("brume_secrets") or {}
         problems += external.missing_secrets(found.cloud.external, found.cloud.databases, found.cloud.vhosts, said)
         problems += external.missing_administrator(found.cloud.external, said)
+        problems += image_inventory.secret_problems(found.cloud.image_stores, said)
     if found is not None and variables.get("brume_secrets"):
         names = inventory_checks.secret_names(found.services.values(), found.cloud.cells, found.hosts)
         names += [ADMIN_SECRET] if found.cloud.external.identity is not None else []
-        names.append(public_certificate.KEY_SECRET)
-        problems += inventory_checks.explicit_secrets(_passwords(variables["brume_secrets"]), names)
+        names += [public_certificate.KEY_SECRET, *image_inventory.secret_names(found.cloud.image_stores)]
+        problems += inventory_checks.explicit_secrets(_passwords(variables["brume_secrets"], found), names)
     return problems
 
 
-def _passwords(said: Any) -> Any:
-    """Return brume_secrets without the key of the public certificate, which public_certificate looks at."""
+def _passwords(said: Any, found: plan.Plan) -> Any:
+    """Return brume_secrets without the key of the public certificate and those of stores, which others look at."""
     if not isinstance(said, Mapping):
         return said
-    return {name: value for name, value in said.items() if name != public_certificate.KEY_SECRET}
+    others = [public_certificate.KEY_SECRET, *image_inventory.secret_names(found.cloud.image_stores)]
+    return {name: value for name, value in said.items() if name not in others}
 
 
 def placeholder_vault() -> Vault:

@@ -23,6 +23,9 @@ from ansible_collections.brume.cloud.plugins.module_utils.releases import (
     service_of_release,
 )
 
+SERVICES = "brume_services"
+"""The plan's variable that conditions may name beside those of roles."""
+
 COLLECTION = Path(__file__).resolve().parent.parent.parent
 """The collection's folder: the checkout, or where Galaxy put it."""
 
@@ -259,10 +262,12 @@ def load(root: Path = COLLECTION) -> Sources:
     unread: list[str] = []
     reader = _Reader(root, problems)
     for role in sorted((root / "roles").iterdir()):
+        owner = "shared" if role.name == "phase_configure" else role.name
         for path in sorted(role.glob("settings/*.yml")):
-            owner = "shared" if role.name == "phase_configure" else role.name
             tree = reader.mapping(path, (dict,), "sections, and `option: value` below each")
             trees[f"{owner}/{path.stem}"] = {} if reader.bounds(path, tree) else tree
+        if owner == "shared" or os.path.lexists(role / "meta/service.yml"):
+            templates |= {f"{owner}/{path.name}": reader.text(path) or "" for path in sorted(role.glob("templates/*"))}
         for path in sorted(role.glob("files/os/*.yml")):
             packages[path.stem] = reader.mapping(path, (str, list), "`package: its name there`, or a list")
         if (role / "meta/argument_specs.yml").exists():
@@ -280,8 +285,6 @@ def load(root: Path = COLLECTION) -> Sources:
         for path in sorted(role.glob("tasks/*.yml")):
             if path.stem != "main":
                 hooks.setdefault(path.stem, []).append(role.name)
-        for path in sorted(role.glob("templates/*")):
-            templates[f"{role.name}/{path.name}"] = reader.text(path) or ""
     found: dict[str, tuple[dict[str, Service], dict[str, Any]]] = {}
     for release in dict.fromkeys((DEFAULT_RELEASE, *(name for texts in locks.values() for name in texts))):
         services = _services(descriptions, release, problems)
@@ -289,6 +292,7 @@ def load(root: Path = COLLECTION) -> Sources:
         for one in services.values():
             problems += missing_parts(one, trees, templates)
             problems += wrong_conditions(one, variables)
+            problems += wrong_sections(one, variables)
     default_services, default_settings = found.pop(DEFAULT_RELEASE)
     return Sources(
         default_services,
@@ -329,10 +333,10 @@ def missing_parts(service: Service, settings: Mapping[str, Any], templates: Mapp
     result = []
     for file in service.files.values():
         where = f"{service.file}: files.{file.name}"
-        for name in file.settings:
+        for name in (*file.settings, *([file.sections.settings] if file.sections else [])):
             if settings_key(service.name, name) not in settings:
                 result.append(Problem(f"{where}.settings", f"`{name}` is no tree", f"write settings/{name}.yml"))
-        if file.template and f"{service.name}/{file.template}" not in templates:
+        if file.template and settings_key(service.name, file.template) not in templates:
             remedy = f"write templates/{file.template}"
             result.append(Problem(f"{where}.template", f"`{file.template}` is no template", remedy))
     return result
@@ -343,17 +347,34 @@ def wrong_conditions(service: Service, variables: Mapping[str, Variable]) -> lis
     result = []
     for name, value in (pair for condition in conditions(service) for pair in condition.items()):
         variable = variables.get(name)
+        if name == SERVICES:
+            continue
         if variable is None:
             remedy = "name a variable of a role's argument specs"
             result.append(Problem(f"{service.file}: when", f"`{name}` is no variable", remedy))
-        elif variable.choices and value not in variable.choices:
+        elif variable.choices and (other := set(value if isinstance(value, list) else [value]) - set(variable.choices)):
             remedy = "use one of " + ", ".join(str(one) for one in variable.choices)
-            result.append(Problem(f"{service.file}: when.{name}", f"`{value}` is not among its choices", remedy))
+            shown = ", ".join(f"`{one}`" for one in sorted(other, key=str))
+            result.append(Problem(f"{service.file}: when.{name}", f"{shown} is not among its choices", remedy))
     return list(dict.fromkeys(result))
 
 
+def wrong_sections(service: Service, variables: Mapping[str, Variable]) -> list[Problem]:
+    """Return the `sections` of a description whose variable no role has."""
+    return [
+        Problem(
+            f"{service.file}: files.{file.name}.sections",
+            f"`{file.sections.variable}` is no variable with mappings",
+            "name one of the role's argument specs, of type dict",
+        )
+        for file in service.files.values()
+        if file.sections
+        and (file.sections.variable not in variables or variables[file.sections.variable].type != "dict")
+    ]
+
+
 def settings_key(service: str, tree: str) -> str:
-    """Return the key in Sources.settings of a tree as a description names it: shared ones have their folder."""
+    """Return the key in Sources of a tree or template as a description names it: shared ones have their folder."""
     return tree if "/" in tree else f"{service}/{tree}"
 
 

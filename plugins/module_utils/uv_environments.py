@@ -7,13 +7,14 @@ It is built in its final place, because the scripts of an environment hold its p
 from __future__ import annotations
 
 import configparser
+import glob
 import json
 import os
 import shutil
 import subprocess
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,8 @@ class Environment:
     lock: str
     python: str
     current: str = ""
+    modules: tuple[str, ...] = ()
+    """Modules of the operating system's Python that it sees."""
 
     @property
     def digest(self) -> str:
@@ -57,6 +60,8 @@ class Plan:
     old_target: str = ""
     again: str = ""
     """Why one that is there is built anew."""
+    modules: tuple[str, ...] = ()
+    """Modules of the operating system that it does not see yet, or has no use for any more."""
 
     @property
     def actions(self) -> list[str]:
@@ -67,11 +72,20 @@ class Plan:
         if self.link:
             was = f" (was {self.old_target})" if self.old_target else ""
             lines.append(f"link {item.current} -> {item.path}{was}")
-        return lines
+        shown = ", ".join(item.modules) or "none"
+        return lines + ([f"let {item.path} see the system's modules: {shown}"] if self.modules else [])
 
 
-def decide(environment: Environment, marker: Mapping[str, Any], exists: bool, link_target: str) -> Plan:
+def decide(
+    environment: Environment,
+    marker: Mapping[str, Any],
+    exists: bool,
+    link_target: str,
+    seen: Collection[str] = (),
+) -> Plan:
     """Return what an environment needs. `python` in the marker is the resolved path of the interpreter.
+
+    `seen` are the system's modules that it sees.
 
     Raises BuildError when the path holds a complete environment of another lock: services may be running from it.
     """
@@ -87,6 +101,7 @@ def decide(environment: Environment, marker: Mapping[str, Any], exists: bool, li
         link=bool(environment.current) and link_target != environment.path,
         old_target=link_target,
         again=_reason(marker, python) if exists and not complete else "",
+        modules=tuple(sorted(set(environment.modules) ^ set(seen if complete else ()))),
     )
 
 
@@ -233,6 +248,58 @@ def advice(output: str) -> str:
         if any(word in text for word in words):
             return text_of_rule + "; then run again: what is built stays"
     return "correct the cause and run again: what is built stays"
+
+
+SYSTEM_MODULES = ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3/dist-packages")
+"""Where Debian's packages put modules (Debian Python Policy, module path)."""
+
+
+def _site_packages(path: str) -> str:
+    """Return the folder of an environment's own modules, nothing while there is none."""
+    found = sorted(glob.glob(f"{glob.escape(path)}/lib/python3*/site-packages"))
+    return found[-1] if found else ""
+
+
+def seen_modules(path: str) -> list[str]:
+    """Return the system's modules that an environment sees: links that lead to them."""
+    site = _site_packages(path)
+    links = [one.path for one in os.scandir(site) if one.is_symlink()] if site else []
+    return sorted({_module_name(one) for one in links if os.path.dirname(os.readlink(one)) in SYSTEM_MODULES})
+
+
+def _module_name(path: str) -> str:
+    return os.path.basename(path).partition(".")[0]
+
+
+def link_modules(item: Environment) -> None:
+    """Let an environment see the modules of the operating system that it names, and no others.
+
+    Bindings such as those of librbd are built for the system's interpreter and are on no index; an environment that saw
+    all of the system's modules would lose the versions of its lock. Raises BuildError for a module that is not there.
+    """
+    site = _site_packages(item.path)
+    wanted: dict[str, str] = {}
+    for name in item.modules:
+        found = [
+            path
+            for folder in SYSTEM_MODULES
+            for pattern in (f"{name}.*", name)
+            for path in sorted(glob.glob(f"{folder}/{pattern}"))
+            if not path.endswith((".dist-info", ".egg-info"))
+        ]
+        if not found:
+            raise BuildError(
+                f"{item.name}: the system's Python has no module {name}; install the package that the description names"
+            )
+        wanted |= {f"{site}/{os.path.basename(path)}": path for path in found}
+    for entry in list(os.scandir(site)):
+        if entry.is_symlink() and os.path.dirname(os.readlink(entry.path)) in SYSTEM_MODULES:
+            if wanted.get(entry.path) == os.readlink(entry.path):
+                del wanted[entry.path]
+            else:
+                os.unlink(entry.path)
+    for place, path in wanted.items():
+        os.symlink(path, place)
 
 
 COMPILE = r"""

@@ -22,6 +22,12 @@ options:
       path: {description: Absolute path; it names the lock's digest., type: path, required: true}
       lock: {description: 'Text of the lock: requirements with versions and hashes.', type: str}
       python: {description: Interpreter to build with., type: path, default: /usr/bin/python3}
+      modules:
+        description: >-
+          Modules of the operating system's Python that it sees, no others: bindings that no index has, such as V(rbd).
+        type: list
+        elements: str
+        default: []
       current: {description: Link that shall point to the environment; swapped in one step., type: path}
       state:
         description: V(absent) removes the environment, unless its O(environments[].current) link points to it.
@@ -95,6 +101,7 @@ SPEC: dict[str, Any] = {
             "lock": {"type": "str"},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "current": {"type": "path"},
+            "modules": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         "required_if": [("state", "present", ("lock",))],
@@ -146,7 +153,9 @@ def main() -> None:
     bytecode = 0.0
     try:
         items = [
-            uv.Environment(item["name"], item["path"], item["lock"], item["python"], item["current"] or "")
+            uv.Environment(
+                item["name"], item["path"], item["lock"], item["python"], item["current"] or "", tuple(item["modules"])
+            )
             for item in params["environments"]
             if item["state"] == "present"
         ]
@@ -154,7 +163,13 @@ def main() -> None:
         if again:
             raise uv.BuildError(f"{', '.join(again)}: planned more than once")
         plans = [
-            uv.decide(item, uv.marker_of(item), os.path.lexists(item.path), uv.link_target(item.current))
+            uv.decide(
+                item,
+                uv.marker_of(item),
+                os.path.lexists(item.path),
+                uv.link_target(item.current),
+                uv.seen_modules(item.path),
+            )
             for item in items
         ]
         gone = remove([item for item in params["environments"] if item["state"] == "absent"])
@@ -173,6 +188,9 @@ def main() -> None:
             started = time.monotonic()
             uv.compile_all(built)
             bytecode = round(time.monotonic() - started, 1)
+            for plan in plans:
+                if plan.modules and (plan.environment in built or not plan.build):
+                    uv.link_modules(plan.environment)
             for item in built:
                 uv.finish(item, seconds[item.path])
             problems = [str(outcome.error) for outcome in outcomes.values() if outcome.error]

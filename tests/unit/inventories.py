@@ -31,6 +31,9 @@ IPV6: dict[str, Any] = {
 }
 """Every address is IPv6, every network has its own, behind VIPs."""
 
+STORAGE = ("block", "object", "ceph_mon", "ceph_osd", "ceph_rgw", "ceph_mds")
+"""Groups that a small cloud does not have."""
+
 
 def inventory(
     variables: dict[str, Any],
@@ -43,7 +46,7 @@ def inventory(
     A group whose hosts are None is not there.
     """
     own = hosts if hosts is not None else {"aio": {"brume_addresses": {"management": "192.0.2.11"}}}
-    members = {name: tuple(own) for name in GROUPS if name not in ("block", "object")}
+    members = {name: tuple(own) for name in GROUPS if name not in STORAGE}
     members |= {name: tuple(found) for name, found in (groups or {}).items() if found is not None}
     for name in [name for name, found in (groups or {}).items() if found is None]:
         del members[name]
@@ -89,6 +92,6 @@ def committed(name: str, **changes: Any) -> Inventory:
     return inventory(
         {key: value for key, value in variables.items() if value is not None},
         hosts=hosts,
-        groups={**dict.fromkeys(name for name in GROUPS if name not in ("block", "object")), **members},
+        groups={**dict.fromkeys(name for name in GROUPS if name not in STORAGE), **members},
         layers=said,
     )

@@ -11,7 +11,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.description import GRO
 from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError, plan
 
 from .goldens import golden_section, sections
-from .inventories import AIO, inventory
+from .inventories import AIO, STORAGE, inventory
 
 FILE = "bad-input.txt"
 NETWORKS = AIO["brume_networks"]
@@ -261,7 +261,7 @@ KINDS: dict[str, Kind] = {
                 "two": {"brume_addresses": {"management": "192.0.2.12"}, "brume_interfaces": {"external": "eth0"}},
             },
             "groups": {"compute": ["two"]}
-            | {name: ["one"] for name in GROUPS if name not in ("compute", "block", "object")},
+            | {name: ["one"] for name in GROUPS if name not in ("compute", *STORAGE)},
         },
     ),
     "host that is to be removed and has work": hosts("one", "two", removed=["two"], control=["one"], database=["one"]),
@@ -269,7 +269,7 @@ KINDS: dict[str, Kind] = {
         {},
         {
             "hosts": {"one": {"brume_addresses": {"management": "192.0.2.11"}}, "old": {}},
-            "groups": {**{name: ["one"] for name in GROUPS}, "removed": ["old"]},
+            "groups": {**{name: ["one"] for name in GROUPS if name not in STORAGE}, "removed": ["old"]},
         },
     ),
     "distributed routers in words": ({"neutron_distributed_routers": "dvr"}, {}),
@@ -326,7 +326,7 @@ WARNINGS: dict[str, Kind] = {
         hosts("one", "two")[0],
         {
             "hosts": {name: {"brume_addresses": {"management": f"192.0.2.1{name[-1]}"}} for name in ("one1", "spare2")},
-            "groups": {name: ["one1"] for name in GROUPS},
+            "groups": {name: ["one1"] for name in GROUPS if name not in STORAGE},
         },
     ),
     "unknown option": override({"nova.conf": {"DEFAULT": {"debugg": True}}}),
@@ -334,7 +334,7 @@ WARNINGS: dict[str, Kind] = {
         hosts("one")[0],
         {
             "hosts": {name: {"brume_addresses": {"management": f"192.0.2.1{name[-1]}"}} for name in ("one1", "old2")},
-            "groups": {**{name: ["one1"] for name in GROUPS}, "removed": ["old2"]},
+            "groups": {**{name: ["one1"] for name in GROUPS if name not in STORAGE}, "removed": ["old2"]},
         },
     ),
 }

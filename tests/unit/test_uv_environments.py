@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -164,3 +165,44 @@ def test_a_link_that_is_no_link_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "current").mkdir()
     with pytest.raises(uv.BuildError, match="is not a link"):
         uv.link_target(str(tmp_path / "current"))
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> uv.Environment:
+    """Return an environment on a host whose system's Python has two bindings."""
+    packages = tmp_path / "dist-packages"
+    for name in ("rbd.cpython-313-x86_64-linux-gnu.so", "rados.cpython-313-x86_64-linux-gnu.so", "rbd.egg-info"):
+        packages.mkdir(exist_ok=True)
+        (packages / name).touch()
+    (packages / "rtslib_fb").mkdir()
+    site = tmp_path / "env/lib/python3.13/site-packages"
+    site.mkdir(parents=True)
+    (site / "nova").mkdir()
+    monkeypatch.setattr(uv, "SYSTEM_MODULES", (str(packages),))
+    return uv.Environment("nova", str(tmp_path / "env"), "a==1\n", sys.executable, modules=("rbd", "rtslib_fb"))
+
+
+def test_an_environment_sees_the_modules_that_it_names_alone(system: uv.Environment) -> None:
+    site = Path(system.path) / "lib/python3.13/site-packages"
+    uv.link_modules(system)
+    assert uv.seen_modules(system.path) == ["rbd", "rtslib_fb"]
+    assert {one.name for one in site.iterdir()} == {"nova", "rbd.cpython-313-x86_64-linux-gnu.so", "rtslib_fb"}
+    other = dataclasses.replace(system, modules=("rados",))
+    uv.link_modules(other)
+    assert uv.seen_modules(system.path) == ["rados"]
+    assert (site / "nova").is_dir()
+
+
+def test_a_module_that_is_not_there_is_named(system: uv.Environment) -> None:
+    with pytest.raises(uv.BuildError, match="the system's Python has no module cephfs"):
+        uv.link_modules(dataclasses.replace(system, modules=("cephfs",)))
+
+
+def test_a_change_of_modules_builds_nothing_anew(system: uv.Environment) -> None:
+    marker = {"digest": system.digest, "python": str(Path(sys.executable).resolve())}
+    assert uv.decide(system, marker, True, "", ["rbd", "rtslib_fb"]).actions == []
+    found = uv.decide(system, marker, True, "", ["rados"])
+    assert not found.build
+    assert found.actions == [f"let {system.path} see the system's modules: rbd, rtslib_fb"]
+    # A new environment sees none, whatever an unfinished one did.
+    assert uv.decide(system, {}, True, "", ["rbd", "rtslib_fb"]).modules == ("rbd", "rtslib_fb")

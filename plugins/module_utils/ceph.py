@@ -1,0 +1,214 @@
+"""Ceph as a cloud uses it: keys and identities that follow from secrets, and who may do what with which pool. Pure.
+
+A key that is a function of a secret can be written on every host before there is a monitor, so that no host waits for
+what another one has made.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MONITORS, OSDS, GATEWAYS, METADATA = "ceph_mon", "ceph_osd", "ceph_rgw", "ceph_mds"
+"""Groups of hosts."""
+
+NETWORK = "storage"
+"""Where monitors and OSDs are reached; OSDs copy to each other on `replication`."""
+
+FSID_SECRET = "ceph/constant/fsid"  # noqa: S105  # a name
+V2_PORT, V1_PORT = 3300, 6789
+"""Ports of a monitor (docs.ceph.com: Messenger v2)."""
+
+_KEY = struct.Struct("<HIIH")
+"""Head of a key: its type, when it was made in seconds and nanoseconds, its length (CryptoKey::encode of Ceph)."""
+_AES, _AES_BYTES = 1, 16
+_SPACE = uuid.UUID("6d1c2bd3-0c2f-5a92-9a0e-54c6ba3d2f61")
+"""Names that UUIDs are made of here."""
+
+ADMINISTRATOR, OSD_HOST = "client.admin", "client.osd-host"
+
+USERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "client.glance": {"writes": ("images",)},
+    "client.cinder": {"writes": ("volumes",), "reads": ("images",)},
+    "client.cinder-backup": {"writes": ("backups",)},
+    "client.nova": {"writes": ("vms",), "reads": ("images",)},
+}
+"""Services' users with their pools. Who clones images only reads those (docs.ceph.com: user management)."""
+
+
+def key(secret: str) -> str:
+    """Return the cephx key of a secret, or the secret itself where it is such a key: base64 of 28 bytes.
+
+    The moment at which it was made is zero, so that it is the same in every run.
+    """
+    if is_key(secret):
+        return secret
+    material = hashlib.sha256(f"ceph/{secret}".encode()).digest()[:_AES_BYTES]
+    return base64.b64encode(_KEY.pack(_AES, 0, 0, _AES_BYTES) + material).decode()
+
+
+def is_key(text: str) -> bool:
+    """Say whether a text is a cephx key."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    if len(data) != _KEY.size + _AES_BYTES:
+        return False
+    kind, _seconds, _nanoseconds, length = _KEY.unpack_from(data)
+    return bool(kind == _AES and length == _AES_BYTES)
+
+
+def identity(secret: str) -> str:
+    """Return the UUID that follows from a secret, or the secret itself where it is a UUID."""
+    try:
+        return str(uuid.UUID(secret))
+    except ValueError:
+        return str(uuid.uuid5(_SPACE, secret))
+
+
+def secret_uuid(user: str) -> str:
+    """Return under which UUID libvirt keeps a user's key: the same on all compute hosts, so that instances can move."""
+    return str(uuid.uuid5(_SPACE, user))
+
+
+def secret_name(user: str) -> str:
+    """Return the name of the secret that a user's key is made of. All managers share one."""
+    return f"ceph/constant/{'mgr' if user.startswith('mgr.') else user.rstrip('.')}"
+
+
+def monitor(address: str) -> str:
+    """Return a monitor's addresses of both protocols, as `mon_host` and monmaptool(8) have them."""
+    place = f"[{address}]" if ":" in address else address
+    return f"[v2:{place}:{V2_PORT}/0,v1:{place}:{V1_PORT}/0]"
+
+
+POOL_OPTIONS = ("size", "min_size", "pg_autoscale_mode", "target_size_ratio")
+"""What may be said of a pool beside its name, application and failure domain."""
+
+
+@dataclass(frozen=True)
+class User:
+    """An entity with its key and what it may do, by kind of daemon (docs.ceph.com: user management)."""
+
+    name: str
+    key: str
+    caps: Mapping[str, str]
+
+    @property
+    def keyring(self) -> str:
+        """Return it as a keyring has it."""
+        lines = [f"[{self.name}]", f"\tkey = {self.key}"]
+        lines += [f'\tcaps {kind} = "{text}"' for kind, text in sorted(self.caps.items())]
+        return "".join(f"{line}\n" for line in lines)
+
+
+_EVERYTHING = "allow *"
+_OSD_COMMANDS = ", ".join(f"allow command 'osd {one}'" for one in ("out", "destroy-actual", "purge-actual"))
+_CAPS: Mapping[str, Mapping[str, str]] = {
+    "mon": {"mon": _EVERYTHING},
+    "admin": dict.fromkeys(("mon", "osd", "mgr", "mds"), _EVERYTHING),
+    "mgr": {"mon": "allow profile mgr", "osd": _EVERYTHING, "mds": _EVERYTHING},
+    # The profile makes OSDs. What else their host does: it looks at them, and ends one that is lost or empty.
+    "osd-host": {"mon": f"allow profile bootstrap-osd, allow r, {_OSD_COMMANDS}", "mgr": "allow r"},
+    "rgw": {"mon": "allow rw", "osd": "allow rwx", "mgr": "allow rw"},
+    "mds": {"mon": "allow profile mds", "osd": "allow rwx", "mds": _EVERYTHING, "mgr": "allow profile mds"},
+}
+"""By kind of entity: daemons, the administrator, and hosts of OSDs (docs.ceph.com: user management, capabilities)."""
+
+
+def caps(user: str) -> dict[str, str]:
+    """Return what an entity of a cloud may do."""
+    kind = user.removeprefix("client.").partition(".")[0]
+    if kind in _CAPS:
+        return dict(_CAPS[kind])
+    pools = USERS[user]
+    writes = [f"profile rbd pool={pool}" for pool in pools.get("writes", ())]
+    reads = [f"profile rbd-read-only pool={pool}" for pool in pools.get("reads", ())]
+    return {"mon": "profile rbd", "osd": ", ".join(writes + reads), "mgr": ", ".join(writes)}
+
+
+def entities(hosts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return all entities of a cluster, `hosts` are the groups' members."""
+    return [
+        "mon.",
+        ADMINISTRATOR,
+        OSD_HOST,
+        *(f"mgr.{name}" for name in hosts[MONITORS]),
+        *(f"mds.{name}" for name in hosts[METADATA]),
+        *(f"client.rgw.{name}" for name in hosts[GATEWAYS]),
+        *USERS,
+    ]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do: the command as the monitors take it, what goes with it, and the sentence for people."""
+
+    text: str
+    command: Mapping[str, Any]
+    data: str = ""
+    """A keyring; it never comes into a message."""
+
+
+def user_steps(users: Iterable[User], known: Mapping[str, tuple[str, Mapping[str, str]]]) -> list[Step]:
+    """Return what makes the cluster's users as declared; others are left alone. `known` are key and caps by name."""
+    steps = []
+    for one in users:
+        found = known.get(one.name)
+        if found == (one.key, dict(one.caps)):
+            continue
+        verb = "make" if found is None else "change the key of" if found[0] != one.key else "change what may"
+        text = f"{verb} {one.name}" + (" do" if verb == "change what may" else "")
+        steps.append(Step(text, {"prefix": "auth import"}, one.keyring))
+    return steps
+
+
+def rule_steps(domain: str, rules: Iterable[str]) -> list[Step]:
+    """Return what makes the rule by which copies lie in different places of a kind, such as `host`."""
+    name = rule_name(domain)
+    if name in rules:
+        return []
+    command = {"prefix": "osd crush rule create-replicated", "name": name, "root": "default", "type": domain}
+    return [Step(f"make the rule {name}", command)]
+
+
+def rule_name(domain: str) -> str:
+    """Return the name of the rule for a failure domain."""
+    return f"replicated_{domain}"
+
+
+def pool_steps(
+    pools: Iterable[Mapping[str, Any]], known: Mapping[str, Mapping[str, Any]], rules: Mapping[str, int], domain: str
+) -> list[Step]:
+    """Return what makes the pools as declared. Pools that are not declared are left alone, none is ever deleted.
+
+    `known` is what `osd pool ls detail` says, by name, with `options` merged into each; `rules` are numbers by name.
+    What is not said of a pool is left as it is, but for the rule and the application.
+    """
+    steps = []
+    for one in pools:
+        name = one["name"]
+        found = known.get(name, {})
+        if not found:
+            steps.append(Step(f"make the pool {name}", {"prefix": "osd pool create", "pool": name}))
+        application = one.get("application", "rbd")
+        if application not in found.get("application_metadata", {}):
+            command = {"prefix": "osd pool application enable", "pool": name, "app": application}
+            steps.append(Step(f"let {application} use the pool {name}", command))
+        wanted = {"crush_rule": rule_name(one.get("failure_domain", domain))}
+        wanted |= {key_: one[key_] for key_ in POOL_OPTIONS if key_ in one}
+        for key_, value in wanted.items():
+            is_ = found.get(key_)
+            if key_ == "crush_rule":
+                is_ = next((rule for rule, number in rules.items() if number == is_), is_)
+            if is_ != value:
+                command = {"prefix": "osd pool set", "pool": name, "var": key_, "val": str(value)}
+                steps.append(Step(f"set {key_} of the pool {name} to {value}", command))
+    return steps
