@@ -448,7 +448,6 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
     problems += _image_mistakes(first, services, members, where, problems)
-    problems += _volume_mistakes(first, services, where, problems)
     problems += _storage_mistakes(
         first, {name: resolved[name] for name in members["object"]} if "swift" in services else None, where, problems
     )
@@ -1104,17 +1103,6 @@ def _storage_mistakes(
         (where(*filter(None, (key, host))), mistake) for host, key, mistake in swift_inventory.mistakes(first, hosts)
     ]
     return [one for place, mistake in found if not _told(place, problems) for one in _problems([mistake], place)]
-
-
-def _volume_mistakes(
-    first: Mapping[str, Any], services: Collection[str], where: Callable[..., str], problems: Sequence[Problem]
-) -> list[Problem]:
-    """Return what does not go together in Cinder's variables."""
-    keys = ("cinder_backends", "cinder_default_volume_type", *volume_inventory.RULES)
-    if "cinder" not in services or any(_told(where(key), problems) for key in keys):
-        return []
-    found = volume_inventory.mistakes(first)
-    return [one for key, mistake in found for one in _problems([mistake], where(key))]
 
 
 def _image_mistakes(

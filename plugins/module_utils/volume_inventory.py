@@ -11,15 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import inventory_items
-from ansible_collections.brume.cloud.plugins.module_utils.api_objects import present
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_checks import Mistake, Rule, is_number, near, shown
-from ansible_collections.brume.cloud.plugins.module_utils.volume_types import (
-    CONSUMERS,
-    OF_A_TYPE,
-    QUOTAS,
-    default_type,
-    types_of,
-)
+from ansible_collections.brume.cloud.plugins.module_utils.volume_types import CONSUMERS, OF_A_TYPE, QUOTAS
 
 DESCRIPTION_LENGTH = 255
 RESERVED = ("name", "consumer")
@@ -88,28 +81,3 @@ RULES: Mapping[str, Rule] = {
     "cinder_qos_specs": _qos_specs,
     "cinder_default_quotas": _quotas,
 }
-
-
-def mistakes(cloud: Mapping[str, Any]) -> list[tuple[str, Mistake]]:
-    """Return what is wrong between variables, as variable and mistake; each alone has been checked by RULES.
-
-    A default type that is said may have been made by hand, and QoS specs too: the module asks Cinder.
-    """
-    found: list[tuple[str, Mistake]] = []
-    chosen, backends = cloud["cinder_default_volume_type"], cloud["cinder_backends"]
-    declared = cloud["cinder_volume_types"]
-    name = default_type(chosen, backends)
-    types = {one["name"]: one for one in types_of(backends, declared)}
-    remedy = "name another one in cinder_default_volume_type"
-    if name in types and not present(types[name]):
-        found.append(("cinder_volume_types", (f".{name}.state", "takes away the default type", remedy)))
-    elif not chosen and backends and name not in types:
-        message = f"has no type {name}, which is the default one after the first back end"
-        found.append(("cinder_volume_types", ("", message, f"{remedy}, or add it")))
-    gone = {one["name"] for one in cloud["cinder_qos_specs"] if not present(one)}
-    for one in declared:
-        if present(one) and one.get("qos") in gone:
-            place = f".{one['name']}.qos"
-            message = f"names QoS specs that are to go, {one['qos']}"
-            found.append(("cinder_volume_types", (place, message, "use others, or '' for none")))
-    return found
