@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -18,7 +19,7 @@ from ansible_collections.brume.cloud.plugins.action import cinder_volume_types a
 from ansible_collections.brume.cloud.plugins.module_utils import api_session, plan, sources, volume_types
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, apply_actions, report
-from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory
+from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
@@ -26,7 +27,7 @@ from ansible_collections.brume.cloud.plugins.modules import cinder_volume_types 
 
 from . import api_server
 from .api_server import keystone
-from .inventories import committed, inventory
+from .inventories import committed
 
 KEY = re.compile(r"[a-zA-Z0-9-_:.]{1,255}")
 """What Cinder's schema takes as an extra spec of a type that is there."""
@@ -578,10 +579,8 @@ def handed(in_play: list[str], name: str = "block", **variables: Any) -> dict[st
 def changed(name: str, variables: dict[str, Any]) -> Inventory:
     """Return a committed inventory in which all hosts have these variables more."""
     base = committed(name)
-    common = dict(next(iter(base.hosts.values()))[0].variables) | variables
-    own = {host: dict(layers[-1].variables) for host, layers in base.hosts.items()}
-    groups = {group: list(hosts) for group, hosts in base.groups.items()}
-    return inventory(common, hosts=own, groups=groups)
+    more = Layer("all", variables, dict.fromkeys(variables, "group_vars/all.yml"))
+    return dataclasses.replace(base, hosts={host: (*layers, more) for host, layers in base.hosts.items()})
 
 
 def test_the_action_hands_out_what_the_inventory_declares() -> None:
