@@ -6,6 +6,7 @@ An action and not a module: a module's output is shown when all of it is over, a
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import netaddr
 from ansible.plugins.action import ActionBase
-from ansible_collections.brume.cloud.plugins.module_utils import cloud_checks, run, verification, volume_checks
+from ansible_collections.brume.cloud.plugins.module_utils import cloud_checks, orphans, run, verification, volume_checks
 from ansible_collections.brume.cloud.plugins.module_utils.api_objects import present, texts
 from ansible_collections.brume.cloud.plugins.module_utils.cloud_run import PREFIX, Expected, Run, Settings
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError
@@ -195,9 +196,13 @@ class ActionModule(ActionBase):
                 for line in cloud_checks.diagnostics(context):
                     self._display.display(f"    {line}", color="red")
 
-        self._display.display(verification.header(checks))
         try:
-            results = verification.run_checks(checks, context, report, check_mode=self._task.check_mode)
+            # What a killed run's verification cleans up bears the names that this one uses.
+            with orphans.alone(f"verify {wanted.endpoints['identity']}", os.getppid()):
+                self._display.display(verification.header(checks))
+                results = verification.run_checks(checks, context, report, check_mode=self._task.check_mode)
+        except orphans.Busy as error:
+            return {**result, "failed": True, "msg": str(error)}
         finally:
             if choices.keep and context.key_path.name:
                 self._display.display(f"The instance's key stays: {context.key_path}")
