@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.module_utils import operating_system
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
 
@@ -32,3 +33,17 @@ class ActionModule(PlanAction):
             ],
             "absent_accounts": ["guest"],
         }
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Make them; where the broker is a new one, say whom a limit leaves with what they know of the one before."""
+        outcome = super().run(tmp, task_vars)
+        known = task_vars or {}
+        if outcome.get("anew") and "ansible_limit" in known:
+            hosts = operating_system.names(list(self.slice(known).renderer.speakers()))
+            outcome["warnings"] = [
+                *outcome.get("warnings", []),
+                f"the broker is a new one, and this run has a limit ({known['ansible_limit']}): of {hosts}, those that "
+                "it leaves out go on with what they know of a broker before, if there was one\n"
+                "  next: site.yml without a limit starts anew what speaks to it",
+            ]
+        return outcome
