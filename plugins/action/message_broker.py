@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.brume.cloud.plugins.action.message_vhosts import members_said
+from ansible_collections.brume.cloud.plugins.module_utils import messaging
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import PlanAction, Slice
 
 
@@ -28,4 +30,7 @@ class ActionModule(PlanAction):
             seen = (known["hostvars"][name].get("__phase_messaging_result") or {}).get("broker")
             if seen:
                 return {"changed": False, "broker": seen}
-        return super().run(tmp, task_vars)
+        outcome = super().run(tmp, task_vars)
+        if outcome.get("broker") == messaging.UNBORN and messaging.joins(members_said(known)):
+            outcome["broker"] = ""
+        return outcome

@@ -288,6 +288,11 @@ def identity(exported: Mapping[str, Any]) -> str:
     return str(found.get(CLUSTER_ID) or "")
 
 
+def joins(said: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a broker without data will join others, from what M(brume.cloud.rabbitmq_member) said of each."""
+    return any((one.get("member") or {}).get("active") for one in said)
+
+
 def is_anew(vhosts: Sequence[Mapping[str, Any]], exported: Mapping[str, Any]) -> bool:
     """Return whether a broker has none of the virtual hosts that it is to have, as one that was just made."""
     there = {one["name"] for one in exported.get("vhosts") or ()}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible_collections.brume.cloud.plugins.action import message_broker, message_vhosts
 from ansible_collections.brume.cloud.plugins.action.unit_rollout import ActionModule as Rollout
-from ansible_collections.brume.cloud.plugins.module_utils import run, sources
+from ansible_collections.brume.cloud.plugins.module_utils import messaging, run, sources
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, plan
 from ansible_collections.brume.cloud.plugins.module_utils.plan_action import ActionBase
@@ -65,7 +65,7 @@ def act(monkeypatch: pytest.MonkeyPatch, module: Any, seen: str = "", **more: An
 
     def execute(_self: Any, **given: Any) -> dict[str, Any]:
         asked.append(given["module_args"])
-        return {"changed": False, "broker": "asked", "anew": more.pop("anew", False)}
+        return {"changed": False, "broker": more.pop("broker", "asked"), "anew": more.pop("anew", False)}
 
     monkeypatch.setattr(ActionBase, "run", lambda _self, _tmp, _variables: {})
     monkeypatch.setattr(ActionBase, "_execute_module", execute)
@@ -112,3 +112,21 @@ def test_a_limit_says_whom_it_leaves_with_a_former_broker(monkeypatch: pytest.Mo
     assert "has a limit (controller1)" in said and "compute1" in said and "\n  next: site.yml without a limit" in said
     assert "warnings" not in act(monkeypatch, message_vhosts, anew=True)
     assert "warnings" not in act(monkeypatch, message_vhosts, anew=False, known=limit)
+
+
+@pytest.mark.usefixtures("ha")
+@pytest.mark.parametrize("active", [True, False])
+def test_a_member_that_comes_back_empty_is_no_new_broker(monkeypatch: pytest.MonkeyPatch, active: bool) -> None:
+    """In a dry run, which sees no data there; after the run it is the one that the others are."""
+    groups = {"messaging": ["controller1", "controller2"]}
+    hostvars = {
+        "controller1": {"__rabbitmq_member": {"member": {"active": False, "empty": True}}},
+        "controller2": {"__rabbitmq_member": {"member": {"active": active, "empty": not active}}},
+    }
+    expected = "" if active else messaging.UNBORN
+    for module in (message_broker, message_vhosts):
+        known = {"groups": groups, "hostvars": hostvars, "ansible_limit": "x"}
+        found = act(monkeypatch, module, broker=messaging.UNBORN, anew=True, known=known)
+        assert found["broker"] == expected
+        if module is message_vhosts:
+            assert ("warnings" in found) is not active
