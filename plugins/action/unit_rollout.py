@@ -24,6 +24,7 @@ class ActionModule(PlanAction):
 
     With `versions`, units that keep others' versions must have been started since all have those of the release.
     `starts` holds, by unit, what its start needs besides: `start_environment`, `waits_for`.
+    `broker` is the one that the cloud has now; units that speak to it must have been started with it.
     What only other releases have goes when the wave is well.
     """
 
@@ -41,7 +42,15 @@ class ActionModule(PlanAction):
             return None
         starts = dict(args.get("starts") or {})
         versions = piece.plan.cloud.release if args.get("versions") else ""
-        planned = [{**_unit(piece, one, units), "versions": versions * _keeps_versions(one)} for one in units]
+        broker = str(args.get("broker") or "")
+        planned = [
+            {
+                **_unit(piece, one, units),
+                "versions": versions * _keeps_versions(one),
+                "broker": broker * one.messaging,
+            }
+            for one in units
+        ]
         return {
             "units": [{**one, **(starts.get(one["name"]) or {})} for one in planned]
             + [{"name": name, "state": "idle"} for name in idle]

@@ -18,7 +18,7 @@ class ActionModule(PlanAction):
     themselves too (`__host_updates` of M(brume.cloud.host_updates), and the role cluster_members). `end`: says which
     hosts want to start anew. Returns `hosts`, of `order` those with something to do; then also `sizes`, how many go at
     a time, `joint`, those that go all at once, and `moving`, those whose instances move away (where no earlier run has
-    left a host).
+    left a host). With `system` it returns `left` too: hosts out of the limit that a broker made anew leaves behind.
     With `system`, hosts are brought to the operating system of the inventory; `outage` accepts that no API answers
     meanwhile.
     """
@@ -31,7 +31,10 @@ class ActionModule(PlanAction):
         found = {name: dict(hostvars[name].get("__host_updates") or {}) for name in in_play}
         stage = args["stage"]
         if stage == "end":
-            self._display.display("\n".join(wishes(found)))
+            # What the run before the walk has said; the hosts do not know it any more.
+            said_before = [hostvars[name].get("__update_order") or {} for name in in_play]
+            left: list[str] = next((one["left"] for one in said_before if one.get("left")), [])
+            self._display.display("\n".join([*wishes(found), *left_out(left)]))
             return {"changed": False}
         more: dict[str, Any] = {}
         wrong = mistakes(args, piece, hostvars, in_play)
@@ -60,6 +63,13 @@ class ActionModule(PlanAction):
             # Nova may be what an earlier run has stopped.
             moving = [] if any(found[name]["begun"] for name in chosen) else moving
             more = {"sizes": sizes, "joint": sorted(joint), "moving": moving}
+            if args.get("system"):
+                brokers = [name for name, _address in piece.plan.cloud.members["messaging"]]
+                going = {name: found[name] for name in chosen}
+                anew = operating_system.reconnections(going, brokers, piece.renderer.speakers())
+                more["left"] = [name for name in anew if name not in in_play]
+                told = reconnecting(anew, more["left"])
+                self._display.display("\n".join(told)) if told else None
         if wrong:
             return {"changed": False, "failed": True, "msg": "\n".join(wrong)}
         return {"changed": False, "hosts": chosen, **more}
@@ -213,6 +223,24 @@ def crossing(one: Mapping[str, Any]) -> list[str]:
     if broker and operating_system.renewed(*broker):
         told.append(f"RabbitMQ {broker[0]} -> {broker[1]}, whose data is made anew: messages in flight are lost")
     return told
+
+
+def reconnecting(anew: Mapping[str, int], left: Sequence[str]) -> list[str]:
+    """Return what a broker that is made anew means for other hosts, `left` of which this run does not reach."""
+    reached = [name for name in anew if name not in left]
+    units = sum(anew[name] for name in reached)
+    told = f"at the end {units} units that speak to the broker start anew, host by host: "
+    return [*([told + operating_system.names(reached)] if reached else []), *left_out(left)]
+
+
+def left_out(left: Sequence[str]) -> list[str]:
+    """Return which hosts a limit leaves with what they know of the broker before, with the next step."""
+    if not left:
+        return []
+    return [
+        f"not in this run, so that their agents go on with what they know of the broker before: {', '.join(left)}\n"
+        "  next: the same playbook for them, or site.yml, without a limit that leaves them out"
+    ]
 
 
 def wishes(found: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -74,6 +74,13 @@ FRESH: dict[str, Any] = {
 }
 """What a broker holds after its first start (https://www.rabbitmq.com/docs/access-control)."""
 
+CLUSTER_ID = "internal_cluster_id"
+"""Global parameter in which a cluster keeps what it calls itself: made with its first member's data, the same for all
+that join, and kept over restarts and new versions (rabbit_nodes:seed_internal_cluster_id/0 of rabbitmq-server)."""
+
+UNBORN = "not made yet"
+"""Stands in a dry run for the identity of a broker that has no data yet."""
+
 CLEAR_STEP, DELETE_USER_STEP, DELETE_VHOST_STEP = 1, 2, 3
 
 
@@ -273,6 +280,24 @@ def export_definitions(run: Run) -> dict[str, Any]:
         return dict(json.loads(text))
     except ValueError as error:
         raise MessagingError(f"rabbitmqctl export_definitions: not JSON: {error}") from error
+
+
+def identity(exported: Mapping[str, Any]) -> str:
+    """Return what tells a broker from one that was made anew, from its definitions; empty where they say none."""
+    found = {one.get("name"): one.get("value") for one in exported.get("global_parameters") or ()}
+    return str(found.get(CLUSTER_ID) or "")
+
+
+def joins(said: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a broker without data will join others, from what M(brume.cloud.rabbitmq_member) said of each."""
+    return any((one.get("member") or {}).get("active") for one in said)
+
+
+def is_anew(vhosts: Sequence[Mapping[str, Any]], exported: Mapping[str, Any]) -> bool:
+    """Return whether a broker has none of the virtual hosts that it is to have, as one that was just made."""
+    there = {one["name"] for one in exported.get("vhosts") or ()}
+    wanted = {str(one["name"]) for one in vhosts if _present(one)}
+    return bool(wanted) and not wanted & there
 
 
 Replica = tuple[str, str, str]

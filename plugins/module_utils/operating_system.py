@@ -284,6 +284,21 @@ def batches(
     return ordered, sizes
 
 
+def reconnections(
+    going: Mapping[str, Mapping[str, Any]], brokers: Collection[str], speakers: Mapping[str, Sequence[str]]
+) -> dict[str, int]:
+    """Return host -> how many of its units start anew because hosts that go get a broker whose data is made anew.
+
+    `speakers` are the units of the plan that speak to it. Those hosts themselves start all of theirs on the way.
+    """
+    anew = [
+        name
+        for name in brokers
+        if name in going and ("messaging" in together(going[name]["updates"]) or going[name]["begun"].get("renew"))
+    ]
+    return {name: len(units) for name, units in speakers.items() if anew and name not in anew}
+
+
 def joint_problems(
     members: Mapping[str, Sequence[str]],
     going: Mapping[str, Mapping[str, Any]],

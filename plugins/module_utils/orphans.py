@@ -46,7 +46,7 @@ def started(pid: int) -> str:
 
 @contextlib.contextmanager
 def alone(what: str, owner: int, wait: float = WAIT) -> Iterator[None]:
-    """Hold the lock of something for the run whose process is `owner`. Raises Busy when that lasts longer than `wait`."""
+    """Hold the lock of something for the run whose process is `owner`. Raises Busy where another one takes longer."""
     path, end = path_of(what), time.monotonic() + wait
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
@@ -80,7 +80,7 @@ def _taken(handle: int) -> bool:
 
 def _holder(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8") and "{}")
+        found = json.loads(path.read_text(encoding="utf-8") or "{}")
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,7 +10,7 @@ import base64
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,8 @@ LIBVIRT_CERTIFICATE = "/etc/pki/libvirt/servercert.pem"
 TLS_GROUP = "brume-tls"
 """System group of who reads the host's certificate and key."""
 
+TRANSPORT = "transport_url"
+
 HEADER = "# Written by Brume; a change here is overwritten. Options are set in the inventory's brume_config."
 
 _environment = jinja2.Environment(  # configuration is no HTML
@@ -89,6 +91,8 @@ class UnitEntry:
     content: str | None
     files: tuple[str, ...]
     revision: str
+    messaging: bool = False
+    """Whether it speaks to a broker."""
 
 
 SecretValue = Callable[[str], str]
@@ -333,20 +337,10 @@ class Renderer:
 
         for section in file.auth_sections:
             add({section: self.login(service, section)}, "the plan")
-        for name in file.settings:
-            key = settings_key(service.name, name)
-            add(self.sources.settings[key], f"settings {key}")
-        named: dict[str, dict[str, Any]] = {}
-        if file.sections:
-            key = settings_key(service.name, file.sections.settings)
-            for section, item in host.variables[file.sections.variable].items():
-                named[section] = {**names, "name": section, "item": item}
-                options = {name: value for name, value in item.items() if name not in ("type", *file.sections.own)}
-                add({section: self.sources.settings[key].get(item.get("type", ""), {})}, f"settings {key}")
-                add({section: options}, said_at(host.layers, file.sections.variable))
-        for one in host.layers:
-            override = one.variables.get("brume_config", {}).get(service.name, {})
-            add(override.get(file.name, {}), one.where("brume_config"))
+        for tree, layer in self._trees(host, service, file):
+            add(tree, layer)
+        items = host.variables[file.sections.variable] if file.sections else {}
+        named = {section: {**names, "name": section, "item": item} for section, item in items.items()}
         resolved = {
             section: {
                 key: self._resolve(value, named.get(section, names), f"{service.name} {file.name} [{section}] {key}")
@@ -356,6 +350,51 @@ class Renderer:
             for section, keys in merged.items()
         }
         return {section: keys for section, keys in resolved.items() if keys}, layers
+
+    def _trees(self, host: Host, service: Service, file: File) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """Yield the trees that a file is merged from, lowest first, each with its layer; values as they are written."""
+        for name in file.settings:
+            key = settings_key(service.name, name)
+            yield self.sources.settings[key], f"settings {key}"
+        if file.sections:
+            key = settings_key(service.name, file.sections.settings)
+            for section, item in host.variables[file.sections.variable].items():
+                options = {name: value for name, value in item.items() if name not in ("type", *file.sections.own)}
+                yield {section: self.sources.settings[key].get(item.get("type", ""), {})}, f"settings {key}"
+                yield {section: options}, said_at(host.layers, file.sections.variable)
+        for one in host.layers:
+            override = one.variables.get("brume_config", {}).get(service.name, {})
+            yield override.get(file.name, {}), one.where("brume_config")
+
+    def _names_broker(self, host: Host, entry: FileEntry) -> bool:
+        """Return whether a file says where a broker is: oslo.messaging's `transport_url`, in whatever section."""
+        service = self.sources.services[entry.service]
+        said: dict[str, Any] = {}
+        for tree, _layer in self._trees(host, service, service.files[entry.name]):
+            said |= {section: keys[TRANSPORT] for section, keys in tree.items() if TRANSPORT in (keys or {})}
+        return any(value is not None for value in said.values())
+
+    def _read(self, host: Host, instance: Instance) -> list[FileEntry]:
+        """Return the files that a unit of a host reads."""
+        files = self.sources.services[instance.service].files
+        return [
+            entry
+            for entry in host.files
+            if entry.service == instance.service
+            and instance.component in files[entry.name].components
+            and entry.cell in ("", instance.cell)
+        ]
+
+    def _speaks(self, host: Host, instance: Instance) -> bool:
+        return any(self._names_broker(host, entry) for entry in self._read(host, instance))
+
+    def speakers(self) -> dict[str, list[str]]:
+        """Return host -> those of its units that speak to a broker; without hosts that have none."""
+        found = {
+            name: [one.unit for one in host.instances if self.of(host)._speaks(host, one)]
+            for name, host in self.plan.hosts.items()
+        }
+        return {name: units for name, units in found.items() if units}
 
     def _resolve(self, value: Any, names: Mapping[str, Any], place: str) -> Any:
         if isinstance(value, list):
@@ -411,13 +450,7 @@ class Renderer:
                 continue
             service = self.sources.services[instance.service]
             component = service.components[instance.component]
-            read = [
-                entry
-                for entry in host.files
-                if entry.service == service.name
-                and component.name in service.files[entry.name].components
-                and entry.cell in ("", instance.cell)
-            ]
+            read = self._read(host, instance)
             if component.kind == "system":
                 result.append(UnitEntry(instance, component, None, tuple(one.path for one in read), ""))
                 continue
@@ -433,7 +466,8 @@ class Renderer:
                 paths.append(uwsgi_path(service, component))
                 socket = dataclasses.replace(instance, unit=socket_of(instance.unit))
                 result.append(UnitEntry(socket, component, socket_text(service, component, instance), (), ""))
-            result.append(UnitEntry(instance, component, content, tuple(paths), environment))
+            speaks = self._speaks(host, instance)
+            result.append(UnitEntry(instance, component, content, tuple(paths), environment, speaks))
         return result
 
 

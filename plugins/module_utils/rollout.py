@@ -77,6 +77,8 @@ class Unit:
     first: bool = False
     versions: str = ""
     """What a process that keeps other services' versions must have been started with; empty for one that need not."""
+    broker: str = ""
+    """The broker that it speaks to (`messaging.identity`); empty for one that speaks to none, or where nobody knows."""
 
     @property
     def texts(self) -> dict[str, str | None]:
@@ -127,6 +129,8 @@ class Step:
     write: tuple[str, ...] = ()
     record: bool = False
     digest: str = ""
+    stale: str = ""
+    """Why what it knows by its broker does not count any more; empty where it does."""
 
     @property
     def actions(self) -> list[str]:
@@ -176,6 +180,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[Unit]:
             waits_for=dict(item.get("waits_for") or {}),
             first=bool(item.get("first")),
             versions=str(item.get("versions") or ""),
+            broker=str(item.get("broker") or ""),
         )
         for item in items
     ]
@@ -283,15 +288,38 @@ def decide(
             reason = f"{', '.join(predicted)} changed" if predicted else "its files changed since it last started well"
     elif unit.versions and known.get("versions") != unit.versions:
         verb, reason = "restart", "it keeps the versions that other services had"
+    stale = _stale(unit, known)
+    if stale and state.is_active and verb != "restart":
+        verb, reason = "restart", stale
     return Step(
-        unit, verb=verb, reason=reason, enable=enable, disable=disable, write=write, record=differs, digest=whole
+        unit,
+        verb=verb,
+        reason=reason,
+        enable=enable,
+        disable=disable,
+        write=write,
+        record=differs,
+        digest=whole,
+        stale=stale,
     )
+
+
+def _stale(unit: Unit, record: Mapping[str, Any]) -> str:
+    """Return why a unit has to start anew for its broker; empty where it need not.
+
+    A process connects again by itself, and goes on with what it was told before: what was sent to it meanwhile went
+    with the queues of the former broker, and an agent asks for everything only once, at its start.
+    """
+    if not record or not unit.broker or record.get("broker") == unit.broker:
+        return ""
+    return "its broker was made anew" if record.get("broker") else "it is not known to have started with this broker"
 
 
 def of_stage(steps: Sequence[Step], states: Mapping[str, State], stage: str, *, simulated: bool) -> list[Step]:
     """Return the steps of a stage: `start` for what does not run, `change` for the rest, empty for both.
 
-    `well` changes nothing that runs or is about to: it is waited for, and the others start.
+    `well` changes nothing that runs or is about to: it is waited for, and the others start. `reconnect` starts anew
+    what has started with another broker, as it is on the host: how else it differs from the plan is left to a roll-out.
 
     What comes first is settled by the start, whether it runs or not. A socket that does not run belongs to its service,
     which has to stop for it. What is absent goes when what stays is well, so by the change. After a start nothing is
@@ -307,6 +335,11 @@ def of_stage(steps: Sequence[Step], states: Mapping[str, State], stage: str, *, 
         planned = [step for step in steps if not (step.unit.absent or step.unit.idle)]
         waits = {name for name, state in states.items() if state.is_active or state.active == "activating"}
         return [Step(step.unit, verb="wait") if step.unit.name in waits else step for step in planned]
+    if stage == "reconnect":
+        anew = [step for step in steps if step.stale]
+        return [
+            Step(step.unit, verb=step.verb, reason=step.stale if runs(step.unit.name) else step.reason) for step in anew
+        ]
     if stage == "change" and simulated:
         return [step for step in steps if step.unit.absent or (not step.unit.first and runs(step.unit.name))]
     return list(steps)

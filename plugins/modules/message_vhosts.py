@@ -103,6 +103,14 @@ actions:
   type: list
   elements: str
   sample: ["create vhost nova", "create account nova", "create permission of nova on nova"]
+broker:
+  description: What tells the broker from one that is made anew, as M(brume.cloud.message_broker) returns it.
+  returned: success
+  type: str
+anew:
+  description: Whether it had none of the virtual hosts.
+  returned: success
+  type: bool
 msg:
   description: On failure, what rabbitmqctl said, or one line for each mistake.
   returned: on failure
@@ -183,7 +191,12 @@ def main() -> None:
             messaging.add_replicas(lacking, run)
     except (ConvergenceError, messaging.MessagingError) as error:
         module.fail_json(msg=describe(error), invocation={})
-    module.exit_json(**report([*changes.actions, *messaging.replica_actions(lacking)]), invocation={})
+    module.exit_json(
+        **report([*changes.actions, *messaging.replica_actions(lacking)]),
+        broker=messaging.UNBORN if fresh else messaging.identity(exported),
+        anew=messaging.is_anew(given["vhosts"], exported),
+        invocation={},
+    )
 
 
 if __name__ == "__main__":

@@ -78,6 +78,12 @@ options:
             Left out, it does not matter.
         type: str
         default: ''
+      broker:
+        description:
+          - The broker that the unit speaks to, as M(brume.cloud.message_broker) tells it. A unit that was recorded with
+            another one, or with none, starts anew. Left out, it does not matter, and what was recorded stays.
+        type: str
+        default: ''
       start_environment:
         description: Variables of systemd's own environment while the unit starts, and only then (systemctl(1)).
         type: dict
@@ -85,9 +91,10 @@ options:
   stage:
     description:
       - V(start) touches only what does not run, V(change) comes after it, for what runs on something old. With neither,
-        both are done. V(well) leaves alone what runs, starts the rest, and waits until all is well.
+        both are done. V(well) leaves alone what runs, starts the rest, and waits until all is well. V(reconnect) starts
+        anew what has started with another broker, and nothing else; units and their records stay as they are otherwise.
     type: str
-    choices: ['', start, change, well]
+    choices: ['', start, change, well, reconnect]
     default: ''
   planned_digests:
     description:
@@ -177,10 +184,11 @@ SPEC: dict[str, Any] = {
             "waits_for": {"type": "dict", "default": {}},
             "first": {"type": "bool", "default": False},
             "versions": {"type": "str", "default": ""},
+            "broker": {"type": "str", "default": ""},
         },
     },
     "planned_digests": {"type": "dict", "default": {}},
-    "stage": {"type": "str", "choices": ["", "start", "change", "well"], "default": ""},
+    "stage": {"type": "str", "choices": ["", "start", "change", "well", "reconnect"], "default": ""},
 }
 
 
@@ -218,10 +226,22 @@ def record(step: rollout.Step, digests: tuple[str, str], files: dict[str, str]) 
             "revision": step.unit.revision,
             # Who starts later with the same release knows at least what was known before.
             "versions": step.unit.versions or (known.get("versions", "") if same else ""),
-            "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "broker": step.unit.broker or known.get("broker", ""),
+            "started_at": now(),
         },
         mode=0o600,
     )
+
+
+def record_broker(step: rollout.Step) -> None:
+    """Remember the broker with which a unit was started, and leave what else is recorded: it was not looked at."""
+    known = read_marker(record_path(step.unit))
+    write_marker(record_path(step.unit), {**known, "broker": step.unit.broker, "started_at": now()}, mode=0o600)
+
+
+def now() -> str:
+    """Return the time as records have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def checked(systemd: rollout.Systemd, *arguments: str) -> None:
@@ -340,6 +360,14 @@ def main() -> None:
                 simulated=module.check_mode,
             )
             steps.append(step)
+        reconnects = module.params["stage"] == "reconnect"
+
+        def note(step: rollout.Step) -> None:
+            if reconnects:
+                record_broker(step)
+            else:
+                record(step, digests[step.unit.name], files[step.unit.name])
+
         every = rollout.with_files_once(rollout.with_sockets(steps, states))
         steps = rollout.of_stage(every, states, module.params["stage"], simulated=module.check_mode)
         if not module.check_mode:
@@ -351,13 +379,13 @@ def main() -> None:
                         [step for step in steps if step.verb and step.unit.first == first],
                         states,
                         systemd,
-                        lambda step: record(step, digests[step.unit.name], files[step.unit.name]),
+                        note,
                     )
             if all(outcome.healthy for outcome in outcomes):
                 remove(steps, states, systemd)
             for step in steps:
                 if step.record and not step.verb:
-                    record(step, digests[step.unit.name], files[step.unit.name])
+                    note(step)
     except (rollout.UnitError, OSError) as error:
         module.fail_json(msg=str(error), units=[], invocation={})
     result: dict[str, Any] = {

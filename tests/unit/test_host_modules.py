@@ -308,6 +308,40 @@ def test_unit_rollout_remembers_since_when_a_unit_knows_versions(call: Call, sys
     assert call("unit_rollout", {"units": [{**other["units"][0], "versions": "2026.1"}]})["actions"] == []
 
 
+def test_unit_rollout_starts_anew_what_a_former_broker_has_told(call: Call, systemd: Path) -> None:
+    (systemd / "f").write_text("one")
+
+    def wish(broker: str, **more: Any) -> dict[str, Any]:
+        unit = {"content": "x", "files": [f"{systemd}/f"], "broker": broker}
+        units = [{"name": name, **unit} for name in ("a.service", "b.service")]
+        return {"units": [{"name": "c.service", "content": "x"}, *units], **more}
+
+    converges(call, "unit_rollout", wish("first"))
+    (systemd / "f").write_text("two")
+    assert converges(call, "unit_rollout", wish("second", stage="reconnect")) == [
+        f"restart {name}.service (its broker was made anew)" for name in ("a", "b")
+    ]
+    assert call("unit_rollout", wish("second"), check=True)["actions"] == [
+        f"restart {name}.service ({systemd}/f changed)" for name in ("a", "b")
+    ], "what was not looked at is still known as it was"
+    converges(call, "unit_rollout", wish("second"))
+    (systemd / "f").write_text("three")
+    converges(call, "unit_rollout", wish(""))
+    assert call("unit_rollout", wish("second"))["actions"] == [], "where nobody was asked, what is known stays"
+
+
+def test_unit_rollout_reconnects_what_a_cut_off_run_has_left(call: Call, systemd: Path) -> None:
+    """One that did not become well is not recorded, so that the next run comes back to it."""
+    units = [{"name": name, "content": "x"} for name in ("a.service", "bad.service")]
+    for name in ("a.service", "bad.service"):
+        (systemd / f"state.active.{name}").touch()
+        (systemd / "records").mkdir(exist_ok=True)
+        (systemd / f"records/{name}.json").write_text(json.dumps({"broker": "first"}))
+    wish = {"units": [{**one, "broker": "second"} for one in units], "stage": "reconnect"}
+    assert call("unit_rollout", wish)["failed"]
+    assert call("unit_rollout", wish, check=True)["actions"] == ["restart bad.service (its broker was made anew)"]
+
+
 def test_unit_rollout_of_a_service_that_gets_a_socket(call: Call, systemd: Path) -> None:
     new = [{"name": "b.service", "content": "[Service]\n", "after": ["b.socket"]}, {"name": "b.socket", "content": "x"}]
     converges(call, "unit_rollout", {"units": new})
@@ -1230,8 +1264,26 @@ def test_message_vhosts_before_there_is_a_broker(call: Call, tmp_path: Path, mon
     assert dry["actions"][0] == "create vhost nova"
     assert dry["actions"][-1] == "delete account guest"
     assert "hunter2" not in json.dumps(dry)
+    assert (dry["broker"], dry["anew"]) == (messaging.UNBORN, True), "so that others are known to start anew"
     (tmp_path / "mnesia/rabbit@one").mkdir(parents=True)
     assert "no broker" in call("message_vhosts", arguments, check=True)["msg"]
+
+
+def test_message_broker(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = f"[ -f {tmp_path}/said ] && exec cat {tmp_path}/said; echo down >&2; exit 69\n"
+    program(tmp_path / "bin/rabbitmqctl", answer)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(messaging, "is_fresh", lambda: not (tmp_path / "mnesia").exists())
+    assert call("message_broker", {}, check=True)["broker"] == messaging.UNBORN
+    assert call("message_broker", {})["broker"] == ""
+    refused = call("message_broker", {"required": True})
+    assert refused["failed"] and "down" in refused["msg"] and "\n  next: " in refused["msg"]
+    (tmp_path / "mnesia").touch()
+    said = {"users": [], "global_parameters": [{"name": messaging.CLUSTER_ID, "value": "x"}]}
+    (tmp_path / "said").write_text(json.dumps(said))
+    for check in (True, False):
+        found = call("message_broker", {"required": True}, check=check)
+        assert (found["broker"], found["changed"]) == ("x", False)
 
 
 def test_service_databases_before_there_is_a_server(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -251,9 +252,13 @@ def test_a_host_is_emptied_for_what_its_users_have_on_it(
 
 
 def decide(
-    monkeypatch: pytest.MonkeyPatch, found: dict[str, dict[str, Any]], said: dict[str, Any] | None = None, **args: Any
+    monkeypatch: pytest.MonkeyPatch,
+    found: dict[str, dict[str, Any]],
+    said: dict[str, Any] | None = None,
+    in_play: Sequence[str] = (),
+    **args: Any,
 ) -> dict[str, Any]:
-    """Run the decision after hosts and members have been asked; `shown` is what a person reads."""
+    """Run the decision after hosts and members have been asked, of all unless `in_play`; `shown` is what one reads."""
     shown: list[str] = []
     said = answers(*THREE) if said is None else said
     every = deployed().hosts
@@ -271,7 +276,7 @@ def decide(
         "inventory_hostname": "controller1",
         "brume_master_key": KEY,
         "hostvars": hostvars,
-        "ansible_play_hosts_all": list(every),
+        "ansible_play_hosts_all": list(in_play or every),
     }
     return {**action.run(None, variables), "shown": "\n".join(shown)}
 

@@ -264,3 +264,19 @@ def test_a_command_gets_no_standard_input_and_a_limit(tmp_path: Path) -> None:
     assert run(["quick"]) == ""
     with pytest.raises(messaging.MessagingError, match="no answer in 1 s"):
         run(["slow"])
+
+
+def test_a_broker_says_which_one_it_is() -> None:
+    """As an export has it, beside parameters that an operator may have set."""
+    other = {"name": "cluster_name", "value": "rabbit@one"}
+    own = {"name": "internal_cluster_id", "value": "rabbitmq-cluster-id-x"}
+    assert messaging.identity(exported(global_parameters=[other, own])) == "rabbitmq-cluster-id-x"
+    assert messaging.identity(exported(global_parameters=[other])) == ""
+    assert messaging.identity(messaging.FRESH) == ""
+
+
+def test_a_broker_without_any_vhost_of_ours_is_a_new_one() -> None:
+    wanted = [vhost("nova"), vhost("neutron")]
+    assert messaging.is_anew(wanted, messaging.FRESH)
+    assert not messaging.is_anew(wanted, exported()), "one vhost is there"
+    assert not messaging.is_anew([vhost("cinder", state="absent")], messaging.FRESH)

@@ -25,7 +25,8 @@ from ansible_collections.brume.cloud.plugins.module_utils.operating_system impor
 from tools.lab_parts import layout
 
 from .inventories import AIO, inventory
-from .playbooks import ROOT, one_host, playbook
+from .playbooks import KEY, ROOT, one_host, playbook
+from .test_cluster_start import Task
 from .test_host_modules import PACKAGE, Call, converges, program
 from .test_host_modules import call as call  # noqa: PLC0414  # a fixture
 from .test_host_updates import NOTHING, ask, decide, slice_of
@@ -290,6 +291,32 @@ def test_hosts_go_in_the_order_of_what_they_hold(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("cluster")
+def test_what_a_new_broker_means_for_others_is_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {name: {**CROSSING, "updates": {**BROKER, **DATABASE}} for name in THREE}
+    every = decide(monkeypatch, found, system=True, outage=True)
+    assert every["left"] == []
+    words = "units that speak to the broker start anew, host by host: network1, network2, compute1, compute2"
+    assert words in every["shown"]
+    limited = decide(monkeypatch, found, in_play=[*THREE, "compute1"], system=True, outage=True)
+    assert limited["left"] == ["network1", "network2", "compute2"]
+    assert "host by host: compute1\nnot in this run" in limited["shown"]
+    words = "what they know of the broker before: network1, network2, compute2\n  next: "
+    assert words in limited["shown"]
+    left = {name: {"begun": {"suite": "trixie", "together": True, "renew": True, "renewed": True}} for name in THREE}
+    assert decide(monkeypatch, left, system=True, outage=True, in_play=list(THREE))["left"] != [], "after a kill too"
+    assert decide(monkeypatch, {"compute1": CROSSING}, system=True, in_play=["compute1"])["left"] == []
+    end = update_order.ActionModule.__new__(update_order.ActionModule)
+    shown: list[str] = []
+    end._task = end._templar = Task()
+    end._task.args = {"stage": "end", "system": True}
+    end._display = type("Display", (), {"display": staticmethod(shown.append)})()
+    hostvars = {name: {"__update_order": {"left": limited["left"]}} for name in THREE}
+    known = {"inventory_hostname": THREE[0], "brume_master_key": KEY}
+    end.run(None, {**known, "hostvars": hostvars, "ansible_play_hosts_all": THREE})
+    assert words in shown[0], "and once more at the end"
+
+
+@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(
     ("found", "args", "words"),
     [
@@ -551,12 +578,44 @@ def test_newer_packages_are_not_taken_on_the_way(call: Call, former: Path) -> No
 
 
 def test_the_walk_is_the_one_of_updates() -> None:
-    first, last = yaml.safe_load((ROOT / "playbooks/operating_system.yml").read_text(encoding="utf-8"))
+    first, *_reconnects, last = yaml.safe_load((ROOT / "playbooks/operating_system.yml").read_text(encoding="utf-8"))
     assert first["ansible.builtin.import_playbook"] == "update.yml"
     assert first["vars"]["update_system"] is True
     assert last["ansible.builtin.import_playbook"] == "verify.yml"
     text = (ROOT / "playbooks/update.yml").read_text(encoding="utf-8")
     assert [name for name in first["vars"] if name not in text] == []
+
+
+def test_all_that_a_former_broker_has_told_starts_anew_before_it_is_judged() -> None:
+    """Controllers one after the other, out of the load balancers, and then the others; also what no walk was about."""
+    parts = yaml.safe_load((ROOT / "playbooks/operating_system.yml").read_text(encoding="utf-8"))
+    _first, control, others, _last = parts
+    assert (control["hosts"], control["serial"]) == ("control", 1)
+    assert others["hosts"] == "network:compute:block:object:!control"
+    for play in (control, others):
+        assert play["any_errors_fatal"] and play["max_fail_percentage"] == 0
+        (role,) = play["roles"]
+        assert (role["role"], role["phase_rollout_stage"]) == ("brume.cloud.phase_rollout", "reconnect")
+        assert role["phase_rollout_wave"] == "", "of all waves"
+    assert control["roles"][0]["phase_rollout_drain"] is True
+
+
+def test_whoever_starts_units_knows_the_broker() -> None:
+    """It is asked in the same role, or a start would be recorded with none."""
+    for role in ("phase_start", "phase_rollout"):
+        tasks = yaml.safe_load((ROOT / f"roles/{role}/tasks/main.yml").read_text(encoding="utf-8"))
+        (asks,) = [place for place, task in enumerate(tasks) if "brume.cloud.message_broker" in task]
+        starts = [place for place, task in enumerate(tasks) if "brume.cloud.unit_rollout" in task]
+        assert asks < min(starts)
+        given = [tasks[place]["brume.cloud.unit_rollout"]["broker"] for place in starts]
+        assert all(text.startswith("{{ __message_broker.broker") for text in given)
+        assert tasks[asks]["run_once"] and "groups['messaging']" in tasks[asks]["delegate_to"], "also with a limit"
+    (vhosts,) = [
+        task
+        for task in yaml.safe_load((ROOT / "roles/phase_messaging/tasks/main.yml").read_text(encoding="utf-8"))
+        if "brume.cloud.message_vhosts" in task
+    ]
+    assert vhosts["register"] == "__phase_messaging_result", "where the action message_broker looks"
 
 
 def test_a_host_takes_the_phases_of_a_deployment() -> None:

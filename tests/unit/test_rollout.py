@@ -110,6 +110,32 @@ def test_a_dry_run_knows_that_a_package_enables_its_unit() -> None:
         ),
         (variant(versions="2026.1"), UP, {**RECORD, "versions": "2026.1"}, DIGESTS, (), []),
         (UNIT, UP, {**RECORD, "versions": "2025.1"}, DIGESTS, (), []),
+        (
+            variant(broker="b"),
+            UP,
+            {**RECORD, "broker": "a"},
+            DIGESTS,
+            (),
+            ["restart a.service (its broker was made anew)"],
+        ),
+        (variant(broker="b"), UP, {**RECORD, "broker": "b"}, DIGESTS, (), []),
+        (
+            variant(broker="b"),
+            UP,
+            RECORD,
+            DIGESTS,
+            (),
+            ["restart a.service (it is not known to have started with this broker)"],
+        ),
+        (UNIT, UP, {**RECORD, "broker": "a"}, DIGESTS, (), []),
+        (
+            variant(broker="b", on_change="reload"),
+            UP,
+            {**RECORD, "broker": "a"},
+            ("new", "start"),
+            (),
+            ["restart a.service (its broker was made anew)"],
+        ),
         (variant(absent=True), UP, RECORD, DIGESTS, (), ["stop, disable and remove a.service (nothing here plans it)"]),
         (variant(absent=True), UP, {}, DIGESTS, (), []),
         (IDLE, UP, {}, DIGESTS, (), ["stop and disable a.service (nothing here plans it)"]),
@@ -158,6 +184,23 @@ def test_a_reload_is_enough_where_only_certificates_changed(
     unit = variant(**{"files": FILES, "reload_files": FILES[1:], **changes})
     actions = rollout.decide(unit, UP, RECORD, TEXTS, digests, changed_files=changed).actions
     assert actions == ([action] if action else [])
+
+
+def test_who_reconnects_is_left_as_it_is_otherwise() -> None:
+    """What differs from the plan was not asked for, and what was never seen to run is none of it."""
+    states = {"a.service": UP, "b.service": UP, "c.service": UP, "d.service": State("loaded", "failed", "failed")}
+    with_broker = {"a.service": "a", "b.service": "b", "d.service": "a"}
+    records = {name: {"broker": broker} for name, broker in with_broker.items()}
+    steps = [
+        rollout.decide(variant(name=name, content="new", broker="b"), state, records.get(name), {}, DIGESTS)
+        for name, state in states.items()
+    ]
+    found = rollout.of_stage(steps, states, "reconnect", simulated=False)
+    assert [line for step in found for line in step.actions] == [
+        "restart a.service (its broker was made anew)",
+        "restart d.service (has failed)",
+    ]
+    assert not any(step.record for step in found)
 
 
 def test_files_that_differ_from_the_record_are_named() -> None:
