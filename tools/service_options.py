@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import os
 import re
 import sys
 import sysconfig
@@ -132,6 +133,10 @@ def privileged_sections(folder: Path) -> set[str]:
     return names
 
 
+CPUS = 4096
+"""Limits that are the machine's number of CPUs (Cinder's backup_workers) are not those of the machine that asks."""
+
+
 def collect() -> dict[str, Any]:
     """Return options by section and name, and the sections that options name."""
     sections: dict[str, dict[str, dict[str, Any]]] = {}
@@ -203,6 +208,7 @@ def upgrade_checks(distribution: importlib.metadata.Distribution) -> list[str]:
 def main() -> None:
     """Print what the distribution that is named on the command line is operated by."""
     warnings.simplefilter("ignore")
+    os.cpu_count = lambda: CPUS
     distribution = importlib.metadata.distribution(sys.argv[1])
     # What does not use oslo.config itself, such as Swift, has its libraries' options in files of another kind.
     uses = any(point.group == "oslo.config.opts" for point in distribution.entry_points)

@@ -451,6 +451,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     problems += _missing_groups(inventory, members, services.values())
     problems += _image_mistakes(first, services, members, where, problems)
     problems += _ceph_mistakes(first, {name: resolved[name] for name in members["ceph_osd"]}, members, where, problems)
+    problems += _volume_mistakes(first, services, members, where, problems)
     problems += _storage_mistakes(
         first, {name: resolved[name] for name in members["object"]} if "swift" in services else None, where, problems
     )
@@ -1137,6 +1138,20 @@ def _image_mistakes(
     if "glance" not in services or any(_told(where(key), problems) for key in image_inventory.RULES):
         return []
     found = image_inventory.mistakes(first, services, members)
+    return [one for key, mistake in found for one in _problems([mistake], where(key))]
+
+
+def _volume_mistakes(
+    first: Mapping[str, Any],
+    services: Collection[str],
+    members: Mapping[str, tuple[str, ...]],
+    where: Callable[..., str],
+    problems: Sequence[Problem],
+) -> list[Problem]:
+    """Return what does not go together in Cinder's variables."""
+    if "cinder" not in services or any(_told(where(key), problems) for key in volume_inventory.OF_ALL_HOSTS):
+        return []
+    found = volume_inventory.mistakes(first, services, members)
     return [one for key, mistake in found for one in _problems([mistake], where(key))]
 
 

@@ -15,15 +15,15 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 from .inventories import AIO, inventory
 
 HOSTS = {
-    "one": {"brume_addresses": {"management": "192.0.2.11"}},
-    "two": {"brume_addresses": {"management": "192.0.2.12"}, "ceph_devices": [{"name": "b", "path": "/dev/b"}]},
+    name: {"brume_addresses": {"management": address}, "ceph_devices": [{"name": "b", "path": "/dev/b"}]}
+    for name, address in (("one", "192.0.2.11"), ("two", "192.0.2.12"))
 }
 GROUPS = {name: ["one"] for name in ("control", "network", "compute", "loadbalancer", "database", "messaging")}
 CEPH = {**GROUPS, "ceph_mon": ["one"], "ceph_osd": ["one", "two"]}
 
 
 def planned(**more: Any) -> Plan:
-    return plan(inventory({**AIO, **more}, hosts=HOSTS, groups=CEPH), sources.load())
+    return plan(inventory({**AIO, "ceph_pool_size": 2, **more}, hosts=HOSTS, groups=CEPH), sources.load())
 
 
 def rendered(host: str, **more: Any) -> dict[str, str]:
