@@ -6,7 +6,7 @@ RULES are the plan's rules for values of variables, see inventory_checks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import ceph, inventory_items
@@ -20,6 +20,9 @@ DOMAINS = ("osd", "host", "chassis", "rack", "row", "room", "datacenter")
 PLACES = tuple(domain for domain in DOMAINS if domain not in ("osd", "host"))
 SIZE_MAXIMUM = 10
 """Most copies that a pool may have (OSDMonitor::prepare_command_pool_set)."""
+
+USERS = (("glance", "glance_stores", "rbd_store", "images"), ("cinder", "cinder_backends", "rbd", "volumes"))
+"""Service, variable with items of the type rbd, how their options begin, and the pool that they use unless they say one."""
 
 Wanted = tuple[str, str, Mistake]
 """Host (nothing for the cloud), variable, mistake."""
@@ -101,7 +104,10 @@ RULES: Mapping[str, Rule] = {
 
 
 def mistakes(
-    first: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], members: Mapping[str, Sequence[str]]
+    first: Mapping[str, Any],
+    hosts: Mapping[str, Mapping[str, Any]],
+    members: Mapping[str, Sequence[str]],
+    services: Container[str],
 ) -> Iterator[Wanted]:
     """Yield what does not go together; `hosts` are the variables of those with OSDs, `first` those of the cloud."""
     monitors = members[ceph.MONITORS]
@@ -120,7 +126,7 @@ def mistakes(
                     yield host, key, ("", message, f"use {', '.join(known)}")
     if hosts:
         yield from _too_few(first, hosts)
-    yield from _no_pools(first, bool(monitors))
+    yield from _no_pools(first, services, bool(monitors))
 
 
 def _too_few(first: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[Wanted]:
@@ -145,25 +151,27 @@ def _places(domain: str, hosts: Mapping[str, Mapping[str, Any]]) -> set[str]:
     return {said["ceph_crush_location"][domain] for said in hosts.values() if domain in said["ceph_crush_location"]}
 
 
-def _no_pools(first: Mapping[str, Any], there: bool) -> Iterator[Wanted]:
+def _no_pools(first: Mapping[str, Any], services: Container[str], there: bool) -> Iterator[Wanted]:
     """Yield what would use a cluster or a pool that is not there."""
     pools = [one["name"] for one in first["ceph_pools"]]
-    stores, backends = first.get("glance_stores") or {}, first.get("cinder_backends") or {}
-    users = [
-        *(("glance_stores", one.get("rbd_store_pool", "images")) for one in stores.values() if _is_rbd(one)),
-        *(("cinder_backends", one.get("rbd_pool", "volumes")) for one in backends.values() if _is_rbd(one)),
-        *([("nova_images_type", "vms")] if first.get("nova_images_type") == "rbd" else []),
-        *([("cinder_backup_driver", "backups")] if first.get("cinder_backup_driver") == "ceph" else []),
-    ]
-    for variable, pool in users:
+    for variable, place, pool in _users(first, services):
         if not there:
-            message = f"needs Ceph, and the group `{ceph.MONITORS}` has no host"
-            yield "", variable, ("", message, f"add hosts to {ceph.MONITORS} and {ceph.OSDS}, or choose another")
+            message, remedy = "lies in Ceph, which this cloud does not have", f"add hosts to the group {ceph.MONITORS}"
+            yield "", variable, (f"{place}.type" if place else "", message, remedy)
         elif pool not in pools:
             meant = near(pool, pools)
             remedy = f"is {meant} meant?" if meant else "add it to ceph_pools"
-            yield "", variable, ("", f"uses the pool {pool}, which is not in ceph_pools", remedy)
+            yield "", variable, (place, f"uses the pool {pool}, which is not in ceph_pools", remedy)
 
 
-def _is_rbd(item: Any) -> bool:
-    return isinstance(item, Mapping) and item.get("type") == "rbd"
+def _users(first: Mapping[str, Any], services: Container[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the variable, the place in it and the pool of whatever uses the cloud's cluster."""
+    for service, variable, option, pool in USERS:
+        items = first[variable].items() if service in services else ()
+        for name, one in items:
+            if isinstance(one, Mapping) and one.get("type") == "rbd" and not one.get(f"{option}_ceph_conf"):
+                yield variable, f".{name}", str(one.get(f"{option}_pool", pool))
+    if "nova" in services and first["nova_images_type"] == "rbd":
+        yield "nova_images_type", "", "vms"
+    if "cinder" in services and first["cinder_backup_driver"] == "ceph":
+        yield "cinder_backup_driver", "", "backups"

@@ -230,9 +230,6 @@ def mistakes(
         if one["type"] == "swift" and "swift" not in services:
             message, hint = "lies in Swift, which this cloud does not have", "add swift to brume_services"
             found.append(("glance_stores", (f".{name}.type", message, hint)))
-        if one["type"] == "rbd" and not members.get(ceph.MONITORS):
-            message, hint = "lies in Ceph, which this cloud does not have", f"add hosts to the group {ceph.MONITORS}"
-            found.append(("glance_stores", (f".{name}.type", message, hint)))
     for item in variables["cloud_images"]:
         for name in item.get("stores") or ():
             if name not in writable:

@@ -450,11 +450,9 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
     problems += _image_mistakes(first, services, members, where, problems)
-    problems += _ceph_mistakes(first, {name: resolved[name] for name in members["ceph_osd"]}, members, where, problems)
+    problems += _ceph_mistakes(first, services, {name: resolved[name] for name in members["ceph_osd"]}, members, where, problems)
     problems += _volume_mistakes(first, services, members, where, problems)
-    problems += _storage_mistakes(
-        first, {name: resolved[name] for name in members["object"]} if "swift" in services else None, where, problems
-    )
+    problems += _storage_mistakes(first, {name: resolved[name] for name in members["object"]}, services, where, problems)
     aggregates = _aggregates(first, inventory, members["compute"], where("nova_aggregates"), problems)
     cell_of = _cells_of_hosts(resolved, cells, members["compute"], where, problems)
     internal, public = _endpoint_hosts(external, networks, addresses, members["loadbalancer"])
@@ -1096,12 +1094,13 @@ def _told(place: str, problems: Iterable[Problem]) -> bool:
 
 def _storage_mistakes(
     first: Mapping[str, Any],
-    hosts: Mapping[str, Mapping[str, Any]] | None,
+    hosts: Mapping[str, Mapping[str, Any]],
+    services: Collection[str],
     where: Callable[..., str],
     problems: Sequence[Problem],
 ) -> list[Problem]:
-    """Return what does not go together in Swift's variables; `hosts` are None without Swift."""
-    if hosts is None or any(_told(where(key), problems) for key in swift_inventory.OF_ALL_HOSTS):
+    """Return what does not go together in Swift's variables."""
+    if "swift" not in services or any(_told(where(key), problems) for key in swift_inventory.OF_ALL_HOSTS):
         return []
     found = [
         (where(*filter(None, (key, host))), mistake) for host, key, mistake in swift_inventory.mistakes(first, hosts)
@@ -1111,6 +1110,7 @@ def _storage_mistakes(
 
 def _ceph_mistakes(
     first: Mapping[str, Any],
+    services: Collection[str],
     hosts: Mapping[str, Mapping[str, Any]],
     members: Mapping[str, tuple[str, ...]],
     where: Callable[..., str],
@@ -1119,7 +1119,7 @@ def _ceph_mistakes(
     """Return what does not go together in Ceph's variables and those of who uses it."""
     if any(_told(where(*filter(None, (key, host))), problems) for host in ("", *hosts) for key in ceph_inventory.RULES):
         return []
-    found = ceph_inventory.mistakes(first, hosts, members)
+    found = ceph_inventory.mistakes(first, hosts, members, services)
     return [
         one
         for host, key, mistake in found

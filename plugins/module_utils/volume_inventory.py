@@ -202,18 +202,10 @@ def mistakes(
     if not backends and members.get(GROUP):
         remedy = f"name one such as ceph: {{type: rbd}}, or take the hosts out of the group {GROUP}"
         found.append(("cinder_backends", ("", "is empty, and cinder-volume does not run without one", remedy)))
-    lacking = "which this cloud does not have"
-    for name, one in backends.items():
-        if one.get("type") == "rbd" and not members.get(ceph.MONITORS):
-            message, hint = f"lies in Ceph, {lacking}", f"add hosts to the group {ceph.MONITORS}"
-            found.append(("cinder_backends", (f".{name}.type", message, hint)))
     driver = variables["cinder_backup_driver"]
-    if driver == "ceph" and not members.get(ceph.MONITORS):
-        hint = f"add hosts to the group {ceph.MONITORS}, or choose another driver"
-        found.append(("cinder_backup_driver", ("", f"puts backups into Ceph, {lacking}", hint)))
     if driver == "swift" and "swift" not in services:
         hint = "add swift to brume_services, or choose another driver"
-        found.append(("cinder_backup_driver", ("", f"puts backups into Swift, {lacking}", hint)))
+        found.append(("cinder_backup_driver", ("", "puts backups into Swift, which this cloud does not have", hint)))
     if driver == "nfs" and not variables["cinder_backup_share"]:
         found.append(("cinder_backup_share", ("", "is missing, and backups go to NFS", "write host:/path")))
     chosen = variables["cinder_default_volume_type"]
