@@ -32,6 +32,9 @@ CHECKSUM = "brume_checksum"
 UPLOAD = "brume_upload"
 """Property of an image whose data are on their way: what bears it at the begin of a run was cut off."""
 
+UNSUPPORTED = 415
+"""HTTP status of an upload whose content is not what `disk_format` says."""
+
 GLANCE_ALGORITHM = "sha512"
 """`os_hash_algo` that Glance gives to what it takes in unless its option hashing_algorithm says another one."""
 
@@ -366,7 +369,7 @@ def _make(
         body |= {"name": item["name"], "disk_format": item["disk_format"], "container_format": container_format(item)}
         number = glance.request("POST", "/v2/images", {**body, "os_hidden": True, UPLOAD: item["checksum"]})["id"]
         try:
-            glance.upload(item["name"], _path(number, "file"), data.path, stores[0])
+            _upload(item, number, glance, data, stores[0])
             record = glance.request("GET", _path(number))
             _verify(record, data)
         except Exception as error:
@@ -379,6 +382,20 @@ def _make(
     names.ids[item["name"]] = number
     for one in retire:
         one()
+
+
+def _upload(item: Desired, number: str, glance: Glance, data: Data, store: str) -> None:
+    """Send an image's data. Raises ConvergenceError where Glance finds them to be of another format.
+
+    It says so by HTTP 415, and nothing more before 2026.2.
+    """
+    try:
+        glance.upload(item["name"], _path(number, "file"), data.path, store)
+    except ApiError as error:
+        if error.status != UNSUPPORTED:
+            raise
+        message = f"Glance finds that the data are no {item['disk_format']}, or of a kind that it does not take"
+        raise ConvergenceError(f"{message}; correct `disk_format`, or the source") from error
 
 
 def _discarded(glance: Glance, number: str) -> str:

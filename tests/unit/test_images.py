@@ -188,7 +188,7 @@ def test_what_was_there_before_is_shown_again_without_an_upload(glance: Glance) 
 def test_a_former_image_is_hidden_though_another_one_fails(glance: Glance) -> None:
     converges(glance, image(), image("cirros", DATA["other"]))
     glance.wrong = {"raw"}
-    with pytest.raises(ConvergenceError, match="create image cirros: Image content does not match"):
+    with pytest.raises(ConvergenceError, match="create image cirros: Glance finds that the data are no raw"):
         apply_actions(compared(glance, image(data=DATA["new"]), image("cirros", DATA["other"], disk_format="raw")))
     assert [one["brume_checksum"] for one in glance.of("debian")] == [checksum(DATA["new"])]
 
@@ -312,7 +312,7 @@ def test_an_interrupted_upload_is_deleted_though_the_name_is_to_go(glance: Glanc
 
 def test_what_glance_refuses_leaves_nothing(glance: Glance) -> None:
     glance.wrong = {"qcow2"}
-    with pytest.raises(ConvergenceError, match=r"create image debian: Image content does not match.*415"):
+    with pytest.raises(ConvergenceError, match="create image debian: Glance finds that the data are no qcow2, or of"):
         apply_actions(compared(glance, image()))
     assert glance.images == {}
 
@@ -678,7 +678,10 @@ def test_what_glance_says_is_the_message(
 ) -> None:
     served[0].wrong = {"qcow2"}
     failed = call(capsys, served[1], tmp_path / "images", images=[image(url=f"{web[1]}/debian")])
-    assert failed["msg"].startswith("create image debian: Image content does not match disk_format (HTTP 415)")
+    assert failed["msg"].startswith("create image debian: Glance finds that the data are no qcow2")
+    served[0].wrong, served[0].stores = set(), ["ceph"]
+    failed = call(capsys, served[1], tmp_path / "images", images=[image(url=f"{web[1]}/debian", stores=["file"])])
+    assert failed["msg"] == "create image debian: Store file is unknown (HTTP 400) (HTTP 400)"
     assert served[0].images == {}
 
 
