@@ -85,6 +85,13 @@ def _unit(piece: Slice, one: UnitEntry, units: list[UnitEntry]) -> dict[str, Any
     }
 
 
+def _sections(piece: Slice, one: UnitEntry) -> list[str]:
+    """Return the names of the sections that a variable gives to the files of a component."""
+    files = piece.sources.services[one.instance.service].files.values()
+    named = [file.sections.variable for file in files if file.sections and one.component.name in file.components]
+    return [section for variable in named for section in piece.host.variables[variable]]
+
+
 def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
     probe, listen = one.component.health, one.instance.listen
     if one.component.kind == "wsgi" and one.instance.unit.endswith(".socket"):
@@ -100,7 +107,9 @@ def _health(piece: Slice, one: UnitEntry) -> dict[str, Any]:
     if "queue" in probe:
         file = next(path for path in one.files if path.endswith(".conf"))
         # Its own queue, `<topic>.<server>` (oslo.messaging's targets): on the topic's, other hosts listen too.
-        name = f"{probe['queue']}.{piece.host.name}"
+        topic, at, _section = probe["queue"].partition("@")
+        server = f"{topic}.{piece.host.name}"
+        name = ",".join(f"{server}@{section}" for section in _sections(piece, one)) if at else server
         return {"queue": {"name": name, "config_file": file, "python": f"{one.revision}/bin/python"}}
     if "tcp" in probe:
         said = probe["tcp"] if isinstance(probe["tcp"], Mapping) else {"port": probe["tcp"]}

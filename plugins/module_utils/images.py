@@ -193,8 +193,8 @@ class _Names:
         if not number:
             return ""
         if number in self.now:
-            return self.now[number]
-        return f"{self.before[number]} ({number})" if number in self.before else number
+            return str(self.now[number])
+        return f"{self.before[number]} ({number})" if number in self.before else str(number)
 
 
 def container_format(item: Desired) -> str:

@@ -430,9 +430,9 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
         *inventory.warnings,
         *_groups_warnings(inventory, names, members),
         *_failover_warnings(services, members),
+        *_overrides(inventory, names, services, sources, release, problems),
+        *_named_sections(inventory, names, services, sources, release, problems),
     ]
-    warnings += _overrides(inventory, names, services, sources, release, problems)
-    warnings += _named_sections(inventory, names, services, sources, release, problems)
     generations = first["brume_secret_generations"]
     cells = tuple(first["brume_cells"])
     problems += _problems(
@@ -1226,8 +1226,8 @@ def _named_sections(
         for said in (file.sections for file in service.files.values() if file.sections and file.sections.schema):
             for layer in layers.values():
                 items = layer.variables.get(said.variable)
-                for name, item in items.items() if schema is not None and isinstance(items, Mapping) else ():
-                    if not isinstance(item, Mapping):
+                for name, item in items.items() if isinstance(items, Mapping) else ():
+                    if schema is None or not isinstance(item, Mapping):
                         continue  # the service's own rules say it
                     options = {key: value for key, value in item.items() if key not in ("type", *said.own)}
                     place = f"{layer.where(said.variable)}: {said.variable}.{name}"

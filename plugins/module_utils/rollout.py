@@ -417,7 +417,7 @@ QUEUE_PROBE = r"""
 import re, ssl, sys, time, urllib.parse
 import amqp
 
-name, config_file, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+names, config_file, seconds = sys.argv[1].split(","), sys.argv[2], float(sys.argv[3])
 options, section = {}, "DEFAULT"
 with open(config_file, encoding="utf-8") as stream:
     for line in stream:
@@ -462,12 +462,14 @@ while time.monotonic() < end:
                     channel = connection.channel()
                     try:
                         # A durable queue outlives its daemon, so somebody has to be listening too.
-                        if channel.queue_declare(queue=name, passive=True).consumer_count:
+                        while names and channel.queue_declare(queue=names[0], passive=True).consumer_count:
+                            del names[0]
+                        if not names:
                             sys.exit(0)
-                        problem = f"nobody listens on the queue {name} yet"
+                        problem = f"nobody listens on the queue {names[0]} yet"
                         time.sleep(0.3)
                     except amqp.exceptions.NotFound:
-                        problem = f"the queue {name} does not exist yet"
+                        problem = f"the queue {names[0]} does not exist yet"
                         time.sleep(0.3)
             finally:
                 connection.close()
@@ -476,8 +478,8 @@ while time.monotonic() < end:
     time.sleep(0.3)
 sys.exit(problem)
 """
-"""Waits until a queue exists; runs in the service's environment, which has the `amqp` library, and takes no secret in
-its arguments: it reads the address from the service's own file."""
+"""Waits until queues exist, whose names have commas between them. It runs in the service's environment, which has the
+`amqp` library, and takes no secret in its arguments: it reads the address from the service's own file."""
 
 
 class Systemd:
