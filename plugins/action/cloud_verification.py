@@ -14,8 +14,11 @@ from typing import Any
 
 import netaddr
 from ansible.plugins.action import ActionBase
-from ansible_collections.brume.cloud.plugins.module_utils import cloud_checks, run, verification
+from ansible_collections.brume.cloud.plugins.module_utils import cloud_checks, run, verification, volume_checks
+from ansible_collections.brume.cloud.plugins.module_utils.api_objects import present, texts
+from ansible_collections.brume.cloud.plugins.module_utils.cloud_run import PREFIX, Expected, Run, Settings
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError
+from ansible_collections.brume.cloud.plugins.module_utils.volume_types import TRUE_SPEC, types_of
 
 SPEC: dict[str, Any] = {
     "clouds_file": {"type": "path", "required": True},
@@ -49,19 +52,22 @@ SPEC: dict[str, Any] = {
                 "stop",
                 "reboot",
                 "snapshot",
+                "volume",
+                "backup",
                 "delete",
             )
         },
     },
     "keep": {"type": "bool", "default": False},
 }
+CINDER = "cinder"
 _COLORS = {"ok": "green", "FAILED": "red", "not run": "cyan"}
 
 
-def expected(plan: Plan, hosts: Sequence[str] = ()) -> cloud_checks.Expected:
+def expected(plan: Plan, hosts: Sequence[str] = ()) -> Expected:
     """Return what the plan says the cloud has; `hosts` are those whose services and agents are judged, if not all."""
     external = plan.cloud.networks.get("external")
-    return cloud_checks.Expected(
+    return Expected(
         region=plan.cloud.region,
         endpoints={one.type: one.url for one in plan.cloud.endpoints if one.interface == "public"},
         compute_hosts=tuple(host for host, _address in plan.cloud.members["compute"]),
@@ -70,7 +76,44 @@ def expected(plan: Plan, hosts: Sequence[str] = ()) -> cloud_checks.Expected:
         gateway=external.gateway if external else None,
         allocation_pool=external.allocation_pool if external else (),
         hosts=tuple(hosts),
+        **volumes(plan),
     )
+
+
+def volumes(plan: Plan) -> dict[str, Any]:
+    """Return what the plan says of Cinder, by field of `Expected`; nothing for a cloud without it."""
+    instances = [(one, host.name) for host in plan.hosts.values() for one in host.instances]
+    units = [(one.component, host) for one, host in instances if one.service == CINDER]
+    if not units:
+        return {}
+    variables = plan.hosts[plan.cloud.members["control"][0][0]].variables
+    backends = variables["cinder_backends"]
+    found = [
+        one
+        for one in types_of(backends, variables["cinder_volume_types"])
+        if present(one) and one.get("is_public") is not False and one.get("projects") is None
+    ]
+    specs = {one["name"]: texts(one.get("extra_specs")) or {} for one in found}
+    shared = [name for name, one in specs.items() if one.get("multiattach") == TRUE_SPEC]
+    types = {
+        name: one["volume_backend_name"]
+        for name, one in specs.items()
+        if "volume_backend_name" in one and name not in shared
+    }
+    features = {
+        volume_checks.BACKUP: bool(variables["cinder_backup_driver"]),
+        volume_checks.BACKENDS: len(set(types.values())) > 1,
+        volume_checks.MULTIATTACH: bool(shared),
+    }
+    return {
+        "volume_services": tuple(
+            (f"{CINDER}-{name}", host) for name, host in units if name in ("scheduler", "volume", "backup")
+        ),
+        "volume_backends": tuple(backends),
+        "volume_types": types,
+        "multiattach_type": next(iter(shared), ""),
+        "features": frozenset(name for name, there in features.items() if there),
+    }
 
 
 def network_agents(plan: Plan) -> tuple[tuple[str, str], ...]:
@@ -84,16 +127,16 @@ def network_agents(plan: Plan) -> tuple[tuple[str, str], ...]:
     )
 
 
-def settings(args: dict[str, Any]) -> cloud_checks.Settings:
+def settings(args: dict[str, Any]) -> Settings:
     """Return the typed choices; raises ValueError naming the option that makes no sense."""
-    if args["image_name"].startswith(cloud_checks.PREFIX):
-        raise ValueError(f"image_name: names with {cloud_checks.PREFIX} are removed at the end; use another")
+    if args["image_name"].startswith(PREFIX):
+        raise ValueError(f"image_name: names with {PREFIX} are removed at the end; use another")
     try:
         cidr = netaddr.IPNetwork(args["tenant_cidr"])
     except netaddr.AddrFormatError as error:
         given = args["tenant_cidr"]
         raise ValueError(f"tenant_cidr: `{given}` is no network, write for example 192.0.2.0/24") from error
-    return cloud_checks.Settings(
+    return Settings(
         image_name=args["image_name"],
         image_path=Path(args["image_path"]),
         flavor=args["flavor"],
@@ -135,14 +178,16 @@ class ActionModule(ActionBase):
         _validation, args = self.validate_argument_spec(SPEC)
         try:
             plan = run.current(task_vars or {})
-            there = verification.of_cloud(cloud_checks.CHECKS, (one.type for one in plan.cloud.endpoints))
+            wanted = expected(plan, args["hosts"])
+            types = (one.type for one in plan.cloud.endpoints)
+            there = verification.of_cloud(cloud_checks.CHECKS, (*types, *wanted.features))
             checks = verification.chosen(there, args["checks"])
             choices = settings(args)
             connection = connect(args["clouds_file"], args["cloud"])
         except (PlanError, ValueError) as error:
             return {**result, "failed": True, "msg": str(error)}
-        directory = Path(tempfile.mkdtemp(prefix=f"{cloud_checks.PREFIX}-"))  # 0700: it holds the private key
-        context = cloud_checks.Run(connection, choices, expected(plan, args["hosts"]), directory)
+        directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))  # 0700: it holds the private key
+        context = Run(connection, choices, wanted, directory)
 
         def report(one: verification.Result) -> None:
             self._display.display(verification.row(one, checks), color=_COLORS[one.outcome])

@@ -27,6 +27,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.brume.cloud.plugins.action.cloud_verification import connect, expected
 from ansible_collections.brume.cloud.plugins.module_utils import (
     cloud_checks,
+    cloud_run,
     convergence,
     run,
     sources,
@@ -152,7 +153,7 @@ def served(path: Path, address: str, port: int = 80) -> Iterator[str]:
         server.server_close()
 
 
-def lasting(context: cloud_checks.Run, types: Collection[str]) -> dict[str, str]:
+def lasting(context: cloud_run.Run, types: Collection[str]) -> dict[str, str]:
     """Return the guest's image and the external network by field of `tempest.Cloud`, as far as services have them.
 
     What is missing is made, and stays. Raises CheckFailed.
@@ -237,6 +238,8 @@ class ActionModule(ActionBase):
             directory = Path(args["directory"]).resolve()
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # Tempest's log tells a lot
             with alone(directory):
+                first = plan.hosts[plan.cloud.members["control"][0][0]]
+                args["backup_driver"] = str(first.variables.get("cinder_backup_driver") or "")
                 made = self._judged(result, args, connection, item, chosen, number, known, expected(plan), types)
         except (PlanError, ValueError, uv.BuildError, yaml.YAMLError, verification.CheckFailed, OSError) as error:
             return {**result, "failed": True, "msg": str(error)}
@@ -260,15 +263,15 @@ class ActionModule(ActionBase):
         chosen: tempest.Selection,
         number: int,
         known: tuple[tempest.KnownFailure, ...],
-        wanted: cloud_checks.Expected,
+        wanted: cloud_run.Expected,
         types: tuple[str, ...],
     ) -> list[str]:
         """Run the set, put the verdict into `result`, and return what was made to stay."""
         directory = Path(args["directory"]).resolve()
         image_path = Path(args["image_path"]).resolve()
-        context = cloud_checks.Run(
+        context = cloud_run.Run(
             connection,
-            cloud_checks.Settings(
+            cloud_run.Settings(
                 image_name=args["image_name"],
                 image_path=image_path,
                 flavor=args["flavor"],
@@ -300,6 +303,7 @@ class ActionModule(ActionBase):
                     build_timeout=args["timeouts"]["build"],
                     ssh_timeout=args["timeouts"]["ssh"],
                     config=args["config"],
+                    backup_driver=args["backup_driver"],
                 )
                 text = tempest.text(tempest.configuration(access, cloud, choices))
                 convergence.atomic_write(str(directory / "tempest.conf"), text, 0o600)

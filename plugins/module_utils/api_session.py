@@ -191,12 +191,16 @@ def unreachable(service: str) -> Request:
 
 
 def pages(send: Request, path: str, plural: str, **filters: str) -> list[Record]:
-    """Return every record of a list; APIs end a page at their limit, and say so with a link."""
+    """Return every record of a list; APIs end a page at their limit, and say so with a link.
+
+    Cinder calls that of its types `volume_type_links` (cinder.api.v3.views.types).
+    """
     query, records = urlencode(filters), []
     while True:
         body = send("GET", f"{path}?{query}")
         records += body[plural]
-        following = [one["href"] for one in body.get(f"{plural}_links") or () if one["rel"] == "next"]
+        links = body.get(f"{plural}_links") or body.get(f"{plural.removesuffix('s')}_links") or ()
+        following = [one["href"] for one in links if one["rel"] == "next"]
         if not following or not body[plural]:
             return records
         query = urlsplit(following[0]).query

@@ -15,26 +15,32 @@ import secrets
 import shlex
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import netaddr
-from ansible_collections.brume.cloud.plugins.module_utils import probes
+from ansible_collections.brume.cloud.plugins.module_utils import probes, volume_checks
+from ansible_collections.brume.cloud.plugins.module_utils.cloud_run import (
+    PREFIX,
+    Gone,
+    Run,
+    down_and_absent,
+    fault,
+    give_floating_ip,
+    on_server,
+    ours,
+    until_status,
+)
 from ansible_collections.brume.cloud.plugins.module_utils.verification import (
     Check,
     CheckFailed,
-    Clock,
     NotYet,
     absent_agents,
     console_address,
     key_body,
     wait,
 )
-
-PREFIX = "brume-verify"
-"""Every object that a run makes has a name (a floating IP: a description) with this prefix, and no other object has."""
+from ansible_collections.brume.cloud.plugins.module_utils.volume_types import CATALOG_TYPE
 
 METADATA_URL = "http://169.254.169.254"
 CONSOLE_TAIL = 30
@@ -44,107 +50,8 @@ CLOSED_SECONDS = 5
 """How long a closed port is tried."""
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What the plan says the cloud has: its region, public URLs by catalog type, and hosts."""
-
-    region: str
-    endpoints: Mapping[str, str]
-    compute_hosts: tuple[str, ...]
-    agents: tuple[tuple[str, str], ...]
-    """Binary and host of each network agent."""
-    cidr: netaddr.IPNetwork | None
-    """Of the external network; None in a cloud without networks."""
-    gateway: netaddr.IPAddress | None = None
-    allocation_pool: tuple[netaddr.IPAddress, ...] = ()
-    hosts: tuple[str, ...] = ()
-    """The hosts whose compute services and agents are judged; all where it is empty."""
-
-    def judges(self, host: str) -> bool:
-        """Return whether a host's compute services and agents are judged."""
-        return not self.hosts or host in self.hosts
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the caller chooses. `timeouts` in seconds by name; `flavor`: vcpus, ram in MiB, disk in GiB."""
-
-    image_name: str
-    image_path: Path
-    flavor: Mapping[str, int]
-    external_network: str
-    physical_network: str
-    tenant_cidr: netaddr.IPNetwork
-    ssh_user: str
-    timeouts: Mapping[str, float]
-    keep: bool = False
-
-
-@dataclass(frozen=True)
-class Probes:
-    """What is tried from outside; tests give their own."""
-
-    ping: Callable[[str], bool] = probes.ping
-    connects: Callable[[str, int], bool] = probes.connects
-    ssh: Callable[[str, str, Path, str], str] = probes.ssh
-    make_key: Callable[[Path, str], tuple[Path, str]] = probes.make_key
-    vnc_greeting: Callable[[str, bool | str], str] = probes.vnc_greeting
-
-
-@dataclass
-class Run:
-    """One run: the connection (an openstack.connection.Connection, or a fake), and what has been made so far."""
-
-    cloud: Any
-    settings: Settings
-    expected: Expected
-    directory: Path
-    probes: Probes = field(default_factory=Probes)
-    clock: Clock = field(default_factory=Clock)
-    marker: str = field(default_factory=lambda: secrets.token_hex(8))
-    lasting: list[str] = field(default_factory=list)
-    """What was made to stay, for the report of changes."""
-    image: Any = None
-    flavor: Any = None
-    external: Any = None
-    network: Any = None
-    subnet: Any = None
-    router: Any = None
-    router_address: str = ""
-    group: Any = None
-    key_path: Path = Path()
-    public_key: str = ""
-    server: Any = None
-    address: str = ""
-    floating: Any = None
-    boot_id: str = ""
-    content: bytes = b""
-
-    def seconds(self, name: str) -> float:
-        """Return a timeout in seconds."""
-        return float(self.settings.timeouts[name])
-
-
 def _console(run: Run) -> str:
     return str(run.cloud.compute.get_server_console_output(run.server).get("output") or "")
-
-
-def _on_server(run: Run, command: str) -> str:
-    return run.probes.ssh(run.floating.floating_ip_address, run.settings.ssh_user, run.key_path, command)
-
-
-def _until_status(run: Run, what: str, status: str, seconds: float) -> Any:
-    """Wait until the instance has a status and no task; its fault ends the wait at once."""
-
-    def probe() -> Any:
-        server = run.cloud.compute.get_server(run.server.id)
-        if server.status == "ERROR" and status != "ERROR":
-            raise CheckFailed(f"{what}: the instance is in ERROR: {fault(server)}")
-        if server.status != status or server.task_state:
-            raise NotYet(f"status {server.status}, task {server.task_state}")
-        return server
-
-    return wait(what, seconds, probe, run.clock)
 
 
 def _until_booted_anew(run: Run) -> str:
@@ -152,7 +59,7 @@ def _until_booted_anew(run: Run) -> str:
 
     def probe() -> str:
         try:
-            found = _on_server(run, "cat /proc/sys/kernel/random/boot_id").strip()
+            found = on_server(run, "cat /proc/sys/kernel/random/boot_id").strip()
         except probes.ProbeError as error:
             raise NotYet(str(error)) from error
         if not found or found == run.boot_id:
@@ -163,21 +70,17 @@ def _until_booted_anew(run: Run) -> str:
     return run.boot_id
 
 
-def fault(server: Any) -> str:
-    """Return the fault that Nova recorded for an instance, without its trace."""
-    recorded = getattr(server, "fault", None) or {}
-    return str(recorded.get("message") or "no fault recorded")
-
-
 def diagnostics(run: Run) -> list[str]:
-    """Return lines that help after a failure: the instance's state, its fault, the end of its console."""
+    """Return lines that help after a failure: the instances' states and faults, the end of the first one's console."""
     if run.server is None:
         return []
+    lines = []
     try:
-        server = run.cloud.compute.get_server(run.server.id)
-        lines = [f"instance: status {server.status}, host {server.compute_host}"]
-        if getattr(server, "fault", None):
-            lines.append(f"fault: {fault(server)}")
+        for one in filter(None, (run.server, run.second)):
+            server = run.cloud.compute.get_server(one.id)
+            lines.append(f"instance: {server.name}, status {server.status}, host {server.compute_host}")
+            if getattr(server, "fault", None):
+                lines.append(f"fault: {fault(server)}")
         tail = _console(run).splitlines()[-CONSOLE_TAIL:]
     except Exception as error:  # what explains a failure must not hide it
         return [f"instance: no more can be read, {type(error).__name__}: {error}"]
@@ -226,7 +129,7 @@ def compute_services(run: Run) -> str:
         wanted = [("nova-compute", host) for host in run.expected.compute_hosts if run.expected.judges(host)]
         absent += absent_agents(wanted, [(one.binary, one.host) for one in found])
         if down or absent:
-            raise NotYet(_down_and_absent(down, absent))
+            raise NotYet(down_and_absent(down, absent))
         disabled = [f"{one.binary} on {one.host}" for one in found if one.status != "enabled"]
         return f"{len(found)} up" + (f", disabled: {', '.join(disabled)}" if disabled else "")
 
@@ -245,15 +148,10 @@ def network_agents(run: Run) -> str:
         wanted = [(binary, host) for binary, host in run.expected.agents if run.expected.judges(host)]
         absent = absent_agents(wanted, [(one.binary, one.host) for one in found])
         if down or absent:
-            raise NotYet(_down_and_absent(down, absent))
+            raise NotYet(down_and_absent(down, absent))
         return f"{len(found)} alive"
 
     return wait("network agents are alive", run.seconds("services"), probe, run.clock)
-
-
-def _down_and_absent(down: list[str], absent: list[str]) -> str:
-    parts = [f"{label}: {', '.join(names)}" for label, names in (("down", down), ("absent", absent)) if names]
-    return "; ".join(parts)
 
 
 def hypervisors(run: Run) -> str:
@@ -264,7 +162,7 @@ def hypervisors(run: Run) -> str:
         absent = [host for host in run.expected.compute_hosts if host not in found]
         down = [str(host) for host, one in found.items() if one.state != "up"]
         if down or absent:
-            raise NotYet(_down_and_absent(down, absent))
+            raise NotYet(down_and_absent(down, absent))
         return ", ".join(f"{host} ({one.hypervisor_type})" for host, one in found.items())
 
     return wait("hypervisors are there", run.seconds("services"), probe, run.clock)
@@ -419,7 +317,7 @@ def server_active(run: Run) -> str:
         security_groups=[{"name": run.group.id}],
         user_data=base64.b64encode(user_data(run).encode()).decode(),
     )
-    run.server = _until_status(run, "the instance is ACTIVE", "ACTIVE", run.seconds("active"))
+    run.server = until_status(run, run.server, "the instance is ACTIVE", "ACTIVE", run.seconds("active"))
     return f"on {run.server.compute_host}"
 
 
@@ -474,20 +372,8 @@ def console_log(run: Run) -> str:
 
 def floating_ip(run: Run) -> str:
     """Prove that a floating IP becomes ACTIVE on the instance's port."""
-    ports = list(run.cloud.network.ports(device_id=run.server.id, network_id=run.network.id))
-    if len(ports) != 1:
-        raise CheckFailed(f"the instance has {len(ports)} ports on its network")
-    run.floating = run.cloud.network.create_ip(
-        floating_network_id=run.external.id, port_id=ports[0].id, description=PREFIX
-    )
-
-    def probe() -> str:
-        run.floating = run.cloud.network.get_ip(run.floating.id)
-        if run.floating.status != "ACTIVE":
-            raise NotYet(f"status {run.floating.status}")
-        return f"{run.floating.floating_ip_address} for {run.floating.fixed_ip_address}"
-
-    return wait("the floating IP is ACTIVE", run.seconds("router"), probe, run.clock)
+    run.floating = give_floating_ip(run, run.server)
+    return f"{run.floating.floating_ip_address} for {run.floating.fixed_ip_address}"
 
 
 def security_group_closed(run: Run) -> str:
@@ -532,7 +418,7 @@ def security_group_open(run: Run) -> str:
 def ssh(run: Run) -> str:
     """Prove that the key pair's key opens the guest over the floating IP, and the guest is called as the instance."""
     _until_booted_anew(run)
-    name = _on_server(run, "uname -n").strip()
+    name = on_server(run, "uname -n").strip()
     if name.split(".")[0] != PREFIX:
         raise CheckFailed(f"the guest is called {name or 'nothing'}, not {PREFIX}")
     return f"{run.settings.ssh_user}@{run.floating.floating_ip_address} is {name}"
@@ -541,7 +427,7 @@ def ssh(run: Run) -> str:
 def metadata_inside(run: Run) -> str:
     """Prove that the metadata service answers the guest, with this instance's data."""
     url = shlex.quote(f"{METADATA_URL}/openstack/latest/meta_data.json")
-    text = _on_server(run, f"wget -q -O - {url} || curl -sf {url}")
+    text = on_server(run, f"wget -q -O - {url} || curl -sf {url}")
     try:
         found = json.loads(text)
     except ValueError as error:
@@ -583,19 +469,19 @@ def vnc_socket(run: Run) -> str:
 def stop(run: Run) -> str:
     """Prove that the instance stops."""
     run.cloud.compute.stop_server(run.server)
-    return str(_until_status(run, "the instance is SHUTOFF", "SHUTOFF", run.seconds("stop")).status)
+    return str(until_status(run, run.server, "the instance is SHUTOFF", "SHUTOFF", run.seconds("stop")).status)
 
 
 def start(run: Run) -> str:
     """Prove that the instance starts, and is back over SSH from a new boot."""
     run.cloud.compute.start_server(run.server)
-    _until_status(run, "the instance is ACTIVE", "ACTIVE", run.seconds("active"))
+    until_status(run, run.server, "the instance is ACTIVE", "ACTIVE", run.seconds("active"))
     return f"boot {_until_booted_anew(run)}"
 
 
 def _reboot(run: Run, kind: str) -> str:
     run.cloud.compute.reboot_server(run.server, kind)
-    _until_status(run, "the instance is ACTIVE", "ACTIVE", run.seconds("reboot"))
+    until_status(run, run.server, "the instance is ACTIVE", "ACTIVE", run.seconds("reboot"))
     return f"boot {_until_booted_anew(run)}"
 
 
@@ -624,7 +510,7 @@ def snapshot(run: Run) -> str:
         return f"{found.disk_format}, {int(found.size) / 1024**2:.0f} MiB"
 
     detail = wait("the snapshot is active", run.seconds("snapshot"), probe, run.clock)
-    _until_status(run, f"the instance is {before} again", before, run.seconds("active"))
+    until_status(run, run.server, f"the instance is {before} again", before, run.seconds("active"))
     return detail
 
 
@@ -694,10 +580,6 @@ def clean_up(run: Run) -> str:
     return f"removed {', '.join(removed)}" if removed else "nothing to remove"
 
 
-Gone = Callable[[str, Callable[[], object]], None]
-"""Deletes something, which is named, and waits until it may be deleted."""
-
-
 def remove(run: Run) -> list[str]:
     """Remove what has our prefix, users before what they use; return what. Raises CheckFailed after a timeout."""
     from openstack import exceptions  # noqa: PLC0415  # only where a cloud is talked to
@@ -722,6 +604,7 @@ def remove(run: Run) -> list[str]:
         ("compute", _remove_servers),
         ("network", _remove_networks),
         ("compute", _remove_compute),
+        (CATALOG_TYPE, volume_checks.remove),
         ("image", _remove_images),
         ("object-store", _remove_objects),
     ):
@@ -730,17 +613,13 @@ def remove(run: Run) -> list[str]:
     return removed
 
 
-def _ours(objects: Iterable[Any]) -> list[Any]:
-    return [one for one in objects if (one.name or "").startswith(PREFIX)]
-
-
 def _remove_servers(run: Run, gone: Gone) -> None:
     compute = run.cloud.compute
-    for server in _ours(compute.servers(name=f"^{PREFIX}")):
+    for server in ours(compute.servers(name=f"^{PREFIX}")):
         gone(f"instance {server.name}", lambda server=server: compute.delete_server(server.id))  # type: ignore[misc]
 
     def no_server() -> None:
-        left = _ours(compute.servers(name=f"^{PREFIX}"))
+        left = ours(compute.servers(name=f"^{PREFIX}"))
         if left:
             raise NotYet(", ".join(f"{one.name} is {one.status}, task {one.task_state}" for one in left))
 
@@ -752,7 +631,7 @@ def _remove_networks(run: Run, gone: Gone) -> None:
     for floating in network.ips(project_id=project):
         if (floating.description or "").startswith(PREFIX):
             gone(f"floating IP {floating.floating_ip_address}", lambda one=floating: network.delete_ip(one.id))  # type: ignore[misc]
-    for one in _ours(network.routers(project_id=project)):
+    for one in ours(network.routers(project_id=project)):
         for port in list(network.ports(device_id=one.id)):
             if "interface" in port.device_owner and "ha_interface" not in port.device_owner:
                 gone(
@@ -760,22 +639,22 @@ def _remove_networks(run: Run, gone: Gone) -> None:
                     lambda one=one, port=port: network.remove_interface_from_router(one.id, None, port.id),  # type: ignore[misc]
                 )
         gone(f"router {one.name}", lambda one=one: network.delete_router(one.id))  # type: ignore[misc]
-    for one in _ours(network.networks(project_id=project)):
+    for one in ours(network.networks(project_id=project)):
         gone(f"network {one.name}", lambda one=one: network.delete_network(one.id))  # type: ignore[misc]
-    for one in _ours(network.security_groups(project_id=project)):
+    for one in ours(network.security_groups(project_id=project)):
         gone(f"security group {one.name}", lambda one=one: network.delete_security_group(one.id))  # type: ignore[misc]
 
 
 def _remove_compute(run: Run, gone: Gone) -> None:
     compute = run.cloud.compute
-    for one in _ours(compute.keypairs()):
+    for one in ours(compute.keypairs()):
         gone(f"key pair {one.name}", lambda one=one: compute.delete_keypair(one.name))  # type: ignore[misc]
-    for one in _ours(compute.flavors()):
+    for one in ours(compute.flavors()):
         gone(f"flavor {one.name}", lambda one=one: compute.delete_flavor(one.id))  # type: ignore[misc]
 
 
 def _remove_images(run: Run, gone: Gone) -> None:
-    for one in _ours(run.cloud.image.images()):
+    for one in ours(run.cloud.image.images()):
         gone(f"image {one.name}", lambda one=one: run.cloud.image.delete_image(one.id))  # type: ignore[misc]
 
 
@@ -801,6 +680,7 @@ CHECKS: tuple[Check[Run], ...] = (
     Check("compute-services", compute_services, ("token",), reads_only=True, about="compute"),
     Check("network-agents", network_agents, ("token",), reads_only=True, about="network"),
     Check("hypervisors", hypervisors, ("token",), reads_only=True, about="compute"),
+    volume_checks.HEALTH,
     Check("leftovers", leftovers, ("token",)),
     Check("image", image, ("token",), about="image"),
     Check("flavor", flavor, ("leftovers",), about="compute"),
@@ -809,6 +689,7 @@ CHECKS: tuple[Check[Run], ...] = (
     Check("router", router, ("external-network", "tenant-network", "network-agents")),
     Check("security-group", security_group, ("leftovers",), about="network"),
     Check("key-pair", key_pair, ("leftovers",), about="compute"),
+    *volume_checks.BEFORE_INSTANCES,
     Check(
         "server-active",
         server_active,
@@ -823,6 +704,7 @@ CHECKS: tuple[Check[Run], ...] = (
     Check("security-group-open", security_group_open, ("security-group-closed",)),
     Check("ssh", ssh, ("security-group-open", "metadata")),
     Check("metadata-inside", metadata_inside, ("ssh",)),
+    *volume_checks.WITH_INSTANCES,
     Check("vnc-page", vnc_page, ("server-active",)),
     Check("vnc-socket", vnc_socket, ("vnc-page",)),
     Check("stop", stop, ("ssh",)),

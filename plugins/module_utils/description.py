@@ -125,7 +125,8 @@ class Balance:
 Conditions = Mapping[str, Any]
 """Variable of the cloud -> the value with which something is there.
 
-Of a list it is an item, and of a mapping of mappings it is what one of those has to hold.
+Of a list it is an item, and of a mapping of mappings it is what one of those has to hold. Several values that will do
+are a list.
 """
 
 
@@ -329,7 +330,7 @@ def _fits(wanted: Any, value: Any) -> bool:
         )
     if isinstance(value, (list, tuple)) and not isinstance(wanted, list):
         return wanted in value
-    return bool(value == wanted)
+    return value in wanted if isinstance(wanted, list) and not isinstance(value, list) else bool(value == wanted)
 
 
 def settled(service: Service, variables: Mapping[str, Any]) -> Service | None:

@@ -7,38 +7,18 @@ for values of variables, see inventory_checks.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils.convergence import duplicates
-from ansible_collections.brume.cloud.plugins.module_utils.inventory_checks import (
-    Mistake,
-    Rule,
-    is_number,
-    near,
-    shown,
-)
+from ansible_collections.brume.cloud.plugins.module_utils import inventory_items
+from ansible_collections.brume.cloud.plugins.module_utils.inventory_checks import Mistake, Rule, near, shown
 from ansible_collections.brume.cloud.plugins.module_utils.scheduling import ALL_WEIGHERS
 from ansible_collections.brume.cloud.plugins.module_utils.scheduling_filters import FILTERS
 from ansible_collections.brume.cloud.plugins.module_utils.scheduling_weighers import WEIGHERS
 
-MAXIMUM = 2**31 - 1
-"""Nova's columns are of 32 bits."""
-
-NAME_LENGTH = 255
-DESCRIPTION_LENGTH = 65535
-SPEC = re.compile(r"[A-Za-z0-9_:. -]{1,255}")
-"""Key of an extra spec."""
-
 ZONE_KEY = "availability_zone"
 
-Check = Callable[[Any], tuple[str, str] | None]
-"""Returns what a value is not and the remedy, or nothing."""
-
-
-def _count(least: int, unit: str) -> Check:
-    remedy = f"write a whole number of {unit}, at least {least}"
-    return lambda value: None if is_number(value) and least <= value <= MAXIMUM else (f"no number of {unit}", remedy)
+DESCRIPTION_LENGTH = 65535
 
 
 def _factor(value: Any) -> tuple[str, str] | None:
@@ -46,40 +26,13 @@ def _factor(value: Any) -> tuple[str, str] | None:
     return None if fits else ("no factor", "write a number above 0")
 
 
-def _truth(value: Any) -> tuple[str, str] | None:
-    return None if isinstance(value, bool) else ("neither true nor false", "write true or false")
-
-
-def _state(value: Any) -> tuple[str, str] | None:
-    return None if value in ("present", "absent") else ("no state", "write present or absent")
-
-
-def _name(value: Any) -> tuple[str, str] | None:
-    if isinstance(value, str) and value.strip() == value and value.isprintable() and 0 < len(value) <= NAME_LENGTH:
-        return None
-    return "no name", f"write a text of 1 to {NAME_LENGTH} characters without spaces around it, numbers in quotes"
-
-
 def _zone(value: Any) -> tuple[str, str] | None:
     if isinstance(value, str) and ":" in value:
         return "no zone", "leave out the colon: users write zone:host"
-    return _name(value)
+    return inventory_items.name(value)
 
 
-def _description(value: Any) -> tuple[str, str] | None:
-    fits = isinstance(value, str) and len(value) <= DESCRIPTION_LENGTH
-    return None if fits else ("no description", f"write a text of at most {DESCRIPTION_LENGTH} characters")
-
-
-def _pairs(value: Any) -> tuple[str, str] | None:
-    if not isinstance(value, Mapping):
-        return "no mapping", "write `key: value` lines below it"
-    for key, item in value.items():
-        if not isinstance(key, str) or not SPEC.fullmatch(key):
-            return f"no mapping of keys that Nova takes, because of {shown(key)}", "use letters, digits and - _ : ."
-        if not isinstance(item, (str, int, float)) or len(str(item)) > NAME_LENGTH:
-            return f"no mapping of short values, because of {key}", f"write at most {NAME_LENGTH} characters"
-    return None
+_pairs = inventory_items.pairs("Nova", re.compile(r"[A-Za-z0-9_:. -]{1,255}"))
 
 
 def _metadata(value: Any) -> tuple[str, str] | None:
@@ -88,57 +41,32 @@ def _metadata(value: Any) -> tuple[str, str] | None:
     return _pairs(value)
 
 
-def _texts(value: Any) -> tuple[str, str] | None:
-    fits = isinstance(value, list) and all(isinstance(item, str) and item.strip() for item in value)
-    return None if fits else ("no list of names", "write [one, other], or [] for none")
-
-
-FLAVOR: Mapping[str, Check] = {
-    "name": _name,
-    "vcpus": _count(1, "processors"),
-    "ram": _count(1, "MiB"),
-    "disk": _count(0, "GiB"),
-    "swap": _count(0, "MiB"),
-    "ephemeral": _count(0, "GiB"),
+FLAVOR: Mapping[str, inventory_items.Check] = {
+    "name": inventory_items.name,
+    "vcpus": inventory_items.count(1, "processors"),
+    "ram": inventory_items.count(1, "MiB"),
+    "disk": inventory_items.count(0, "GiB"),
+    "swap": inventory_items.count(0, "MiB"),
+    "ephemeral": inventory_items.count(0, "GiB"),
     "rxtx_factor": _factor,
-    "is_public": _truth,
-    "description": _description,
+    "is_public": inventory_items.truth,
+    "description": inventory_items.description(DESCRIPTION_LENGTH),
     "extra_specs": _pairs,
-    "projects": _texts,
-    "replace": _truth,
-    "state": _state,
+    "projects": inventory_items.texts,
+    "replace": inventory_items.truth,
+    "state": inventory_items.state,
 }
-AGGREGATE: Mapping[str, Check] = {
-    "name": _name,
+AGGREGATE: Mapping[str, inventory_items.Check] = {
+    "name": inventory_items.name,
     ZONE_KEY: _zone,
     "metadata": _metadata,
-    "hosts": _texts,
-    "state": _state,
+    "hosts": inventory_items.texts,
+    "state": inventory_items.state,
 }
-
-
-def _items(value: Any, keys: Mapping[str, Check], needed: Iterable[str]) -> Iterator[Mistake]:
-    """Yield the mistakes of a list of objects; `needed` are the keys that an object has unless it is to go."""
-    for place, item in enumerate(value):
-        label = f".{item['name']}" if _name(item.get("name")) is None else f"[{place}]"
-        for key, one in item.items():
-            if key not in keys:
-                meant = near(str(key), keys)
-                hint = f"is {meant} meant?" if meant else f"use {', '.join(keys)}"
-                yield f"{label}.{key}", "is not known", hint
-                continue
-            wrong = keys[key](one)
-            if wrong:
-                yield f"{label}.{key}", f"{shown(one)} is {wrong[0]}", wrong[1]
-        for key in ("name", *(needed if item.get("state") != "absent" else ())):
-            if key not in item:
-                yield label, f"has no `{key}`", f"add `{key}: ...`"
-    for name in duplicates(str(item["name"]) for item in value if "name" in item):
-        yield f".{name}", "is said twice", "remove one of the two"
 
 
 def _flavors(value: Any, services: Any) -> Iterator[Mistake]:
-    yield from _items(value, FLAVOR, ("vcpus", "ram", "disk"))
+    yield from inventory_items.items(value, FLAVOR, ("vcpus", "ram", "disk"))
     for item in value:
         if item.get("is_public") is True and "projects" in item:
             label = f".{item.get('name')}.projects"
@@ -146,7 +74,7 @@ def _flavors(value: Any, services: Any) -> Iterator[Mistake]:
 
 
 def _aggregates(value: Any, services: Any) -> Iterator[Mistake]:
-    yield from _items(value, AGGREGATE, ("hosts",))
+    yield from inventory_items.items(value, AGGREGATE, ("hosts",))
 
 
 def _ratio(value: Any, services: Any) -> Iterator[Mistake]:

@@ -13,12 +13,19 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ansible_collections.brume.cloud.plugins.module_utils.api_session import NOT_FOUND, ApiError, Record, Request, pages
+from ansible_collections.brume.cloud.plugins.module_utils.api_objects import (
+    delete,
+    named_twice,
+    present,
+    project_ids,
+    readable,
+    texts,
+)
+from ansible_collections.brume.cloud.plugins.module_utils.api_session import Record, Request, pages
 from ansible_collections.brume.cloud.plugins.module_utils.catalog import list_all
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     Action,
     ConvergenceError,
-    duplicates,
     side_by_side,
     values,
 )
@@ -71,17 +78,6 @@ class Actual:
     """Hosts that stay in their aggregates, because their compute services take these along when they are deleted."""
 
 
-def _present(item: Mapping[str, Any]) -> bool:
-    return bool(item.get("state", "present") != "absent")
-
-
-def _texts(mapping: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """Return extra specs or metadata as Nova keeps them: strings. YAML's booleans become what Nova reads as one."""
-    if mapping is None:
-        return None
-    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in mapping.items()}
-
-
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -96,7 +92,7 @@ def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
         lists["list of aggregates"] = lambda: compute("GET", "/os-aggregates")["aggregates"]
         if any(set(item.get("hosts") or ()) & set(desired.get("optional_hosts") or ()) for item in aggregates):
             lists["list of compute services"] = lambda: compute("GET", "/os-services?binary=nova-compute")["services"]
-    if any(_present(item) and item.get("projects") for item in flavors):
+    if any(present(item) and item.get("projects") for item in flavors):
         lists["list of projects"] = lambda: list_all(identity, "projects")
     found = values(side_by_side(lists))
     actual.flavors = {one["name"]: one for one in found.get("list of flavors", ())}
@@ -108,7 +104,7 @@ def fetch(desired: Desired, compute: Request, identity: Request) -> Actual:
     more: dict[str, Callable[[], Any]] = {}
     for item in flavors:
         record = actual.flavors.get(item["name"])
-        if record is None or not _present(item):
+        if record is None or not present(item):
             continue
         if (item.get("projects") is not None or item.get("replace")) and not record[FIXED["is_public"]]:
             more[f"access to flavor {item['name']}"] = partial(_access, compute, record["id"])
@@ -147,11 +143,7 @@ def compare(desired: Desired, actual: Actual, compute: Request) -> list[Action]:
     Raises ConvergenceError with everything that cannot be: one line per object, with the remedy.
     """
     flavors, aggregates = desired.get("flavors") or (), desired.get("aggregates") or ()
-    problems = [
-        f"{kind} {name}: named more than once; one entry may stay"
-        for kind, items in (("flavor", flavors), ("aggregate", aggregates))
-        for name in duplicates(item["name"] for item in items)
-    ]
+    problems = [*named_twice("flavor", flavors), *named_twice("aggregate", aggregates)]
     actions: list[Action] = []
     for item in flavors:
         try:
@@ -180,17 +172,17 @@ def _fixed(item: Mapping[str, Any], record: Record) -> dict[str, tuple[Any, Any]
 def _flavor(item: Mapping[str, Any], actual: Actual, compute: Request) -> list[Action]:
     """Return the actions for one flavor. Raises ConvergenceError when it cannot become what is wanted."""
     name, record = item["name"], actual.flavors.get(item["name"])
-    if not _present(item):
+    if not present(item):
         return [_flavor_deletion(record, compute)] if record else []
     if item.get("is_public") and item.get("projects") is not None:
         raise ConvergenceError(f"flavor {name}: is public, thus no project's own; remove `projects` or `is_public`")
-    projects = _projects(item, actual)
+    projects = project_ids("flavor", item, actual.projects)
     if record is None:
         return [_flavor_creation(item, projects, compute, None)]
     fixed = _fixed(item, record)
     if not fixed:
         return list(_flavor_update(item, record, projects, actual, compute))
-    differing = ", ".join(f"{key} from {_shown(before)} to {_shown(after)}" for key, (before, after) in fixed.items())
+    differing = ", ".join(f"{key} from {readable(old)} to {readable(new)}" for key, (old, new) in fixed.items())
     if not item.get("replace"):
         raise ConvergenceError(
             f"flavor {name}: cannot change {differing}, because Nova's flavors do not; give the new sizes a new name "
@@ -208,10 +200,6 @@ def _flavor(item: Mapping[str, Any], actual: Actual, compute: Request) -> list[A
     return [_flavor_deletion(record, compute), _flavor_creation(whole, projects, compute, record["id"])]
 
 
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _options(record: Record) -> dict[str, Any]:
     """Return an existing flavor as options, so that a replacement keeps what is not said."""
     return {
@@ -222,39 +210,13 @@ def _options(record: Record) -> dict[str, Any]:
     }
 
 
-def _projects(item: Mapping[str, Any], actual: Actual) -> dict[str, str] | None:
-    """Return the wanted projects, id -> name as it was written; None where nothing is said.
-
-    Where there is no Keystone yet, a project is as good as its name.
-    """
-    if item.get("projects") is None:
-        return None
-    found, problems = {}, []
-    for text in item["projects"]:
-        if actual.projects is None:
-            found[text] = text
-            continue
-        fits = [one["id"] for one in actual.projects if text in (one["id"], one["name"])]
-        if len(fits) == 1:
-            found[fits[0]] = text
-        elif not fits:
-            problems.append(f"flavor {item['name']}: there is no project {text}; create it, or take it out of the list")
-        else:
-            problems.append(
-                f"flavor {item['name']}: {text} is a project of {len(fits)} domains; write the id of the right one"
-            )
-    if problems:
-        raise ConvergenceError("\n".join(problems))
-    return found
-
-
 def _flavor_path(number: str, *more: str) -> str:
     return "/".join(["/flavors", *(quote(part, safe="") for part in (number, *more))])
 
 
 def _flavor_deletion(record: Record, compute: Request) -> Action:
     before = {name: record[attribute] for name, attribute in FIXED.items() if record.get(attribute) is not None}
-    apply = partial(_delete, compute, _flavor_path(record["id"]))
+    apply = partial(delete, compute, _flavor_path(record["id"]))
     return Action("flavor", "delete", record["name"], before, {}, apply, DELETE_FLAVOR)
 
 
@@ -270,7 +232,7 @@ def _flavor_creation(
         body["description"] = item["description"]
     if number is not None:
         body["id"] = number
-    specs = _texts(item.get("extra_specs")) or {}
+    specs = texts(item.get("extra_specs")) or {}
     shown: dict[str, Any] = {name: body[attribute] for name, attribute in FIXED.items() if attribute in body}
     shown |= {key: body[key] for key in ("name", "description") if key in body}
     shown |= {"extra_specs": specs} if specs else {}
@@ -295,7 +257,7 @@ def _flavor_update(
     after: dict[str, Any] = {}
     if item.get("description") is not None:
         before["description"], after["description"] = record.get("description") or "", item["description"]
-    specs, there = _texts(item.get("extra_specs")), dict(record.get("extra_specs") or {})
+    specs, there = texts(item.get("extra_specs")), dict(record.get("extra_specs") or {})
     if specs is not None:
         before["extra_specs"], after["extra_specs"] = there, specs
     allowed = actual.access.get(item["name"], set())
@@ -330,20 +292,11 @@ def _change_flavor(
     if specs:
         compute("POST", _flavor_path(number, "os-extra_specs"), {"extra_specs": dict(specs)})
     for key in surplus:
-        _delete(compute, _flavor_path(number, "os-extra_specs", key))
+        delete(compute, _flavor_path(number, "os-extra_specs", key))
     for project in given:
         compute("POST", _flavor_path(number, "action"), {"addTenantAccess": {"tenant": project}})
     for project in taken:
         compute("POST", _flavor_path(number, "action"), {"removeTenantAccess": {"tenant": project}})
-
-
-def _delete(compute: Request, path: str) -> None:
-    """Delete what is at a path; that it is gone already, by an attempt before, is no error."""
-    try:
-        compute("DELETE", path)
-    except ApiError as error:
-        if error.status != NOT_FOUND:
-            raise
 
 
 # --- aggregates -------------------------------------------------------------------------------------------------------
@@ -394,7 +347,7 @@ def _within_reach(desired: Desired, actual: Actual) -> list[Mapping[str, Any]]:
         wanted, there = set(item.get("hosts") or ()), set(found["hosts"] if found else ())
         if limit is None:
             reached.append({**item, "hosts": sorted(wanted - (missing - there))})
-        elif _present(item) and (wanted ^ there) & set(limit):
+        elif present(item) and (wanted ^ there) & set(limit):
             hosts = sorted((wanted & set(limit)) | (there - set(limit)))
             reached.append({**item, "hosts": hosts, **(AS_IT_IS if found else {})})
     return reached
@@ -417,7 +370,7 @@ def _unordered_moves(items: Iterable[Mapping[str, Any]], actual: Actual) -> Iter
     for item in items:
         name = item["name"]
         found = there.get(name)
-        if not _present(item):
+        if not present(item):
             if found is not None:
                 for host in sorted(found.hosts):
                     yield Move(step(LEAVE, host), "leave", name, host)
@@ -505,10 +458,10 @@ def _aggregates(
         elif move.verb == "create":
             yield _aggregate_creation(wanted[name], ids, compute)
         elif move.verb == "delete":
-            remove = partial(_delete, compute, f"/os-aggregates/{ids[name]}")
+            remove = partial(delete, compute, f"/os-aggregates/{ids[name]}")
             yield Action("aggregate", "delete", name, _described(actual.aggregates[name]), {}, remove, DELETE)
     for name, item in wanted.items():
-        if name in actual.aggregates and _present(item):
+        if name in actual.aggregates and present(item):
             yield from _aggregate_update(item, actual.aggregates[name], compute)
 
 
@@ -518,7 +471,7 @@ def _described(record: Record) -> dict[str, Any]:
 
 
 def _aggregate_creation(item: Mapping[str, Any], ids: dict[str, int], compute: Request) -> Action:
-    metadata = _texts(item.get("metadata")) or {}
+    metadata = texts(item.get("metadata")) or {}
     body = {"name": item["name"], **({ZONE: item[ZONE]} if item.get(ZONE) else {})}
 
     def create() -> None:
@@ -536,7 +489,7 @@ def _aggregate_update(item: Mapping[str, Any], record: Record, compute: Request)
     if item.get(ZONE):
         after[ZONE] = item[ZONE]
     if item.get("metadata") is not None:
-        after["metadata"] = _texts(item["metadata"])
+        after["metadata"] = texts(item["metadata"])
     if before == after:
         return
 

@@ -19,6 +19,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     operating_system,
     public_certificate,
     swift_inventory,
+    volume_inventory,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
@@ -71,7 +72,13 @@ VARIABLES = {
 }
 """The plan's own variables. brume_master_key and brume_secrets are read only where files are rendered."""
 
-RULES = {**inventory_checks.RULES, **image_inventory.RULES, **nova_inventory.RULES, **swift_inventory.RULES}
+RULES = {
+    **inventory_checks.RULES,
+    **image_inventory.RULES,
+    **nova_inventory.RULES,
+    **swift_inventory.RULES,
+    **volume_inventory.RULES,
+}
 """What values must be beyond their types, by variable."""
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {

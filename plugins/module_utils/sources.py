@@ -352,9 +352,10 @@ def wrong_conditions(service: Service, variables: Mapping[str, Variable]) -> lis
         if variable is None:
             remedy = "name a variable of a role's argument specs"
             result.append(Problem(f"{service.file}: when", f"`{name}` is no variable", remedy))
-        elif variable.choices and value not in variable.choices:
+        elif variable.choices and (other := set(value if isinstance(value, list) else [value]) - set(variable.choices)):
             remedy = "use one of " + ", ".join(str(one) for one in variable.choices)
-            result.append(Problem(f"{service.file}: when.{name}", f"`{value}` is not among its choices", remedy))
+            shown = ", ".join(f"`{one}`" for one in sorted(other, key=str))
+            result.append(Problem(f"{service.file}: when.{name}", f"{shown} is not among its choices", remedy))
     return list(dict.fromkeys(result))
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from ansible_collections.brume.cloud.plugins.module_utils import rendering
+from ansible_collections.brume.cloud.plugins.module_utils.volume_types import CATALOG_TYPE
 
 Outcome = Literal["passed", "failed", "skipped"]
 Tree = dict[str, dict[str, Any]]
@@ -26,7 +27,7 @@ SERVICES = {
     "glance": ("image",),
     "nova": ("compute",),
     "neutron": ("network",),
-    "cinder": ("block-storage", "volumev3"),
+    "cinder": (CATALOG_TYPE, "volumev3"),
     "swift": ("object-store",),
 }
 """Services that Tempest asks about (its section service_available), with their types in the catalog."""
@@ -66,6 +67,15 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """A pool of Cinder's by what types can ask for; `backend` is its `volume_backend_name`."""
+
+    backend: str
+    storage_protocol: str
+    vendor: str
+
+
+@dataclass(frozen=True)
 class Cloud:
     """What was read from the live cloud, empty for services that its catalog has not.
 
@@ -81,6 +91,10 @@ class Cloud:
     container_formats: tuple[str, ...] = ()
     image_stores: tuple[str, ...] = ()
     object_capabilities: tuple[str, ...] = ()
+    volume_microversions: tuple[str, str] = ("", "")
+    volume_pools: tuple[Pool, ...] = ()
+    volume_backup: bool = False
+    volume_type_multiattach: str = ""
     image: str = ""
     image_alt: str = ""
     flavor: str = ""
@@ -94,7 +108,7 @@ class Choices:
     """What the caller chooses: timeouts in seconds, the guest's user and image file, and options by section.
 
     `image_url` is where Glance can download the image (HTTP, port 80 or 443, which are all it downloads from); empty
-    leaves it to Tempest's own default, which is on the Internet.
+    leaves it to Tempest's own default, which is on the Internet. `backup_driver` is Cinder's as the inventory says it.
     """
 
     directory: str
@@ -104,14 +118,15 @@ class Choices:
     build_timeout: int
     ssh_timeout: int
     config: Mapping[str, Mapping[str, Any]]
+    backup_driver: str = ""
 
 
 def configuration(access: Access, cloud: Cloud, choices: Choices) -> Tree:
     """Return tempest.conf as section -> option -> value (docs.openstack.org/tempest: configuration guide).
 
     What an API tells is taken from it. What none tells is what Brume deploys: policies that enforce scope and the new
-    defaults (the services' own), no encrypted volumes, moving instances only where there is a second hypervisor, and
-    Swift's roles. A service that is not in the catalog has no section.
+    defaults (the services' own), no encrypted volumes, moving instances only where there is a second hypervisor,
+    Swift's roles, and what Cinder's drivers can do. A service that is not in the catalog has no section.
     """
     present = set(cloud.service_types)
     tree: Tree = {
@@ -168,6 +183,8 @@ def _compute(cloud: Cloud, choices: Choices) -> Tree:
             "cold_migration": several,
             "live_migration": several,
             "block_migration_for_live_migration": several,
+            "volume_backed_live_migration": several and CATALOG_TYPE in cloud.service_types,
+            "volume_multiattach": bool(cloud.volume_type_multiattach),
             "vnc_console": True,
             "stable_rescue": True,
             "hostname_fqdn_sanitization": True,
@@ -236,12 +253,57 @@ def _object_storage(cloud: Cloud, choices: Choices) -> Tree:
     }
 
 
+CEPH, LVM, NFS = "ceph", "iSCSI", "NFS"
+"""Protocols as pools name them (cinder.common.constants); of the drivers that Brume deploys, LVM alone has iSCSI."""
+
+
+def _volume(cloud: Cloud, choices: Choices) -> Tree:
+    """Return the sections of Cinder.
+
+    Tests of types ask for one pool by protocol and vendor: Ceph's where there is one, because that also leaves out what
+    does not go with Ceph. Volumes and snapshots are taken over by their names in a driver, which is configured once:
+    only where all back ends are of the one kind.
+    """
+    first = min(cloud.volume_pools, key=lambda one: one.storage_protocol != CEPH)
+    protocols = {one.storage_protocol for one in cloud.volume_pools}
+    backends = list(dict.fromkeys(one.backend for one in cloud.volume_pools))
+    taken_over = len(protocols) == 1 and protocols <= {CEPH, LVM}
+    driver = "ceph" if choices.backup_driver == "rbd" else choices.backup_driver
+    return {
+        "volume": {
+            "catalog_type": CATALOG_TYPE,
+            "min_microversion": cloud.volume_microversions[0],
+            "max_microversion": cloud.volume_microversions[1],
+            "build_timeout": choices.build_timeout,
+            "build_interval": 2,
+            "storage_protocol": first.storage_protocol,
+            "vendor_name": first.vendor,
+            "backend_names": backends,
+            "volume_type_multiattach": cloud.volume_type_multiattach,
+            # LVM cannot call a volume snapshot..., its own word for what it makes (cinder.volume.drivers.lvm)
+            "manage_snapshot_ref": ["source-name", "snapshot-%s" if CEPH in protocols else "_snapshot-%s"],
+            **({"backup_driver": driver} if driver else {}),
+        },
+        "volume-feature-enabled": {
+            "multi_backend": len(backends) > 1,
+            "backup": cloud.volume_backup,
+            "snapshot": True,
+            "clone": True,
+            "manage_volume": taken_over,
+            "manage_snapshot": taken_over,
+            "extend_attached_volume": NFS not in protocols,
+            "extend_volume_with_snapshot": NFS not in protocols,
+        },
+    }
+
+
 _SECTIONS: Mapping[str, Callable[[Cloud, Choices], Tree]] = {
     "compute": _compute,
     "image": _image,
     "network": _network,
     "placement": _placement,
     "object-store": _object_storage,
+    CATALOG_TYPE: _volume,
 }
 """Type in the catalog -> the sections that tell Tempest of such a service."""
 

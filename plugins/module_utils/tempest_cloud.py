@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from ansible_collections.brume.cloud.plugins.module_utils.tempest import PREFIX, Access, Cloud, Left, TempestError
+from ansible_collections.brume.cloud.plugins.module_utils.tempest import (
+    PREFIX,
+    Access,
+    Cloud,
+    Left,
+    Pool,
+    TempestError,
+)
+from ansible_collections.brume.cloud.plugins.module_utils.volume_types import CATALOG_TYPE, TRUE_SPEC
 
 ALT = f"{PREFIX}-alt"
 """Name of the second image and the second flavor, which tests of rebuild and resize change to."""
@@ -26,7 +34,7 @@ AUTO_ALLOCATION = "auto-allocated-topology"
 """Neutron has this extension always, but it works only with a default external network and a default subnet pool."""
 
 DELETE_SECONDS = 120
-"""How long the deletion of an instance may take."""
+"""How long the deletion of an instance, a volume, or what was made of one may take."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,14 @@ def _remove_server(cloud: Any, identifier: str) -> None:
     cloud.compute.wait_for_delete(server, wait=DELETE_SECONDS)
 
 
+def _remove_storage(cloud: Any, kind: str, identifier: str, **options: bool) -> None:
+    """Remove a volume, or what was made of one, and wait until it is gone: others need that."""
+    storage = cloud.block_storage
+    found = getattr(storage, f"get_{kind}")(identifier)
+    getattr(storage, f"delete_{kind}")(identifier, **options)
+    storage.wait_for_delete(found, wait=DELETE_SECONDS)
+
+
 def _remove_router(cloud: Any, identifier: str) -> None:
     for port in list(cloud.network.ports(device_id=identifier)):
         if "interface" in port.device_owner:
@@ -61,6 +77,31 @@ def _remove_domain(cloud: Any, identifier: str) -> None:
 
 KINDS: Mapping[str, Kind] = {
     "server": Kind("compute", lambda cloud: cloud.compute.servers(all_projects=True), _remove_server),
+    "backup": Kind(
+        CATALOG_TYPE,
+        lambda cloud: cloud.block_storage.backups(all_projects=True),
+        lambda cloud, one: _remove_storage(cloud, "backup", one),
+    ),
+    "volume snapshot": Kind(
+        CATALOG_TYPE,
+        lambda cloud: cloud.block_storage.snapshots(all_projects=True),
+        lambda cloud, one: _remove_storage(cloud, "snapshot", one),
+    ),
+    "volume": Kind(
+        CATALOG_TYPE,
+        lambda cloud: cloud.block_storage.volumes(all_projects=True),
+        lambda cloud, one: _remove_storage(cloud, "volume", one, force=True),
+    ),
+    "volume type": Kind(
+        CATALOG_TYPE,
+        lambda cloud: cloud.block_storage.types(is_public="None"),
+        lambda cloud, one: cloud.block_storage.delete_type(one),
+    ),
+    "QoS specs": Kind(
+        CATALOG_TYPE,
+        lambda cloud: cloud.block_storage.qos_specs(),
+        lambda cloud, one: cloud.block_storage.delete_qos_spec(one, force=True),
+    ),
     "image": Kind("image", lambda cloud: cloud.image.images(), lambda cloud, one: cloud.image.delete_image(one)),
     "flavor": Kind(
         "compute",
@@ -248,7 +289,25 @@ def discover(connection: Any, types: Collection[str], objects: Mapping[str, str]
     if "object-store" in types:
         url = urljoin(connection.object_store.get_endpoint(), "/info")  # beside the accounts, not in one
         told["object_capabilities"] = tuple(sorted(connection.object_store.get(url).json()))
+    if CATALOG_TYPE in types:
+        told |= _volume_features(connection.block_storage)
     return Cloud(service_types=tuple(types), **told)
+
+
+def _volume_features(storage: Any) -> dict[str, Any]:
+    """Return what Cinder tells, by field of `Cloud`. Raises TempestError without a back end that reports."""
+    capabilities = [one.capabilities for one in storage.backend_pools()]
+    if not capabilities:
+        raise TempestError("no back end of Cinder has reported to its scheduler; see why with playbooks/verify.yml")
+    keys = ("volume_backend_name", "storage_protocol", "vendor_name")
+    types = storage.types(is_public="None")
+    shared = (one.name for one in types if (one.extra_specs or {}).get("multiattach") == TRUE_SPEC)
+    return {
+        "volume_microversions": _microversions(storage),
+        "volume_pools": tuple(Pool(*(str(one.get(key) or "") for key in keys)) for one in capabilities),
+        "volume_backup": any(one.binary == "cinder-backup" for one in storage.services()),
+        "volume_type_multiattach": str(next(shared, "")),
+    }
 
 
 def _extensions(connection: Any) -> list[str]:

@@ -11,6 +11,7 @@ description:
   - A failed check leaves those that need it V(not run), and shows the instance's status, fault and end of console.
   - Everything it makes is called C(brume-verify...) and is removed at the end, or by the next run if this one
     is killed. The guest's image and the external network are made where they are missing, and stay.
+  - Where the catalog has Cinder, an instance boots from a volume, and volumes are attached, copied and extended too.
   - Works in the controller process; the machine must reach the public endpoints and the external network, and
     have C(ssh) and C(ssh-keygen). ICMP needs root, or the program C(ping).
 options:
@@ -23,7 +24,8 @@ options:
     default: []
   hosts:
     description:
-      - Hosts whose services and agents the checks V(compute-services) and V(network-agents) are about. All when empty.
+      - Hosts whose services and agents the checks V(compute-services), V(network-agents) and V(volume-services) are
+        about. All when empty.
     type: list
     elements: str
     default: []
@@ -65,6 +67,8 @@ options:
       stop: {description: Until the instance is SHUTOFF., type: float, required: true}
       reboot: {description: Until the instance is ACTIVE again., type: float, required: true}
       snapshot: {description: Until the snapshot is active., type: float, required: true}
+      volume: {description: 'Until a volume is made, attached, detached or deleted.', type: float, required: true}
+      backup: {description: 'Until a backup is made or restored, or a volume has moved.', type: float, required: true}
       delete: {description: Until one object is gone., type: float, required: true}
   keep: {description: Leave everything for a look; the next run removes it., type: bool, default: false}
 attributes:
@@ -86,7 +90,7 @@ EXAMPLES = r"""
     tenant_cidr: 192.0.2.0/24
     ssh_user: root
     timeouts: {services: 60, image: 120, router: 60, active: 180, console: 120, security_group: 30, ssh: 120,
-               stop: 120, reboot: 180, snapshot: 180, delete: 120}
+               stop: 120, reboot: 180, snapshot: 180, volume: 120, backup: 180, delete: 120}
 """
 
 RETURN = r"""

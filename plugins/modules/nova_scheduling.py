@@ -134,11 +134,13 @@ from ansible_collections.brume.cloud.plugins.module_utils import nova_scheduling
 from ansible_collections.brume.cloud.plugins.module_utils.api_module import execute
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import (
     AUTH,
+    ONCE,
     ApiError,
     Request,
     base_url,
     log_in_or_before,
     requests_to,
+    unreachable,
 )
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import (
     SIDE_BY_SIDE,
@@ -185,8 +187,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "limit": {"type": "list", "elements": "str"},
     "leaving": {"type": "list", "elements": "str", "default": []},
 }
-ONCE = {"attempts": 1}
-"""How often an API is asked that probably is not there yet."""
 
 
 def apis(params: dict[str, Any], check_mode: bool, **more: Any) -> tuple[Request, Request]:
@@ -195,11 +195,6 @@ def apis(params: dict[str, Any], check_mode: bool, **more: Any) -> tuple[Request
     headers = {"OpenStack-API-Version": f"compute {nova_scheduling.MICROVERSION}"}
     compute = requests_to(session, params["compute_url"], headers)
     return compute, requests_to(session, base_url(params["auth"]["auth_url"]))
-
-
-def unreachable(method: str, path: str, body: Any = None) -> dict[str, Any]:
-    """Refuse a request: what a Nova that is not there yet would answer is only predicted."""
-    raise ApiError(f"{method} {path}: there is no Nova yet")
 
 
 def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -212,7 +207,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     except (ApiError, ConvergenceError, OSError, ImportError):
         if not may_lack:
             raise
-        compute, actual = unreachable, nova_scheduling.Actual()
+        compute, actual = unreachable("Nova"), nova_scheduling.Actual()
     actions = nova_scheduling.compare(params, actual, compute)
     return converge(actions, check_mode=check_mode, limit=SIDE_BY_SIDE)
 

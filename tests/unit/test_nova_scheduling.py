@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,6 +23,8 @@ from ansible_collections.brume.cloud.plugins.module_utils.rendering import Rende
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 from ansible_collections.brume.cloud.plugins.modules import nova_scheduling as module
 
+from . import api_server
+from .api_server import keystone
 from .inventories import AIO, committed, inventory
 
 SIZES = {"vcpus": 1, "ram": 2048, "disk": 20}
@@ -171,13 +172,6 @@ class Nova:
             for verb, one in body.items():
                 (allowed.add if verb == "addTenantAccess" else allowed.remove)(one["tenant"])
         return {}
-
-
-def keystone(method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Answer the list of projects."""
-    assert (method, path) == ("GET", "/projects")
-    records = [("p1", "databases", "default"), ("p2", "web", "default"), ("p3", "twice", "a"), ("p4", "twice", "b")]
-    return {"projects": [{"id": number, "name": name, "domain_id": domain} for number, name, domain in records]}
 
 
 def compared(nova: Nova, **desired: Any) -> list[Any]:
@@ -441,46 +435,8 @@ def test_what_nova_refuses_in_a_run_names_the_object(nova: Nova) -> None:
 @pytest.fixture
 def served(nova: Nova) -> Iterator[tuple[Nova, str]]:
     """Serve Keystone and Nova on loopback; the second is the address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_arguments: Any) -> None:
-            """Say nothing."""
-
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            headers = {}
-            status, result = 200, {}
-            if self.path.startswith("/v3/auth/tokens"):
-                wanted = body["auth"]["identity"]["password"]["user"]["password"] if body else ""
-                status = 201 if wanted == "hunter2" else 401
-                times = {"issued_at": "2026-05-04T12:00:00.000000Z", "expires_at": "2036-05-04T13:00:00.000000Z"}
-                result = {"token": {**times, "methods": ["password"], "user": {"id": "u", "name": "admin"}}}
-                headers = {"X-Subject-Token": "token"}
-            elif self.path.startswith("/v3"):
-                result = keystone(self.command, self.path.removeprefix("/v3"))
-            else:
-                assert self.headers["OpenStack-API-Version"] == f"compute {nova_scheduling.MICROVERSION}"
-                assert self.headers["X-Auth-Token"] == "token"
-                try:
-                    result = nova.request(self.command, self.path.removeprefix("/v2.1"), body)
-                except ApiError as error:
-                    status, result = error.status, {"conflictingRequest": {"message": str(error), "code": error.status}}
-            data = json.dumps(result).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Type": "application/json", "Content-Length": len(data)}.items():
-                self.send_header(name, str(value))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = do_PUT = do_DELETE = answer
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield nova, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with api_server.served(nova.request, "/v2.1", f"compute {nova_scheduling.MICROVERSION}") as url:
+        yield nova, url
 
 
 def call(capsys: pytest.CaptureFixture[str], url: str, check: bool = False, **arguments: Any) -> dict[str, Any]:

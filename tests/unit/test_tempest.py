@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import urllib.error
 import urllib.request
@@ -117,6 +118,64 @@ def test_object_storage_is_told_as_its_info_tells_it() -> None:
     assert (without["discoverable_apis"], without["object_versioning"]) == (["swift"], False)
 
 
+RBD, LVM, NFS = (
+    tempest.Pool("ceph", "ceph", "Open Source"),
+    tempest.Pool("lvm", "iSCSI", "Open Source"),
+    tempest.Pool("shares", "NFS", "nfs"),
+)
+
+
+def volume_tree(*pools: tempest.Pool, driver: str = "", **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the two sections of a cloud with these pools."""
+    told: dict[str, Any] = {"service_types": ("identity", "block-storage"), "volume_pools": pools, **changes}
+    made = tempest.configuration(
+        ACCESS, tempest.Cloud(**told), dataclasses.replace(CHOICES, backup_driver=driver, config={})
+    )
+    assert made["service_available"]["cinder"]
+    return made["volume"], made["volume-feature-enabled"]
+
+
+@pytest.mark.parametrize(
+    ("pools", "protocol", "names", "snapshots", "features"),
+    [
+        ((LVM,), "iSCSI", ["lvm"], "_snapshot-%s", {"manage_volume", "manage_snapshot", "extend"}),
+        ((RBD, RBD), "ceph", ["ceph"], "snapshot-%s", {"manage_volume", "manage_snapshot", "extend"}),
+        ((LVM, RBD), "ceph", ["lvm", "ceph"], "snapshot-%s", {"multi_backend", "extend"}),
+        ((NFS,), "NFS", ["shares"], "_snapshot-%s", set()),
+        ((NFS, LVM), "NFS", ["shares", "lvm"], "_snapshot-%s", {"multi_backend"}),
+    ],
+)
+def test_volumes_are_told_as_the_pools_tell_them(
+    pools: tuple[tempest.Pool, ...], protocol: str, names: list[str], snapshots: str, features: set[str]
+) -> None:
+    volume, enabled = volume_tree(*pools)
+    assert (volume["storage_protocol"], volume["backend_names"]) == (protocol, names)
+    assert volume["manage_snapshot_ref"] == ["source-name", snapshots]
+    assert "backup_driver" not in volume
+    wanted = {"multi_backend", "manage_volume", "manage_snapshot", "extend"}
+    enabled["extend"] = enabled["extend_attached_volume"] and enabled["extend_volume_with_snapshot"]
+    assert {name for name in wanted if enabled[name]} == features
+    assert (enabled["snapshot"], enabled["clone"], enabled["backup"]) == (True, True, False)
+
+
+@pytest.mark.parametrize(("driver", "said"), [("rbd", "ceph"), ("swift", "swift"), ("nfs", "nfs")])
+def test_backups_are_told_by_their_driver(driver: str, said: str) -> None:
+    volume, enabled = volume_tree(RBD, driver=driver, volume_backup=True, volume_microversions=("3.0", "3.71"))
+    assert (volume["backup_driver"], enabled["backup"]) == (said, True)
+    assert (volume["min_microversion"], volume["max_microversion"]) == ("3.0", "3.71")
+
+
+def test_compute_is_told_what_volumes_can_do() -> None:
+    types = (*CLOUD.service_types, "block-storage")
+    several: dict[str, Any] = {"hypervisor_types": ("QEMU", "QEMU"), "volume_pools": (RBD,)}
+    made = tree(service_types=types, volume_type_multiattach="shared", **several)
+    features = made["compute-feature-enabled"]
+    assert (features["volume_backed_live_migration"], features["volume_multiattach"]) == (True, True)
+    assert made["volume"]["volume_type_multiattach"] == "shared"
+    features = tree(hypervisor_types=("QEMU", "QEMU"))["compute-feature-enabled"]
+    assert (features["volume_backed_live_migration"], features["volume_multiattach"]) == (False, False)
+
+
 def test_of_a_service_that_is_not_there_nothing_is_told() -> None:
     cloud = tempest.Cloud(service_types=("identity", "object-store"), object_capabilities=("swift",))
     made = tempest.configuration(ACCESS, cloud, CHOICES)
@@ -158,7 +217,8 @@ def test_a_password_is_not_shown() -> None:
 
 def test_every_set_of_the_role_can_be_chosen() -> None:
     sets = sources.read_yaml((FILES / "sets.yml").read_text("utf-8"))
-    assert {"smoke", "identity", "image", "network", "object_storage", "compute", "scenario"} == set(sets)
+    names = {"smoke", "identity", "image", "network", "object_storage", "volume", "compute", "scenario"}
+    assert names == set(sets)
     for name in sets:
         assert tempest.selection(sets, name).include
 
@@ -379,19 +439,25 @@ def test_what_is_left_is_removed_with_users_before_what_they_use() -> None:
                 calls.append(f"{name} {arguments[0] if arguments else ''}".strip())
                 return f"server-{len(calls)}" if name == "get_server" else []
 
-            return self if name in ("compute", "identity", "image", "network") else call
+            return self if name in ("compute", "identity", "image", "network", "block_storage") else call
 
-    left = [tempest.Left(kind, "tempest-x", f"{kind}-1") for kind in ("domain", "project", "image", "router", "server")]
+    kinds = ("domain", "project", "QoS specs", "volume type", "volume", "image", "router", "backup", "server")
+    left = [tempest.Left(kind, "tempest-x", f"{kind}-1") for kind in kinds]
     assert tempest_cloud.discard(Cloud(), left) == ["image tempest-x (image-1): RuntimeError: in use"]
     deleted = [call for call in calls if call.startswith(("delete", "update"))]
     assert deleted == [
         "delete_server server-1",  # as get_server returned it
+        "delete_backup backup-1",
+        "delete_volume volume-1",
+        "delete_type volume type-1",
+        "delete_qos_spec QoS specs-1",
         "delete_router router-1",
         "delete_project project-1",
         "update_domain domain-1",
         "delete_domain domain-1",
     ]
-    assert set(tempest_cloud.census(Cloud(), ("compute", "identity", "image", "network"))) == set(tempest_cloud.KINDS)
+    types = ("block-storage", "compute", "identity", "image", "network")
+    assert set(tempest_cloud.census(Cloud(), types)) == set(tempest_cloud.KINDS)
     assert set(tempest_cloud.census(Cloud(), ALONE)) == {"user", "group", "project", "role", "service", "domain"}
 
 
@@ -636,6 +702,38 @@ def test_features_come_from_the_apis(tmp_path: Path) -> None:
     cloud.compute.hypervisors = lambda details: []
     with pytest.raises(TempestError, match="no hypervisor"):
         tempest_cloud.discover(cloud, TYPES, objects)
+
+
+def cinder(**more: Any) -> Any:
+    pool = {"volume_backend_name": "ceph", "storage_protocol": "ceph", "vendor_name": "Open Source"}
+    services = [SimpleNamespace(binary=one) for one in ("cinder-volume", "cinder-backup")]
+    types = [
+        SimpleNamespace(name="ceph", extra_specs={}),
+        SimpleNamespace(name="shared", extra_specs={"multiattach": "<is> True"}),
+    ]
+    found = {
+        "backend_pools": lambda: [SimpleNamespace(capabilities=pool)],
+        "types": lambda is_public: types if is_public == "None" else [],
+        "services": lambda: services,
+        "get_endpoint_data": lambda: SimpleNamespace(min_microversion=(3, 0), max_microversion=(3, 71)),
+        **more,
+    }
+    return SimpleNamespace(block_storage=SimpleNamespace(**found))
+
+
+def test_features_of_volumes_come_from_the_apis() -> None:
+    types = ("block-storage",)
+    assert tempest_cloud.discover(cinder(), types, {}) == tempest.Cloud(
+        service_types=types,
+        volume_microversions=("3.0", "3.71"),
+        volume_pools=(RBD,),
+        volume_backup=True,
+        volume_type_multiattach="shared",
+    )
+    bare = tempest_cloud.discover(cinder(services=list, types=lambda is_public: []), types, {})
+    assert (bare.volume_backup, bare.volume_type_multiattach) == (False, "")
+    with pytest.raises(TempestError, match="no back end of Cinder has reported"):
+        tempest_cloud.discover(cinder(backend_pools=list), types, {})
 
 
 # the action

@@ -23,6 +23,7 @@ import yaml
 from ansible_collections.brume.cloud.plugins.action import cloud_verification
 from ansible_collections.brume.cloud.plugins.module_utils import (
     cloud_checks,
+    cloud_run,
     host_readings,
     probes,
     sources,
@@ -32,6 +33,7 @@ from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.verification import Check, CheckFailed, Clock, NotYet, Result
 from openstack import exceptions
 
+from .fake_volumes import FakeStorage
 from .inventories import committed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -273,7 +275,7 @@ class FakeStore:
             found = [] if self.listed_after >= 0 else [{"name": one} for one in self.containers[container]]
             return Answer(200, json.dumps(found).encode())
         data = self.containers[container][name]
-        data = data[:-1] + b"x" if self.rotten else data
+        data = data[:-1] + bytes([data[-1] ^ 1]) if self.rotten else data
         if headers and self.ranges:
             first, last = headers["Range"].removeprefix("bytes=").split("-")
             return Answer(206, data[int(first) : int(last) + 1])
@@ -347,6 +349,7 @@ class FakeCloud:
                                     ("compute", "https://api:8774/v2.1"),
                                     ("network", "https://api:9696"),
                                     ("object-store", "https://api:8080/v1/AUTH_project"),
+                                    ("block-storage", "https://api:8776/v3"),
                                 )
                             ),
                         ]
@@ -357,6 +360,7 @@ class FakeCloud:
             get=self._get,
         )
         self.object_store = FakeStore()
+        self.block_storage = FakeStorage(self._server_of)
         self.services = [
             SimpleNamespace(binary=name, host="one", state="up", status="enabled")
             for name in ("nova-scheduler", "nova-conductor", "nova-compute")
@@ -372,7 +376,9 @@ class FakeCloud:
             servers=kinds_["servers"].list,
             get_server=kinds_["servers"].all.__getitem__,
             create_server=self._server,
-            delete_server=kinds_["servers"].remove,
+            delete_server=self._delete_server,
+            create_volume_attachment=self.block_storage.attach,
+            delete_volume_attachment=self.block_storage.detach,
             stop_server=lambda one: setattr(one, "status", "SHUTOFF"),
             start_server=self._boot,
             reboot_server=lambda one, _kind: self._boot(one),
@@ -397,7 +403,10 @@ class FakeCloud:
             ips=kinds_["ips"].list,
             get_ip=kinds_["ips"].all.__getitem__,
             create_ip=lambda **a: kinds_["ips"].add(
-                **a, status="ACTIVE", floating_ip_address="203.0.113.9", fixed_ip_address="10.0.0.5"
+                **a,
+                status="ACTIVE",
+                floating_ip_address=f"203.0.113.{9 + len(kinds_['ips'].all)}",
+                fixed_ip_address="10.0.0.5",
             ),
             delete_ip=kinds_["ips"].remove,
             routers=kinds_["routers"].list,
@@ -445,11 +454,22 @@ class FakeCloud:
             server.status = "ERROR"
         network = attributes["networks"][0]["uuid"]
         self.kinds["ports"].add(device_id=server.id, network_id=network, device_owner="compute:nova")
+        if "block_device_mapping" in attributes:
+            self.block_storage.boot(server, attributes["block_device_mapping"][0]["uuid"])
+            return server
         script = base64.b64decode(attributes["user_data"]).decode()
         marker = next(line for line in script.splitlines() if "marker" in line).split("'")[1]
         self.console = f"boot\nmore\n{marker}\nbrume-verify key {KEY}\nbrume-test: address 10.0.0.5\n"
         self.boot += 1
         return server
+
+    def _server_of(self, address: str) -> Any:
+        floating = next(one for one in self.kinds["ips"].all.values() if one.floating_ip_address == address)
+        return self.kinds["servers"].all[self.kinds["ports"].all[floating.port_id].device_id]
+
+    def _delete_server(self, identifier: str) -> None:
+        self.kinds["servers"].remove(identifier)
+        self.block_storage.forget(identifier)
 
     def _boot(self, server: Any) -> None:
         server.status = "ACTIVE"
@@ -474,12 +494,17 @@ class FakeCloud:
             raise exceptions.ConflictException("one or more ports have an IP allocation from this network")
         self.kinds["networks"].remove(identifier)
 
-    def probes(self) -> cloud_checks.Probes:
+    def probes(self) -> cloud_run.Probes:
         """Return what can be seen of it from outside."""
         def opened(address: str) -> bool:
             return address == "203.0.113.2" or bool(self.kinds["rules"].all) or self.firewall_open
 
-        def ssh(_address: str, _user: str, _key: Path, command: str) -> str:
+        def ssh(address: str, _user: str, _key: Path, command: str) -> str:
+            said = self.block_storage.guest(address, command)
+            if said is not None:
+                return said
+            if self._server_of(address).name != "brume-verify":
+                return f"{self._server_of(address).name}\n"
             if "boot_id" in command:
                 return f"boot-{self.boot}\n"
             if "meta_data.json" in command:
@@ -491,7 +516,7 @@ class FakeCloud:
                 raise probes.ProbeError("closed")
             return "RFB 003.008"
 
-        return cloud_checks.Probes(
+        return cloud_run.Probes(
             ping=opened,
             connects=lambda address, _port: opened(address),
             ssh=ssh,
@@ -513,16 +538,16 @@ ENDPOINTS = {
 }
 
 
-def context(cloud: FakeCloud, tmp_path: Path) -> cloud_checks.Run:
+def context(cloud: FakeCloud, tmp_path: Path) -> cloud_run.Run:
     image = tmp_path / "image.qcow2"
     image.write_bytes(b"QFI")
-    return cloud_checks.Run(
+    return cloud_run.Run(
         cloud,
-        cloud_checks.Settings(
+        cloud_run.Settings(
             "brume-test", image, {"vcpus": 1, "ram": 192, "disk": 1}, "external", "external",
             netaddr.IPNetwork("10.0.0.0/24"), "root", defaults()["verify_timeouts"],
         ),
-        cloud_checks.Expected(
+        cloud_run.Expected(
             "RegionOne", ENDPOINTS, ("one",), tuple((name, "one") for name in AGENTS),
             netaddr.IPNetwork("203.0.113.0/24"),
             netaddr.IPAddress("203.0.113.1"), (netaddr.IPAddress("203.0.113.2"), netaddr.IPAddress("203.0.113.99")),
@@ -533,8 +558,10 @@ def context(cloud: FakeCloud, tmp_path: Path) -> cloud_checks.Run:
     )
 
 
-def outcomes(run: cloud_checks.Run) -> dict[str, Result]:
-    results = verification.run_checks(cloud_checks.CHECKS, run, lambda _result: None, clock=run.clock)
+def outcomes(run: cloud_run.Run) -> dict[str, Result]:
+    """Run the checks that the cloud has; those of volumes are tried in test_volume_checks."""
+    checks = verification.of_cloud(cloud_checks.CHECKS, (*run.expected.endpoints, *run.expected.features))
+    results = verification.run_checks(checks, run, lambda _result: None, clock=run.clock)
     return {one.name: one for one in results}
 
 
@@ -586,22 +613,22 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path: Path) -> N
     assert [one.description for one in cloud.kinds["ips"].all.values()] == ["mine"]
 
 
-def spoil(attribute: str, value: Any) -> Callable[[FakeCloud, cloud_checks.Run], None]:
+def spoil(attribute: str, value: Any) -> Callable[[FakeCloud, cloud_run.Run], None]:
     return lambda cloud, _run: setattr(cloud, attribute, value)
 
 
-def spoil_store(**attributes: Any) -> Callable[[FakeCloud, cloud_checks.Run], None]:
+def spoil_store(**attributes: Any) -> Callable[[FakeCloud, cloud_run.Run], None]:
     return lambda cloud, _run: vars(cloud.object_store).update(attributes)
 
 
-def spoil_probe(**replaced: Any) -> Callable[[FakeCloud, cloud_checks.Run], None]:
-    def apply(_cloud: FakeCloud, run: cloud_checks.Run) -> None:
+def spoil_probe(**replaced: Any) -> Callable[[FakeCloud, cloud_run.Run], None]:
+    def apply(_cloud: FakeCloud, run: cloud_run.Run) -> None:
         run.probes = dataclasses.replace(run.probes, **replaced)
 
     return apply
 
 
-def spoil_call(group: str, name: str, answer: Callable[..., Any]) -> Callable[[FakeCloud, cloud_checks.Run], None]:
+def spoil_call(group: str, name: str, answer: Callable[..., Any]) -> Callable[[FakeCloud, cloud_run.Run], None]:
     return lambda cloud, _run: setattr(getattr(cloud, group), name, answer)
 
 
@@ -681,7 +708,7 @@ SPOILED = [
 
 @pytest.mark.parametrize(("check", "damage", "words"), SPOILED, ids=[name for name, *_ in SPOILED])
 def test_every_check_can_fail(
-    check: str, damage: Callable[[FakeCloud, cloud_checks.Run], None], words: str, tmp_path: Path
+    check: str, damage: Callable[[FakeCloud, cloud_run.Run], None], words: str, tmp_path: Path
 ) -> None:
     cloud = FakeCloud()
     run = context(cloud, tmp_path)
@@ -693,7 +720,8 @@ def test_every_check_can_fail(
 
 def test_every_check_that_judges_is_seen_failing() -> None:
     without_judgment = {"leftovers", "flavor", "tenant-network", "security-group", "key-pair"}  # the API fails them
-    assert {name for name, *_ in SPOILED} | without_judgment == {check.name for check in cloud_checks.CHECKS}
+    checks = {check.name for check in verification.of_cloud(cloud_checks.CHECKS, ENDPOINTS)}
+    assert {name for name, *_ in SPOILED} | without_judgment == checks
 
 
 STORAGE_CHECKS = ["token", "leftovers", "object-write", "object-read", "object-temporary-url", "clean-up"]
@@ -726,7 +754,8 @@ def test_a_cloud_has_the_checks_of_what_is_in_its_catalog() -> None:
     assert names(verification.of_cloud(checks, ["compute"])) == ["a", "b"]
     assert names(verification.of_cloud(checks, ["image", "compute"])) == ["a", "b", "c", "d", "e"]
     without = names(verification.of_cloud(cloud_checks.CHECKS, ["identity", "image", "compute", "network"]))
-    assert without == [one.name for one in cloud_checks.CHECKS if not one.name.startswith("object-")]
+    elsewhere = ("object-", "volume-")
+    assert without == [one.name for one in cloud_checks.CHECKS if not one.name.startswith(elsewhere)]
 
 
 def test_the_plan_says_what_a_cloud_of_storage_hosts_has() -> None:
@@ -748,7 +777,9 @@ def test_a_failure_is_explained_by_fault_and_console(tmp_path: Path) -> None:
         lambda one: explained.append(cloud_checks.diagnostics(run)) if one.name == "server-active" else None,
         clock=run.clock,
     )
-    assert explained[0][:3] == ["instance: status ERROR, host one", "fault: No valid host was found", "console:"]
+    first, *more = explained[0]
+    assert first == "instance: brume-verify, status ERROR, host one"
+    assert more[:2] == ["fault: No valid host was found", "console:"]
 
 
 # probes
