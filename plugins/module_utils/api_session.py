@@ -249,7 +249,7 @@ def connection_error(error: BaseException) -> str | None:
 def error_message(answer: Any) -> str:
     """Return what an answer of an API says is wrong: its message and the HTTP status.
 
-    Keystone writes `{"error": {"message": ...}}`, Nova the name of the fault in place of `error`, Glance a page of HTML.
+    Keystone writes `{"error": {"message": ...}}`, Nova the name of the fault in place of `error`, Glance an HTML page.
     """
     try:
         message = next(one["message"] for one in answer.json().values() if isinstance(one, Mapping))
