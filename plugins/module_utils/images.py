@@ -434,9 +434,7 @@ def _update(item: Desired, record: Record, names: _Names, glance: Glance, stores
             delete(glance.request, f"/v2/stores/{quote(one, safe='')}/{quote(number, safe='')}")
 
 
-def _copy(
-    glance: Glance, number: str, stores: Sequence[str], sleep: Callable[[float], None] = time.sleep
-) -> None:
+def _copy(glance: Glance, number: str, stores: Sequence[str]) -> None:
     """Copy an active image's data to more stores by Glance's import method copy-image, and wait for it."""
     body = {"method": {"name": "copy-image"}, "stores": list(stores), "all_stores_must_succeed": True}
     try:
@@ -453,5 +451,5 @@ def _copy(
             return
         if "os_glance_import_task" not in record:  # its lock, which goes with it
             break
-        sleep(COPY_PAUSE)
+        time.sleep(COPY_PAUSE)
     raise ConvergenceError(f"image {number} was not copied to {', '.join(sorted(missing))}; Glance's journal says why")

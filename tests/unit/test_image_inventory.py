@@ -245,7 +245,7 @@ def test_passwords_of_stores_are_in_files_of_their_own() -> None:
     }  # fmt: skip
     assert tree(found)["objects"]["default_swift_reference"] == "glance"
     assert tree(found, "ceph.client.glance.keyring")["client.glance"]["key"]
-    assert tree(found, "ceph.conf")["client"] == {"keyring": "/etc/glance/ceph.$name.keyring"}
+    assert tree(found, "ceph.conf")["client"]["keyring"].startswith("/etc/glance/ceph.$name.keyring")
 
 
 def test_without_further_stores_there_is_nothing_of_them() -> None:

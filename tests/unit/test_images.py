@@ -446,7 +446,7 @@ class Web:
                 self.wfile.write((data or b"")[: 3 if self.path in web.cut else None])
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         server.server_close()
@@ -586,7 +586,7 @@ def served(glance: Glance) -> Iterator[tuple[Glance, str]]:
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = answer
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield glance, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
