@@ -105,7 +105,6 @@ def fetch(items: Iterable[Desired], glance: Request, project: str, compute: Requ
     Other projects may have images of the same names, and Nova's snapshots inherit properties: neither is looked at.
     Raises ConvergenceError naming what could not be read.
     """
-    names = {item["name"] for item in items}
     lists = {
         f"list of {kind} images": partial(_listed, glance, owner=project, visibility="all", os_hidden=hidden)
         for kind, hidden in (("visible", "false"), ("hidden", "true"))
@@ -113,7 +112,7 @@ def fetch(items: Iterable[Desired], glance: Request, project: str, compute: Requ
     actual = Actual()
     for found in values(side_by_side(lists)).values():
         for one in found:
-            if one["name"] in names and one.get("image_type") != "snapshot":
+            if one.get("image_type") != "snapshot":
                 actual.images.setdefault(one["name"], []).append(one)
     if compute is not None:
         questions = {
