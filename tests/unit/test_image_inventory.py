@@ -255,6 +255,7 @@ def test_without_further_stores_there_is_nothing_of_them() -> None:
     assert here["DEFAULT"]["enabled_import_methods"] == "[glance-direct,web-download]"
     assert here["paste_deploy"]["flavor"] == "keystone"
     assert "image_cache_dir" not in here["DEFAULT"]
+    assert "/var/lib/glance/image-cache" not in [one.path for one in found.hosts["aio"].directories]
     environment = next(one for one in found.hosts["aio"].environments if one.service == "glance")
     assert environment.system_modules == ()
 

@@ -310,6 +310,16 @@ def test_an_interrupted_upload_is_deleted_though_the_name_is_to_go(glance: Glanc
     assert converges(glance, {"name": "debian", "state": "absent"}) == [f"delete interrupted image debian ({number})"]
 
 
+def test_data_that_nobody_has_verified_are_not_taken_for_the_wanted_ones(glance: Glance) -> None:
+    wanted = image(checksum=checksum(DATA["debian"], "sha512"))
+    glance.kill = (2, True)
+    with pytest.raises(Killed):
+        apply_actions(compared(glance, wanted))
+    glance.kill = None
+    assert [one["status"] for one in glance.images.values()] == ["active"]
+    assert converges(glance, wanted) == ["delete interrupted image debian (image-1)", "create image debian"]
+
+
 def test_what_glance_refuses_leaves_nothing(glance: Glance) -> None:
     glance.wrong = {"qcow2"}
     with pytest.raises(ConvergenceError, match="create image debian: Glance finds that the data are no qcow2, or of"):
@@ -652,14 +662,38 @@ def test_a_file_that_was_brought_is_uploaded(
     assert served[0].of("debian")[0]["size"] == len(DATA["debian"])
 
 
-def test_what_a_killed_run_has_left_in_the_folder_goes(
-    served: tuple[Glance, str], web: tuple[Web, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_a_killed_run_has_left_in_the_folder_goes_before_anything_comes(
+    served: tuple[Glance, str], web: tuple[Web, str], capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     folder = tmp_path / "images"
     folder.mkdir()
     (folder / "left").write_bytes(b"half of an image")
+    seen: list[list[str]] = []
+    real = image_files._download
+
+    def download(*given: Any) -> None:
+        seen.append([one.name for one in folder.iterdir() if one.name == "left"])
+        real(*given)
+
+    monkeypatch.setattr(image_files, "_download", download)
     call(capsys, served[1], folder, images=[image(url=f"{web[1]}/debian")])
-    assert not folder.exists()
+    assert (seen, folder.exists()) == ([[]], False)
+
+
+def test_the_folder_is_root_s_alone(tmp_path: Path) -> None:
+    image_files.prepare(str(tmp_path / "images"))
+    assert (tmp_path / "images").stat().st_mode & 0o777 == 0o700
+
+
+def test_nova_is_asked_what_instances_use(
+    served: tuple[Glance, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    glance, url = served
+    number = glance.foreign("debian", b"by hand")["id"]
+    glance.instances = {number}
+    gone = call(capsys, url, tmp_path / "images", images=[{"name": "debian", "state": "absent"}])
+    assert gone["actions"] == [f"update image debian ({number}) (os_hidden)"]
 
 
 def test_a_glance_that_was_there_has_to_answer(
@@ -688,7 +722,9 @@ def test_what_glance_says_is_the_message(
 @pytest.mark.parametrize("missing", ["checksum", "disk_format", "url"])
 def test_an_image_says_what_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path, missing: str) -> None:
     wanted = {key: value for key, value in image().items() if key != missing}
-    assert missing in call(capsys, NOBODY, tmp_path, images=[wanted])["msg"]
+    expected = "url, path" if missing == "url" else missing
+    said_of = call(capsys, NOBODY, tmp_path, images=[wanted])["msg"]
+    assert ("missing" in said_of, expected in said_of) == (True, True)
 
 
 # --- the action -------------------------------------------------------------------------------------------------------
