@@ -160,6 +160,13 @@ def test_an_image_of_somebody_else_is_known_by_sha512_alone(glance: Glance) -> N
     assert glance.uploaded == len(DATA["debian"])
 
 
+def test_of_two_with_the_wanted_data_the_visible_one_counts(glance: Glance) -> None:
+    seen = glance.foreign("debian", DATA["debian"])
+    glance.foreign("debian", DATA["debian"], os_hidden=True)
+    assert converges(glance, image(checksum=checksum(DATA["debian"], "sha512"))) == []
+    assert glance.of("debian") == [seen]
+
+
 # --- other data -------------------------------------------------------------------------------------------------------
 
 
@@ -409,6 +416,7 @@ def test_an_image_whose_copies_are_missing_is_not_seen() -> None:
     with pytest.raises(ConvergenceError, match="was not copied to ceph; Glance's journal says why"):
         apply_actions(compared(glance, image(stores=["file", "ceph"])))
     assert glance.of("debian") == []
+    assert len(glance.asked) < 10, "what Glance has given up is not waited for"
     glance.busy = set()
     assert converges(glance, image(stores=["file", "ceph"])) == ["update image debian (os_hidden, stores)"]
     assert glance.uploaded == len(DATA["debian"])
