@@ -17,18 +17,18 @@ class ActionModule(PlanAction):
     def arguments(self, piece: Slice, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return what the inventory declares, or a type for each back end, and the administrator's login."""
         first = piece.of_first_controller().host
-        if first.name not in args.get("hosts", piece.plan.hosts):
+        if "cinder" not in piece.plan.cloud.services or first.name not in args.get("hosts", piece.plan.hosts):
             return None
         variables = first.variables
+        backends = variables["cinder_backends"]
         return {
             "auth": piece.administrator(),
-            # The catalog's address may end in the project, which is optional since Yoga and not known here.
-            "volume_url": piece.internal_url("cinder").partition("/%(")[0],
+            "volume_url": piece.internal_url("cinder"),
             "start_record": f"{RECORDS}/cinder-api.service.json",
-            "volume_types": volume_types.types_of(variables["cinder_backends"], variables["cinder_volume_types"]),
+            "volume_types": volume_types.types_of(backends, variables["cinder_volume_types"]),
             "qos_specs": [dict(one) for one in variables["cinder_qos_specs"]],
             "default_quotas": dict(variables["cinder_default_quotas"]),
-            "default_volume_type": variables["cinder_default_volume_type"],
+            "default_volume_type": volume_types.default_type(variables["cinder_default_volume_type"], backends),
         }
 
     def task_variables(self, piece: Slice) -> dict[str, Any]:

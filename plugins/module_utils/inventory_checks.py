@@ -63,6 +63,9 @@ CLOUD_VARIABLES = (
     "swift_rings",
     "swift_storage_policies",
     "swift_encryption",
+    "ceph_pools",
+    "ceph_pool_size",
+    "ceph_failure_domain",
     "glance_stores",
     "glance_default_store",
     "glance_image_cache",
@@ -287,6 +290,11 @@ def even_database_hosts(groups: Mapping[str, Sequence[str]]) -> str:
     """Return the warning of a number of database hosts that has no majority when it is cut in halves, or nothing."""
     text = _even("database hosts", "database", groups)
     return f"{text} (a first deployment is refused)" if text else ""
+
+
+def even_ceph_monitors(groups: Mapping[str, Sequence[str]]) -> str:
+    """Return the same warning for the monitors of Ceph."""
+    return _even("hosts of Ceph's monitors", ceph.MONITORS, groups)
 
 
 def even_ovn_hosts(groups: Mapping[str, Sequence[str]]) -> str:

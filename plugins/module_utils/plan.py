@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import netaddr
-from ansible_collections.brume.cloud.plugins.module_utils import external as external_parts
 from ansible_collections.brume.cloud.plugins.module_utils import (
+    ceph_inventory,
     image_inventory,
     inventory_checks,
     nova_inventory,
@@ -21,6 +21,7 @@ from ansible_collections.brume.cloud.plugins.module_utils import (
     swift_inventory,
     volume_inventory,
 )
+from ansible_collections.brume.cloud.plugins.module_utils import external as external_parts
 from ansible_collections.brume.cloud.plugins.module_utils.description import (
     GROUPS,
     NETWORK_FALLBACKS,
@@ -74,6 +75,7 @@ VARIABLES = {
 
 RULES = {
     **inventory_checks.RULES,
+    **ceph_inventory.RULES,
     **image_inventory.RULES,
     **nova_inventory.RULES,
     **swift_inventory.RULES,
@@ -448,6 +450,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
     problems += _image_mistakes(first, services, members, where, problems)
+    problems += _ceph_mistakes(first, {name: resolved[name] for name in members["ceph_osd"]}, members, where, problems)
     problems += _storage_mistakes(
         first, {name: resolved[name] for name in members["object"]} if "swift" in services else None, where, problems
     )
@@ -537,7 +540,7 @@ def _groups_warnings(inventory: Inventory, names: list[str], members: Mapping[st
     """Return what is odd about groups, and allowed."""
     removed = _removed(inventory)
     unplanned = sorted(set(inventory.hosts) - set(names) - set(removed))
-    warnings = [inventory_checks.even_database_hosts(members)]
+    warnings = [inventory_checks.even_database_hosts(members), inventory_checks.even_ceph_monitors(members)]
     if removed:
         warnings.append(
             f"inventory: the group `{REMOVED}` has {', '.join(removed)}; run playbooks/remove.yml, then take them out "
@@ -1103,6 +1106,24 @@ def _storage_mistakes(
         (where(*filter(None, (key, host))), mistake) for host, key, mistake in swift_inventory.mistakes(first, hosts)
     ]
     return [one for place, mistake in found if not _told(place, problems) for one in _problems([mistake], place)]
+
+
+def _ceph_mistakes(
+    first: Mapping[str, Any],
+    hosts: Mapping[str, Mapping[str, Any]],
+    members: Mapping[str, tuple[str, ...]],
+    where: Callable[..., str],
+    problems: Sequence[Problem],
+) -> list[Problem]:
+    """Return what does not go together in Ceph's variables and those of who uses it."""
+    if any(_told(where(*filter(None, (key, host))), problems) for host in ("", *hosts) for key in ceph_inventory.RULES):
+        return []
+    found = ceph_inventory.mistakes(first, hosts, members)
+    return [
+        one
+        for host, key, mistake in found
+        for one in _problems([mistake], key if key == "inventory" else where(*filter(None, (key, host))))
+    ]
 
 
 def _image_mistakes(

@@ -268,7 +268,6 @@ def _volume(cloud: Cloud, choices: Choices) -> Tree:
     protocols = {one.storage_protocol for one in cloud.volume_pools}
     backends = list(dict.fromkeys(one.backend for one in cloud.volume_pools))
     taken_over = len(protocols) == 1 and protocols <= {CEPH, LVM}
-    driver = "ceph" if choices.backup_driver == "rbd" else choices.backup_driver
     return {
         "volume": {
             "catalog_type": CATALOG_TYPE,
@@ -282,7 +281,7 @@ def _volume(cloud: Cloud, choices: Choices) -> Tree:
             "volume_type_multiattach": cloud.volume_type_multiattach,
             # LVM cannot call a volume snapshot..., its own word for what it makes (cinder.volume.drivers.lvm)
             "manage_snapshot_ref": ["source-name", "snapshot-%s" if CEPH in protocols else "_snapshot-%s"],
-            **({"backup_driver": driver} if driver else {}),
+            **({"backup_driver": choices.backup_driver} if choices.backup_driver else {}),
         },
         "volume-feature-enabled": {
             "multi_backend": len(backends) > 1,

@@ -113,6 +113,11 @@ def types_of(backends: Mapping[str, Mapping[str, Any]], declared: Sequence[Mappi
     ]
 
 
+def default_type(chosen: str, backends: Iterable[str]) -> str:
+    """Return the type that a volume gets which names none, as roles/cinder/settings/common.yml says it."""
+    return chosen or next(iter(backends), MIGRATED_TYPE)
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 

@@ -13,13 +13,16 @@ from ansible_collections.brume.cloud.plugins.action import cloud_verification
 from ansible_collections.brume.cloud.plugins.module_utils import (
     cloud_checks,
     cloud_run,
+    sources,
     verification,
     volume_checks,
 )
+from ansible_collections.brume.cloud.plugins.module_utils.plan import plan
 from ansible_collections.brume.cloud.plugins.module_utils.verification import CheckFailed
 from ansible_collections.brume.cloud.plugins.module_utils.volume_types import CATALOG_TYPE
 from openstack import exceptions
 
+from .inventories import committed
 from .test_verification import ENDPOINTS, FakeCloud, context, names, outcomes, spoil_call
 
 ALL = frozenset({volume_checks.BACKUP, volume_checks.BACKENDS, volume_checks.MULTIATTACH})
@@ -357,8 +360,18 @@ def test_the_plan_says_what_of_cinder_is_there() -> None:
         {"name": "c", "extra_specs": {"volume_backend_name": "lvm"}, "is_public": False},
         {"name": "d", "extra_specs": {"volume_backend_name": "lvm"}, "projects": ["web"]},
         {"name": "e"},
-        {"name": "f", "state": "absent"},
+        {"name": "f", "extra_specs": {"volume_backend_name": "lvm"}, "state": "absent"},
     ]
     found = planned(cinder_volume_types=types, cinder_backup_driver="swift")
     assert (found["volume_types"], found["multiattach_type"]) == ({"a": "ceph"}, "b")
     assert found["features"] == {volume_checks.BACKUP, volume_checks.MULTIATTACH}
+
+
+def test_a_committed_inventory_is_understood() -> None:
+    expected = cloud_verification.expected(plan(committed("block"), sources.load()))
+    assert expected.volume_services == (
+        ("cinder-scheduler", "controller1"), ("cinder-volume", "controller1"), ("cinder-backup", "controller1")
+    )  # fmt: skip
+    assert (expected.volume_backends, expected.volume_types) == (("ceph",), {"ceph": "ceph"})
+    assert expected.features == {volume_checks.BACKUP}
+    assert CATALOG_TYPE in expected.endpoints

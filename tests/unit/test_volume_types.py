@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -9,20 +10,24 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.brume.cloud.plugins.action import cinder_volume_types as action
-from ansible_collections.brume.cloud.plugins.module_utils import api_session, plan, volume_types
+from ansible_collections.brume.cloud.plugins.module_utils import api_session, plan, sources, volume_types
 from ansible_collections.brume.cloud.plugins.module_utils.api_session import ApiError
 from ansible_collections.brume.cloud.plugins.module_utils.convergence import ConvergenceError, apply_actions, report
+from ansible_collections.brume.cloud.plugins.module_utils.inventory_data import Inventory, Layer
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 from ansible_collections.brume.cloud.plugins.modules import cinder_volume_types as module
 
 from . import api_server
 from .api_server import keystone
+from .inventories import committed
 
 KEY = re.compile(r"[a-zA-Z0-9-_:.]{1,255}")
 """What Cinder's schema takes as an extra spec of a type that is there."""
@@ -562,30 +567,44 @@ def test_a_cinder_that_was_there_has_to_answer(
 # --- the action -------------------------------------------------------------------------------------------------------
 
 
-def handed(in_play: list[str], **variables: Any) -> dict[str, Any] | None:
-    """Return what the action hands to the module in a cloud with these variables."""
-    known = {
-        "cinder_backends": BACKENDS, "cinder_volume_types": [], "cinder_qos_specs": [], "cinder_default_quotas": {},
-        "cinder_default_volume_type": "ceph", **variables,
-    }  # fmt: skip
-    piece: Any = SimpleNamespace(
-        plan=SimpleNamespace(hosts={"one": None, "two": None}),
-        host=SimpleNamespace(name="one", variables=known),
-        administrator=lambda: {"username": "admin"},
-        internal_url=lambda _service: "https://192.0.2.11:8776/v3/%(project_id)s",
-    )
-    piece.of_first_controller = lambda: piece
+def handed(in_play: list[str], name: str = "block", **variables: Any) -> dict[str, Any] | None:
+    """Return what the action hands to the module in an inventory with these variables more."""
+    found = plan.plan(changed(name, variables), sources.load())
+    vault = Vault(bytes(range(32)), {})
+    host = next(iter(found.hosts.values()))
+    piece = Slice(found, host, sources.load(), Renderer(found, sources.load(), vault.value), vault)
     return action.ActionModule.__new__(action.ActionModule).arguments(piece, {"hosts": in_play})
 
 
+def changed(name: str, variables: dict[str, Any]) -> Inventory:
+    """Return a committed inventory in which all hosts have these variables more."""
+    base = committed(name)
+    more = Layer("all", variables, dict.fromkeys(variables, "group_vars/all.yml"))
+    return dataclasses.replace(base, hosts={host: (*layers, more) for host, layers in base.hosts.items()})
+
+
 def test_the_action_hands_out_what_the_inventory_declares() -> None:
-    taken = handed(["one", "two"], cinder_default_quotas={"volumes": 3})
+    taken = handed(["controller1", "compute1"], cinder_default_quotas={"volumes": 3})
     assert taken is not None
-    assert taken["volume_url"] == "https://192.0.2.11:8776/v3"
-    assert [one["name"] for one in taken["volume_types"]] == ["ceph", "lvm"]
+    assert taken["volume_url"] == "https://10.127.10.11:8776/v3"
+    assert taken["volume_types"] == [{"name": "ceph", "extra_specs": {"volume_backend_name": "ceph"}}]
     assert (taken["default_quotas"], taken["default_volume_type"]) == ({"volumes": 3}, "ceph")
-    assert handed(["two"]) is None, "the first controller is not in play"
-    declared = handed(["one"], cinder_volume_types=[kind()])
+    assert set(taken) == set(module.ARGUMENTS)
+    assert handed(["compute1"]) is None, "the first controller is not in play"
+    assert handed(["controller1"], name="three_node") is None, "there is no Cinder"
+    declared = handed(["controller1"], cinder_volume_types=[kind()], cinder_default_volume_type="fast")
     assert declared is not None
-    assert declared["volume_types"] == [kind()]
-    assert set(declared) == set(module.ARGUMENTS)
+    assert (declared["volume_types"], declared["default_volume_type"]) == ([kind()], "fast")
+
+
+def test_the_default_type_is_the_one_of_cinders_file() -> None:
+    for chosen in ("", "fast"):
+        types = [kind(), kind("ceph")]
+        found = plan.plan(
+            changed("block", {"cinder_volume_types": types, "cinder_default_volume_type": chosen}), sources.load()
+        )
+        host = found.hosts["controller1"]
+        files = Renderer(found, sources.load(), lambda name: name).files(host, ["cinder"])
+        text = next(one.text for one in files if one.entry.path == "/etc/cinder/cinder.conf")
+        assert f"default_volume_type = {volume_types.default_type(chosen, ['ceph'])}\n" in text
+    assert volume_types.default_type("", []) == "__DEFAULT__"
