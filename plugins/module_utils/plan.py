@@ -449,7 +449,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     )
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
-    problems += _image_mistakes(first, services, members, where, problems)
+    problems += _image_mistakes(first, services, where, problems)
     problems += _ceph_mistakes(first, {name: resolved[name] for name in members["ceph_osd"]}, members, where, problems)
     problems += _storage_mistakes(
         first, {name: resolved[name] for name in members["object"]} if "swift" in services else None, where, problems
@@ -1129,14 +1129,13 @@ def _ceph_mistakes(
 def _image_mistakes(
     first: Mapping[str, Any],
     services: Collection[str],
-    members: Mapping[str, tuple[str, ...]],
     where: Callable[..., str],
     problems: Sequence[Problem],
 ) -> list[Problem]:
     """Return what does not go together in Glance's variables."""
     if "glance" not in services or any(_told(where(key), problems) for key in image_inventory.RULES):
         return []
-    found = image_inventory.mistakes(first, services, members)
+    found = image_inventory.mistakes(first, services)
     return [one for key, mistake in found for one in _problems([mistake], where(key))]
 
 
