@@ -727,6 +727,13 @@ def test_what_glance_says_is_the_message(
     assert served[0].images == {}
 
 
+def test_an_error_in_html_is_read() -> None:
+    head = "<html>\n <head>\n  <title>413 Too Large</title>\n </head>\n"
+    page = f"{head} <body>\n  <h1>413 Too Large</h1>\n  Quota.<br />\n"
+    answer = type("Answer", (), {"text": page, "json": staticmethod(lambda: json.loads(page)), "status_code": 413})
+    assert api_session.error_message(answer) == "413 Too Large Quota. (HTTP 413)"
+
+
 @pytest.mark.parametrize("missing", ["checksum", "disk_format", "url"])
 def test_an_image_says_what_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path, missing: str) -> None:
     wanted = {key: value for key, value in image().items() if key != missing}
