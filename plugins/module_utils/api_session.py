@@ -7,6 +7,7 @@ takes 0.7 s more. Error documents are those of https://docs.openstack.org/api-gu
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -248,10 +249,11 @@ def connection_error(error: BaseException) -> str | None:
 def error_message(answer: Any) -> str:
     """Return what an answer of an API says is wrong: its message and the HTTP status.
 
-    Keystone writes `{"error": {"message": ...}}`, Nova the name of the fault in place of `error`.
+    Keystone writes `{"error": {"message": ...}}`, Nova the name of the fault in place of `error`, Glance an HTML page.
     """
     try:
         message = next(one["message"] for one in answer.json().values() if isinstance(one, Mapping))
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        message = answer.text.strip()[:200] or answer.reason
+        page = re.sub(r"(?s)<head>.*?</head>|<[^<>]*>", " ", answer.text)
+        message = " ".join(page.split())[:200] or answer.reason
     return f"{message} (HTTP {answer.status_code})"

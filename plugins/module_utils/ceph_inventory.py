@@ -22,7 +22,7 @@ SIZE_MAXIMUM = 10
 """Most copies that a pool may have (OSDMonitor::prepare_command_pool_set)."""
 
 USERS = (("glance", "glance_stores", "rbd_store", "images"), ("cinder", "cinder_backends", "rbd", "volumes"))
-"""Service, variable with items of the type rbd, how their options begin, and the pool that they use unless they say one."""
+"""Service, variable with items of the type rbd, how their options begin, and the pool that they use unless said."""
 
 Wanted = tuple[str, str, Mistake]
 """Host (nothing for the cloud), variable, mistake."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.brume.cloud.plugins.module_utils import ceph, images, inventory_items
+from ansible_collections.brume.cloud.plugins.module_utils import images, inventory_items
 from ansible_collections.brume.cloud.plugins.module_utils.api_objects import present
 from ansible_collections.brume.cloud.plugins.module_utils.description import Problem
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_checks import Mistake, Rule, is_number, near, shown
@@ -213,10 +213,11 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-def mistakes(
-    variables: Mapping[str, Any], services: Iterable[str], members: Mapping[str, Sequence[str]]
-) -> list[tuple[str, Mistake]]:
-    """Return what is wrong between variables, as variable and mistake; each alone has been checked by RULES."""
+def mistakes(variables: Mapping[str, Any], services: Iterable[str]) -> list[tuple[str, Mistake]]:
+    """Return what is wrong between variables, as variable and mistake; each alone has been checked by RULES.
+
+    What lies in Ceph is ceph_inventory's.
+    """
     stores: Mapping[str, Mapping[str, Any]] = variables["glance_stores"]
     found: list[tuple[str, Mistake]] = []
     default, writable = variables["glance_default_store"], [

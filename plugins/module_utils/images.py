@@ -32,6 +32,9 @@ CHECKSUM = "brume_checksum"
 UPLOAD = "brume_upload"
 """Property of an image whose data are on their way: what bears it at the begin of a run was cut off."""
 
+UNSUPPORTED = 415
+"""HTTP status of an upload whose content is not what `disk_format` says."""
+
 GLANCE_ALGORITHM = "sha512"
 """`os_hash_algo` that Glance gives to what it takes in unless its option hashing_algorithm says another one."""
 
@@ -102,7 +105,6 @@ def fetch(items: Iterable[Desired], glance: Request, project: str, compute: Requ
     Other projects may have images of the same names, and Nova's snapshots inherit properties: neither is looked at.
     Raises ConvergenceError naming what could not be read.
     """
-    names = {item["name"] for item in items}
     lists = {
         f"list of {kind} images": partial(_listed, glance, owner=project, visibility="all", os_hidden=hidden)
         for kind, hidden in (("visible", "false"), ("hidden", "true"))
@@ -110,7 +112,7 @@ def fetch(items: Iterable[Desired], glance: Request, project: str, compute: Requ
     actual = Actual()
     for found in values(side_by_side(lists)).values():
         for one in found:
-            if one["name"] in names and one.get("image_type") != "snapshot":
+            if one.get("image_type") != "snapshot":
                 actual.images.setdefault(one["name"], []).append(one)
     if compute is not None:
         questions = {
@@ -366,7 +368,7 @@ def _make(
         body |= {"name": item["name"], "disk_format": item["disk_format"], "container_format": container_format(item)}
         number = glance.request("POST", "/v2/images", {**body, "os_hidden": True, UPLOAD: item["checksum"]})["id"]
         try:
-            glance.upload(item["name"], _path(number, "file"), data.path, stores[0])
+            _upload(item, number, glance, data, stores[0])
             record = glance.request("GET", _path(number))
             _verify(record, data)
         except Exception as error:
@@ -379,6 +381,20 @@ def _make(
     names.ids[item["name"]] = number
     for one in retire:
         one()
+
+
+def _upload(item: Desired, number: str, glance: Glance, data: Data, store: str) -> None:
+    """Send an image's data. Raises ConvergenceError where Glance finds them to be of another format.
+
+    It says so by HTTP 415, and nothing more before 2026.2.
+    """
+    try:
+        glance.upload(item["name"], _path(number, "file"), data.path, store)
+    except ApiError as error:
+        if error.status != UNSUPPORTED:
+            raise
+        message = f"Glance finds that the data are no {item['disk_format']}, or of a kind that it does not take"
+        raise ConvergenceError(f"{message}; correct `disk_format`, or the source") from error
 
 
 def _discarded(glance: Glance, number: str) -> str:
@@ -417,9 +433,7 @@ def _update(item: Desired, record: Record, names: _Names, glance: Glance, stores
             delete(glance.request, f"/v2/stores/{quote(one, safe='')}/{quote(number, safe='')}")
 
 
-def _copy(
-    glance: Glance, number: str, stores: Sequence[str], sleep: Callable[[float], None] = time.sleep
-) -> None:
+def _copy(glance: Glance, number: str, stores: Sequence[str]) -> None:
     """Copy an active image's data to more stores by Glance's import method copy-image, and wait for it."""
     body = {"method": {"name": "copy-image"}, "stores": list(stores), "all_stores_must_succeed": True}
     try:
@@ -436,5 +450,5 @@ def _copy(
             return
         if "os_glance_import_task" not in record:  # its lock, which goes with it
             break
-        sleep(COPY_PAUSE)
+        time.sleep(COPY_PAUSE)
     raise ConvergenceError(f"image {number} was not copied to {', '.join(sorted(missing))}; Glance's journal says why")

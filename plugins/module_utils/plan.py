@@ -449,10 +449,13 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     )
     problems += _problems(_unknown_accounts(external, services.values(), cells), where("brume_external"))
     problems += _missing_groups(inventory, members, services.values())
-    problems += _image_mistakes(first, services, members, where, problems)
-    problems += _ceph_mistakes(first, services, {name: resolved[name] for name in members["ceph_osd"]}, members, where, problems)
-    problems += _volume_mistakes(first, services, members, where, problems)
-    problems += _storage_mistakes(first, {name: resolved[name] for name in members["object"]}, services, where, problems)
+    of_group = {group: {name: resolved[name] for name in members[group]} for group in ("object", "ceph_osd")}
+    problems += [
+        *_image_mistakes(first, services, where, problems),
+        *_ceph_mistakes(first, services, of_group["ceph_osd"], members, where, problems),
+        *_volume_mistakes(first, services, members, where, problems),
+        *_storage_mistakes(first, of_group["object"], services, where, problems),
+    ]
     aggregates = _aggregates(first, inventory, members["compute"], where("nova_aggregates"), problems)
     cell_of = _cells_of_hosts(resolved, cells, members["compute"], where, problems)
     internal, public = _endpoint_hosts(external, networks, addresses, members["loadbalancer"])
@@ -1130,14 +1133,13 @@ def _ceph_mistakes(
 def _image_mistakes(
     first: Mapping[str, Any],
     services: Collection[str],
-    members: Mapping[str, tuple[str, ...]],
     where: Callable[..., str],
     problems: Sequence[Problem],
 ) -> list[Problem]:
     """Return what does not go together in Glance's variables."""
     if "glance" not in services or any(_told(where(key), problems) for key in image_inventory.RULES):
         return []
-    found = image_inventory.mistakes(first, services, members)
+    found = image_inventory.mistakes(first, services)
     return [one for key, mistake in found for one in _problems([mistake], where(key))]
 
 

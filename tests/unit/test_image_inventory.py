@@ -12,8 +12,10 @@ import pytest
 import yaml
 from ansible_collections.brume.cloud.plugins.action import keystone_catalog
 from ansible_collections.brume.cloud.plugins.module_utils import image_inventory, run, sources, trust_store
+from ansible_collections.brume.cloud.plugins.module_utils.description import read_service
 from ansible_collections.brume.cloud.plugins.module_utils.option_schema import check
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
+from ansible_collections.brume.cloud.plugins.module_utils.releases import of_release
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer, UnitEntry
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 
@@ -245,7 +247,7 @@ def test_passwords_of_stores_are_in_files_of_their_own() -> None:
     }  # fmt: skip
     assert tree(found)["objects"]["default_swift_reference"] == "glance"
     assert tree(found, "ceph.client.glance.keyring")["client.glance"]["key"]
-    assert tree(found, "ceph.conf")["client"] == {"keyring": "/etc/glance/ceph.$name.keyring"}
+    assert tree(found, "ceph.conf")["client"]["keyring"].startswith("/etc/glance/ceph.$name.keyring")
 
 
 def test_without_further_stores_there_is_nothing_of_them() -> None:
@@ -255,6 +257,7 @@ def test_without_further_stores_there_is_nothing_of_them() -> None:
     assert here["DEFAULT"]["enabled_import_methods"] == "[glance-direct,web-download]"
     assert here["paste_deploy"]["flavor"] == "keystone"
     assert "image_cache_dir" not in here["DEFAULT"]
+    assert "/var/lib/glance/image-cache" not in [one.path for one in found.hosts["aio"].directories]
     environment = next(one for one in found.hosts["aio"].environments if one.service == "glance")
     assert environment.system_modules == ()
 
@@ -278,6 +281,24 @@ def test_one_host_serves_only_where_images_lie_in_its_files(said: dict[str, Any]
     found = planned(ceph=True, **said)
     (front,) = [one for one in found.cloud.frontends if one.name == "glance-api"]
     assert (front.failover, found.services["glance"].components["api"].failover) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "expected"),
+    [
+        ("failover", {}, ["roles/glance/meta/service.yml: components.api.failover.when: is missing"]),
+        ("failover", {"when": {"glance_shops": 1}}, ["`glance_shops` is no variable"]),
+        ("service_roles", [{"item": "member", "when": {"glance_shops": 1}}], ["`glance_shops` is no variable"]),
+        ("service_roles", [{"item": "member"}], ["service_roles: is an item without `item` or `when`"]),
+    ],
+)
+def test_a_condition_that_cannot_be_is_a_mistake_of_the_project(key: str, said: Any, expected: list[str]) -> None:
+    path = sources.COLLECTION / "roles/glance/meta/service.yml"
+    data = of_release(yaml.safe_load(path.read_text(encoding="utf-8")), "2026.1")
+    (data if key == "service_roles" else data["components"]["api"])[key] = said
+    service, found = read_service(data, "roles/glance/meta/service.yml", "glance")
+    found += sources.wrong_conditions(service, sources.load().variables)
+    assert [one for one, text in zip(map(str, found), expected, strict=True) if text not in one] == []
 
 
 def test_glance_may_use_its_account_in_swift() -> None:

@@ -160,6 +160,13 @@ def test_an_image_of_somebody_else_is_known_by_sha512_alone(glance: Glance) -> N
     assert glance.uploaded == len(DATA["debian"])
 
 
+def test_of_two_with_the_wanted_data_the_visible_one_counts(glance: Glance) -> None:
+    seen = glance.foreign("debian", DATA["debian"])
+    glance.foreign("debian", DATA["debian"], os_hidden=True)
+    assert converges(glance, image(checksum=checksum(DATA["debian"], "sha512"))) == []
+    assert glance.of("debian") == [seen]
+
+
 # --- other data -------------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +195,7 @@ def test_what_was_there_before_is_shown_again_without_an_upload(glance: Glance) 
 def test_a_former_image_is_hidden_though_another_one_fails(glance: Glance) -> None:
     converges(glance, image(), image("cirros", DATA["other"]))
     glance.wrong = {"raw"}
-    with pytest.raises(ConvergenceError, match="create image cirros: Image content does not match"):
+    with pytest.raises(ConvergenceError, match="create image cirros: Glance finds that the data are no raw"):
         apply_actions(compared(glance, image(data=DATA["new"]), image("cirros", DATA["other"], disk_format="raw")))
     assert [one["brume_checksum"] for one in glance.of("debian")] == [checksum(DATA["new"])]
 
@@ -310,9 +317,19 @@ def test_an_interrupted_upload_is_deleted_though_the_name_is_to_go(glance: Glanc
     assert converges(glance, {"name": "debian", "state": "absent"}) == [f"delete interrupted image debian ({number})"]
 
 
+def test_data_that_nobody_has_verified_are_not_taken_for_the_wanted_ones(glance: Glance) -> None:
+    wanted = image(checksum=checksum(DATA["debian"], "sha512"))
+    glance.kill = (2, True)
+    with pytest.raises(Killed):
+        apply_actions(compared(glance, wanted))
+    glance.kill = None
+    assert [one["status"] for one in glance.images.values()] == ["active"]
+    assert converges(glance, wanted) == ["delete interrupted image debian (image-1)", "create image debian"]
+
+
 def test_what_glance_refuses_leaves_nothing(glance: Glance) -> None:
     glance.wrong = {"qcow2"}
-    with pytest.raises(ConvergenceError, match=r"create image debian: Image content does not match.*415"):
+    with pytest.raises(ConvergenceError, match="create image debian: Glance finds that the data are no qcow2, or of"):
         apply_actions(compared(glance, image()))
     assert glance.images == {}
 
@@ -399,6 +416,7 @@ def test_an_image_whose_copies_are_missing_is_not_seen() -> None:
     with pytest.raises(ConvergenceError, match="was not copied to ceph; Glance's journal says why"):
         apply_actions(compared(glance, image(stores=["file", "ceph"])))
     assert glance.of("debian") == []
+    assert len(glance.asked) < 10, "what Glance has given up is not waited for"
     glance.busy = set()
     assert converges(glance, image(stores=["file", "ceph"])) == ["update image debian (os_hidden, stores)"]
     assert glance.uploaded == len(DATA["debian"])
@@ -446,7 +464,7 @@ class Web:
                 self.wfile.write((data or b"")[: 3 if self.path in web.cut else None])
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         server.server_close()
@@ -586,7 +604,7 @@ def served(glance: Glance) -> Iterator[tuple[Glance, str]]:
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = answer
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield glance, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -652,14 +670,38 @@ def test_a_file_that_was_brought_is_uploaded(
     assert served[0].of("debian")[0]["size"] == len(DATA["debian"])
 
 
-def test_what_a_killed_run_has_left_in_the_folder_goes(
-    served: tuple[Glance, str], web: tuple[Web, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_a_killed_run_has_left_in_the_folder_goes_before_anything_comes(
+    served: tuple[Glance, str], web: tuple[Web, str], capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     folder = tmp_path / "images"
     folder.mkdir()
     (folder / "left").write_bytes(b"half of an image")
+    seen: list[list[str]] = []
+    real = image_files._download
+
+    def download(*given: Any) -> None:
+        seen.append([one.name for one in folder.iterdir() if one.name == "left"])
+        real(*given)
+
+    monkeypatch.setattr(image_files, "_download", download)
     call(capsys, served[1], folder, images=[image(url=f"{web[1]}/debian")])
-    assert not folder.exists()
+    assert (seen, folder.exists()) == ([[]], False)
+
+
+def test_the_folder_is_root_s_alone(tmp_path: Path) -> None:
+    image_files.prepare(str(tmp_path / "images"))
+    assert (tmp_path / "images").stat().st_mode & 0o777 == 0o700
+
+
+def test_nova_is_asked_what_instances_use(
+    served: tuple[Glance, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    glance, url = served
+    number = glance.foreign("debian", b"by hand")["id"]
+    glance.instances = {number}
+    gone = call(capsys, url, tmp_path / "images", images=[{"name": "debian", "state": "absent"}])
+    assert gone["actions"] == [f"update image debian ({number}) (os_hidden)"]
 
 
 def test_a_glance_that_was_there_has_to_answer(
@@ -678,14 +720,26 @@ def test_what_glance_says_is_the_message(
 ) -> None:
     served[0].wrong = {"qcow2"}
     failed = call(capsys, served[1], tmp_path / "images", images=[image(url=f"{web[1]}/debian")])
-    assert failed["msg"].startswith("create image debian: Image content does not match disk_format (HTTP 415)")
+    assert failed["msg"].startswith("create image debian: Glance finds that the data are no qcow2")
+    served[0].wrong, served[0].stores = set(), ["ceph"]
+    failed = call(capsys, served[1], tmp_path / "images", images=[image(url=f"{web[1]}/debian", stores=["file"])])
+    assert failed["msg"] == "create image debian: Store file is unknown (HTTP 400) (HTTP 400)"
     assert served[0].images == {}
+
+
+def test_an_error_in_html_is_read() -> None:
+    head = "<html>\n <head>\n  <title>413 Too Large</title>\n </head>\n"
+    page = f"{head} <body>\n  <h1>413 Too Large</h1>\n  Quota.<br />\n"
+    answer = type("Answer", (), {"text": page, "json": staticmethod(lambda: json.loads(page)), "status_code": 413})
+    assert api_session.error_message(answer) == "413 Too Large Quota. (HTTP 413)"
 
 
 @pytest.mark.parametrize("missing", ["checksum", "disk_format", "url"])
 def test_an_image_says_what_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path, missing: str) -> None:
     wanted = {key: value for key, value in image().items() if key != missing}
-    assert missing in call(capsys, NOBODY, tmp_path, images=[wanted])["msg"]
+    expected = "url, path" if missing == "url" else missing
+    said_of = call(capsys, NOBODY, tmp_path, images=[wanted])["msg"]
+    assert ("missing" in said_of, expected in said_of) == (True, True)
 
 
 # --- the action -------------------------------------------------------------------------------------------------------
