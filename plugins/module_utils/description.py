@@ -211,6 +211,8 @@ class File:
     owner: str = "root"
     group: str = ""
     mode: str = "0640"
+    format: str = "ini"
+    """`ini` are the service's own options, `ceph` those of Ceph, `text` is anything else."""
     sections: Sections | None = None
     when: Conditions = field(default_factory=dict)
     only_when: Mapping[tuple[str, str], Conditions] = field(default_factory=dict)
@@ -880,7 +882,6 @@ def _sections(problems: list[Problem], file: str, name: str, data: Any) -> Secti
 
 def _file(problems: list[Problem], file: str, name: str, data: Any) -> File:
     reader = _Reader(problems, file, f"files.{name}", data)
-    reader.choice("format", ("ini", "text"), "ini")
     settings, only_when = reader.choosable("settings")
     result = File(
         name=name,
@@ -892,6 +893,7 @@ def _file(problems: list[Problem], file: str, name: str, data: Any) -> File:
         owner=reader.text("owner", "root"),
         group=reader.text("group"),
         mode=reader.matching("mode", _MODE, "0640", _MODE_REMEDY),
+        format=reader.choice("format", ("ini", "ceph", "text"), "ini"),
         sections=_sections(problems, file, name, reader.take("sections", Mapping, None)),
         when=reader.mapping("when"),
         only_when=only_when,

@@ -1120,7 +1120,8 @@ def _ceph_mistakes(
     problems: Sequence[Problem],
 ) -> list[Problem]:
     """Return what does not go together in Ceph's variables and those of who uses it."""
-    if any(_told(where(*filter(None, (key, host))), problems) for host in ("", *hosts) for key in ceph_inventory.RULES):
+    told = (_told(where(*filter(None, (key, host))), problems) for host in ("", *hosts) for key in ceph_inventory.RULES)
+    if not ceph_inventory.RULES.keys() <= first.keys() or any(told):  # a project need not have the role
         return []
     found = ceph_inventory.mistakes(first, hosts, members, services)
     return [
@@ -1250,7 +1251,7 @@ def _overrides(
                 if service == "nova" and not lines:
                     problems += _problems(nova_inventory.scheduler_mistakes(tree), place)
                 schema = sources.schemas.get(service, {}).get(release)
-                if schema is not None and not lines:
+                if schema is not None and services[service].files[file].format == "ini" and not lines:
                     _options(schema, tree, place, problems, warnings)
     return warnings
 

@@ -340,6 +340,7 @@ IDENTITY = {
 }
 INVENTORIES: dict[str, dict[str, Any]] = {
     "aio": {},
+    "block": {},
     "three_node": {},
     "ha": {},
     "ha_split": {},
@@ -369,7 +370,8 @@ def test_what_a_plan_says_is_there_in_the_release(release: str, name: str, drive
     for host in found.hosts.values():
         for entry in host.files:
             service, schema = found.services[entry.service], data.schemas[entry.service].get(release)
-            if schema is not None and service.files[entry.name].settings:
+            file = service.files[entry.name]
+            if schema is not None and file.settings and file.format == "ini":
                 tree = renderer.tree(host, service, service.files[entry.name], entry.cell)[0]
                 odd |= {f"{entry.path}: {one.text}" for one in check(schema, tree)}
         here = [name for name in found.services if data.schemas[name]]
