@@ -118,6 +118,7 @@ def entries() -> Iterator[tuple[str, Any]]:
 def login_options() -> Iterable[Any]:
     """Return keystoneauth's options of sections that log in."""
     loading = importlib.import_module("keystoneauth1.loading")
+    yield from loading.get_auth_common_conf_options()
     for plugin in AUTH_PLUGINS:
         yield from loading.get_auth_plugin_conf_options(plugin)
     yield from loading.get_session_conf_options()
@@ -156,7 +157,8 @@ def collect() -> dict[str, Any]:
 
     for section, found in entries():
         add(section, found)
-    for section in [name for name, known in sections.items() if "auth_type" in known]:
+    # Some list the options of one way to log in alone (Cinder's service_user).
+    for section in [name for name, known in sections.items() if {"auth_type", "auth_url"} & known.keys()]:
         for found in login_options():
             if found.dest not in sections[section]:
                 add(section, found)

@@ -351,6 +351,10 @@ INVENTORIES: dict[str, dict[str, Any]] = {
 """The project's own, with what a lookup of theirs would give."""
 
 
+DEPRECATED = {"/etc/cinder/cinder.conf: [DEFAULT] api_paste_config: deprecated; it will be removed"}
+"""Deprecated by oslo.service, whose loader Cinder reads it with to this day (cinder.wsgi.wsgi)."""
+
+
 def test_no_inventory_is_left_out() -> None:
     assert set(INVENTORIES) == {path.parent.name for path in ROOT.glob("inventories/*/hosts.yml")}
 
@@ -389,6 +393,7 @@ def test_what_a_plan_says_is_there_in_the_release(release: str, name: str, drive
             }
             missing |= {argv[0] for argvs in one.commands.values() for argv in argvs} - set(known.programs)
     assert looked
+    odd -= DEPRECATED
     assert (odd, missing) == (set(), set())
 
 
