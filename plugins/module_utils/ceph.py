@@ -170,6 +170,19 @@ def user_steps(users: Iterable[User], known: Mapping[str, tuple[str, Mapping[str
     return steps
 
 
+OLD_CLIENTS = ("argonaut", "bobtail", "cuttlefish", "dumpling", "emperor", "firefly", "giant", "hammer", "infernalis")
+OLD_CLIENTS += ("jewel", "kraken", "luminous")
+"""Releases of before there were clones whose parents may go before them (docs.ceph.com: RBD snapshots, layering)."""
+
+
+def client_steps(oldest: str) -> list[Step]:
+    """Return what lets RBD make clones of the second kind; `oldest` is the release that clients are at least of."""
+    if oldest not in OLD_CLIENTS:
+        return []
+    command = {"prefix": "osd set-require-min-compat-client", "version": "mimic"}
+    return [Step("require clients of Mimic or later", command)]
+
+
 def rule_steps(domain: str, rules: Iterable[str]) -> list[Step]:
     """Return what makes the rule by which copies lie in different places of a kind, such as `host`."""
     name = rule_name(domain)

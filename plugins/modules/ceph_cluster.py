@@ -79,6 +79,7 @@ def steps(cluster: ceph_cluster.Cluster, given: dict[str, Any]) -> list[ceph.Ste
             one["pool_name"]: {**one, **one.get("options", {})} for one in cluster.ask("osd pool ls", detail="detail")
         }
         wanted = [one.get("failure_domain", given["failure_domain"]) for one in given["pools"]]
+        found += ceph.client_steps(cluster.ask("osd dump")["require_min_compat_client"])
         for domain in dict.fromkeys(wanted):
             found += ceph.rule_steps(domain, rules)
         found += ceph.pool_steps(given["pools"], pools, rules, given["failure_domain"])

@@ -111,6 +111,11 @@ def test_pools() -> None:
     assert pool_texts([files], {"files": POOL}) == ["let cephfs use the pool files"]
 
 
+def test_clones_of_the_second_kind_need_clients_that_know_them() -> None:
+    assert [step.text for step in ceph.client_steps("luminous")] == ["require clients of Mimic or later"]
+    assert ceph.client_steps("mimic") == ceph.client_steps("reef") == []
+
+
 def test_rules() -> None:
     assert ceph.rule_steps("host", RULES) == []
     assert [step.text for step in ceph.rule_steps("rack", RULES)] == ["make the rule replicated_rack"]
