@@ -204,7 +204,7 @@ def make(cluster: ceph_cluster.Cluster, step: ceph_devices.Step) -> None:
         note(step.name, record)
     command = {"prefix": "osd new", "uuid": record["osd_uuid"]}
     if "wanted" in record:
-        command["id"] = str(record["wanted"])
+        command["id"] = record["wanted"]
     answer = json.loads(cluster.tell(command, json.dumps({"cephx_secret": record["key"]})))
     number = int(answer["osdid"])
     record["number"] = number
