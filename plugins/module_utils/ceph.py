@@ -170,8 +170,10 @@ def user_steps(users: Iterable[User], known: Mapping[str, tuple[str, Mapping[str
     return steps
 
 
-OLD_CLIENTS = ("argonaut", "bobtail", "cuttlefish", "dumpling", "emperor", "firefly", "giant", "hammer", "infernalis")
-OLD_CLIENTS += ("jewel", "kraken", "luminous")
+OLD_CLIENTS = frozenset(
+    {"argonaut", "bobtail", "cuttlefish", "dumpling", "emperor", "firefly", "giant", "hammer", "infernalis", "jewel"}
+    | {"kraken", "luminous"}
+)
 """Releases of before there were clones whose parents may go before them (docs.ceph.com: RBD snapshots, layering)."""
 
 

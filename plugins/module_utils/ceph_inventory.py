@@ -24,6 +24,14 @@ SIZE_MAXIMUM = 10
 USERS = (("glance", "glance_stores", "rbd_store", "images"), ("cinder", "cinder_backends", "rbd", "volumes"))
 """Service, variable with items of the type rbd, how their options begin, and the pool that they use unless said."""
 
+LOGINS = {
+    "glance_stores": "client.glance",
+    "cinder_backends": "client.cinder",
+    "nova_images_type": "client.nova",
+    "cinder_backup_driver": "client.cinder-backup",
+}
+"""User of Ceph by the variable that wants one."""
+
 Wanted = tuple[str, str, Mistake]
 """Host (nothing for the cloud), variable, mistake."""
 
@@ -108,8 +116,12 @@ def mistakes(
     hosts: Mapping[str, Mapping[str, Any]],
     members: Mapping[str, Sequence[str]],
     services: Container[str],
+    external: bool = False,
 ) -> Iterator[Wanted]:
-    """Yield what does not go together; `hosts` are the variables of those with OSDs, `first` those of the cloud."""
+    """Yield what does not go together; `hosts` are the variables of those with OSDs, `first` those of the cloud.
+
+    Of a cluster that is `external` nobody knows the pools before a host asks it.
+    """
     monitors = members[ceph.MONITORS]
     if not monitors and hosts:
         message = f"the group `{ceph.OSDS}` has hosts, and `{ceph.MONITORS}` has none"
@@ -126,7 +138,8 @@ def mistakes(
                     yield host, key, ("", message, f"use {', '.join(known)}")
     if hosts:
         yield from _too_few(first, hosts)
-    yield from _no_pools(first, services, bool(monitors))
+    if not external:
+        yield from _no_pools(first, services, bool(monitors))
 
 
 def _too_few(first: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[Wanted]:
@@ -162,6 +175,11 @@ def _no_pools(first: Mapping[str, Any], services: Container[str], there: bool) -
             meant = near(pool, pools)
             remedy = f"is {meant} meant?" if meant else "add it to ceph_pools"
             yield "", variable, (place, f"uses the pool {pool}, which is not in ceph_pools", remedy)
+
+
+def users(first: Mapping[str, Any], services: Container[str]) -> list[str]:
+    """Return the users of Ceph that a cloud's services log in as."""
+    return sorted({LOGINS[variable] for variable, _place, _pool in _users(first, services)})
 
 
 def _users(first: Mapping[str, Any], services: Container[str]) -> Iterator[tuple[str, str, str]]:

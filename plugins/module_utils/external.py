@@ -1,4 +1,4 @@
-"""What somebody else runs, as `brume_external` names it: database, broker, load balancer, another cloud's Keystone.
+"""What somebody else runs, as `brume_external` names it: database, broker, load balancer, Ceph, another Keystone.
 
 Pure. Of infrastructure Brume makes nothing: databases, vhosts and accounts exist before the first deployment, their
 passwords are in brume_secrets, and the load balancer forwards what the plan's summary lists. In the Keystone of another
@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import netaddr
-from ansible_collections.brume.cloud.plugins.module_utils import certificates, inventory_checks, trust_store
+from ansible_collections.brume.cloud.plugins.module_utils import ceph, certificates, inventory_checks, trust_store
 from ansible_collections.brume.cloud.plugins.module_utils.description import PORT_MAXIMUM, Problem
 from ansible_collections.brume.cloud.plugins.module_utils.inventory_checks import Mistake, shown
 from ansible_collections.brume.cloud.plugins.module_utils.secrets import ADMIN_SECRET
@@ -24,11 +24,12 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "messaging": ("hosts", "port", "ca_file", "accounts"),
     "loadbalancer": ("internal", "public", "ca_file"),
     "identity": ("internal", "public", "ca"),
+    "ceph": ("fsid", "monitors"),
 }
 """What each may say; the first of a part's keys must be there."""
 
 GROUPS = ("database", "messaging", "loadbalancer")
-"""Parts that take the place of a group of hosts; `identity` takes that of a service."""
+"""Parts that take the place of a group of hosts; `identity` takes that of a service, `ceph` that of its groups."""
 
 IDENTITY = "keystone"
 """The service in whose place `identity` is."""
@@ -43,6 +44,7 @@ STORED = {"database": "database", "messaging": "vhost"}
 _ACCOUNT = re.compile(r"[A-Za-z0-9._~-]{1,80}")
 """RFC 3986's unreserved characters, since it stands in URLs; MariaDB keeps at most 80 characters of a name."""
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PATH = re.compile(r"(/[A-Za-z0-9._~+-]+)+")
 
 
@@ -75,6 +77,14 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Ceph:
+    """A Ceph cluster: its UUID, and names or addresses of its monitors. Keys of its users are secrets."""
+
+    fsid: str
+    monitors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class External:
     """All of it; what is None belongs to the cloud itself."""
 
@@ -82,6 +92,7 @@ class External:
     messaging: Server | None = None
     loadbalancer: LoadBalancer | None = None
     identity: Identity | None = None
+    ceph: Ceph | None = None
 
     def groups(self) -> tuple[str, ...]:
         """Return the groups that have no host, because what they would run is external."""
@@ -91,7 +102,7 @@ class External:
 def read(data: Mapping[str, Any]) -> tuple[External, list[Mistake]]:
     """Return what brume_external says, and its mistakes; a part that has any is taken as external all the same."""
     mistakes: list[Mistake] = []
-    found: dict[str, Server | LoadBalancer | Identity] = {}
+    found: dict[str, Server | LoadBalancer | Identity | Ceph] = {}
     for group, value in data.items():
         if group not in KEYS:
             mistakes.append((f".{group}", "cannot be external", "use one of " + ", ".join(KEYS)))
@@ -103,6 +114,9 @@ def read(data: Mapping[str, Any]) -> tuple[External, list[Mistake]]:
             mistakes += _keys(group, value)
         if group == "identity":
             found[group] = _identity(value, mistakes)
+            continue
+        if group == "ceph":
+            found[group] = _ceph(value, mistakes)
             continue
         ca_file = _ca_file(f".{group}", value, mistakes)
         if group == "loadbalancer":
@@ -130,11 +144,13 @@ def _keys(group: str, value: Mapping[str, Any]) -> Iterable[Mistake]:
         elif key not in KEYS[group]:
             yield f".{group}.{key}", "is no key of it", "use one of " + ", ".join(KEYS[group])
     if KEYS[group][0] not in value:
-        remedy = _URL_REMEDY if group == "identity" else "write the name or address that hosts reach it by"
+        remedy = _REMEDIES.get(group, "write the name or address that hosts reach it by")
         yield f".{group}.{KEYS[group][0]}", "is missing", remedy
 
 
 _URL_REMEDY = "write where its Keystone is, such as https://cloud.example.org:5000/v3"
+_FSID_REMEDY = "write the UUID that `ceph fsid` shows"
+_REMEDIES = {"identity": _URL_REMEDY, "ceph": _FSID_REMEDY}
 _CA_REMEDY = "give the PEM text of that cloud's authority, which site.yml writes as ca.crt beside its clouds.yaml"
 
 
@@ -151,6 +167,17 @@ def _identity(value: Mapping[str, Any], mistakes: list[Mistake]) -> Identity:
         mistakes.append((f"{place}.ca", str(error), _CA_REMEDY))
         ca = ""
     return Identity(internal, public, ca)
+
+
+def _ceph(value: Mapping[str, Any], mistakes: list[Mistake]) -> Ceph:
+    fsid = str(value.get("fsid", ""))
+    if "fsid" in value and not _UUID.fullmatch(fsid):
+        mistakes.append((".ceph.fsid", f"{shown(value['fsid'])} is no UUID", _FSID_REMEDY))
+    listed = value.get("monitors")
+    if not isinstance(listed, list) or not listed:
+        mistakes.append((".ceph.monitors", f"{shown(listed)} is no list of hosts", "write [one, other]"))
+        return Ceph(fsid, ())
+    return Ceph(fsid, tuple(_host(".ceph.monitors", item, mistakes) for item in listed))
 
 
 def _url(place: str, value: Any, mistakes: list[Mistake]) -> str:
@@ -256,6 +283,10 @@ def group_mistakes(external: External, groups: Mapping[str, Iterable[str]]) -> l
         (f".{group}", f"is external, and the group `{group}` has hosts: {', '.join(groups[group])}", _EITHER)
         for group in external.groups()
         if groups.get(group)
+    ] + [
+        (".ceph", f"is external, and the group `{group}` has hosts: {', '.join(groups[group])}", _EITHER)
+        for group in (ceph.MONITORS, ceph.OSDS)
+        if external.ceph is not None and groups.get(group)
     ]
 
 
@@ -322,6 +353,21 @@ def missing_secrets(external: External, databases: Iterable[Any], vhosts: Iterab
         )
         for one, server in accounts
         if isinstance(said, Mapping) and one.secret not in said
+    ]
+
+
+def missing_keys(external: External, users: Iterable[str], said: Any) -> list[Problem]:
+    """Return the keys of an external Ceph cluster's `users` that brume_secrets (`said`) lacks."""
+    return [
+        Problem(
+            f"brume_secrets.{name}",
+            "is no key, and Ceph is external" if name in said else "is missing, and Ceph is external",
+            f"give what `ceph auth get-key {user}` shows",
+        )
+        for user in users
+        if external.ceph is not None and isinstance(said, Mapping)
+        for name in [ceph.secret_name(user)]
+        if not isinstance(said.get(name), str) or not ceph.is_key(said[name])
     ]
 
 

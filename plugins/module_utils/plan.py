@@ -337,6 +337,8 @@ class Cloud:
     """Glance's, by name; empty without Glance."""
     removed: Mapping[str, str] = field(default_factory=dict)
     """Hosts that are to leave the cloud -> their addresses on the management network, as far as the inventory says."""
+    ceph_users: tuple[str, ...] = ()
+    """Users that the cloud's services log in to Ceph as."""
     public_certificate: PublicCertificate | None = None
     """The operator's own for the public endpoints; None where the cloud's authority makes it."""
 
@@ -452,7 +454,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
     of_group = {group: {name: resolved[name] for name in members[group]} for group in ("object", "ceph_osd")}
     problems += [
         *_image_mistakes(first, services, where, problems),
-        *_ceph_mistakes(first, services, of_group["ceph_osd"], members, where, problems),
+        *_ceph_mistakes(first, services, external, of_group["ceph_osd"], members, where, problems),
         *_volume_mistakes(first, services, members, where, problems),
         *_storage_mistakes(first, of_group["object"], services, where, problems),
     ]
@@ -494,6 +496,7 @@ def _plan(inventory: Inventory, sources: Sources, former: str = "") -> Plan:
         images=tuple(first["cloud_images"]) if "glance" in services else (),
         image_stores=first["glance_stores"] if "glance" in services else {},
         removed=_removed(inventory),
+        ceph_users=tuple(ceph_inventory.users(first, services)) if ceph_inventory.RULES.keys() <= first.keys() else (),
         public_certificate=certificate,
     )
     others = _of_other_releases(project, sources, services, first)
@@ -1114,6 +1117,7 @@ def _storage_mistakes(
 def _ceph_mistakes(
     first: Mapping[str, Any],
     services: Collection[str],
+    external: External,
     hosts: Mapping[str, Mapping[str, Any]],
     members: Mapping[str, tuple[str, ...]],
     where: Callable[..., str],
@@ -1123,7 +1127,9 @@ def _ceph_mistakes(
     told = (_told(where(*filter(None, (key, host))), problems) for host in ("", *hosts) for key in ceph_inventory.RULES)
     if not ceph_inventory.RULES.keys() <= first.keys() or any(told):  # a project need not have the role
         return []
-    found = ceph_inventory.mistakes(first, hosts, members, services)
+    found = ceph_inventory.mistakes(
+            first, hosts, members, services, external.ceph is not None
+        )
     return [
         one
         for host, key, mistake in found

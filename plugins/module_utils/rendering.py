@@ -200,10 +200,13 @@ class Renderer:
 
     def ceph_fsid(self) -> str:
         """Return the identity of the Ceph cluster."""
-        return ceph.identity(self.secret(ceph.FSID_SECRET))
+        external = self.plan.cloud.external.ceph
+        return external.fsid if external is not None else ceph.identity(self.secret(ceph.FSID_SECRET))
 
     def _ceph_monitors(self) -> str:
         """Return where the monitors are, as `mon_host` has them."""
+        if self.plan.cloud.external.ceph is not None:
+            return ",".join(bridge(one) for one in self.plan.cloud.external.ceph.monitors)
         hosts = [name for name, _address in self.plan.cloud.members[ceph.MONITORS]]
         return ",".join(ceph.monitor(str(self.plan.hosts[name].addresses[ceph.NETWORK])) for name in hosts)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.brume.cloud.plugins.module_utils import (
+    ceph,
     external,
     image_inventory,
     inventory_checks,
@@ -134,10 +135,12 @@ def secret_problems(variables: Mapping[str, Any], found: plan.Plan | None) -> li
         said = variables.get("brume_secrets") or {}
         problems += external.missing_secrets(found.cloud.external, found.cloud.databases, found.cloud.vhosts, said)
         problems += external.missing_administrator(found.cloud.external, said)
+        problems += external.missing_keys(found.cloud.external, found.cloud.ceph_users, said)
         problems += image_inventory.secret_problems(found.cloud.image_stores, said)
     if found is not None and variables.get("brume_secrets"):
         names = inventory_checks.secret_names(found.services.values(), found.cloud.cells, found.hosts)
         names += [ADMIN_SECRET] if found.cloud.external.identity is not None else []
+        names += [ceph.secret_name(user) for user in found.cloud.ceph_users]
         names += [public_certificate.KEY_SECRET, *image_inventory.secret_names(found.cloud.image_stores)]
         problems += inventory_checks.explicit_secrets(_passwords(variables["brume_secrets"], found), names)
     return problems

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.brume.cloud.plugins.module_utils import sources
+from ansible_collections.brume.cloud.plugins.module_utils import ceph, external, sources
 from ansible_collections.brume.cloud.plugins.module_utils.plan import PlanError, plan
+from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
 
 from .inventories import AIO, inventory
 
@@ -56,7 +57,7 @@ def test_a_good_cloud_has_no_mistake() -> None:
         ({"osds": ("one", "two")}, "3 copies of images do not share a host, and there are 2"),
         ({"ceph_failure_domain": "rack"}, "3 copies of images do not share a rack, and there are 0"),
         ({"monitors": ()}, "the group `ceph_osd` has hosts, and `ceph_mon` has none"),
-        ({"monitors": (), "osds": (), "nova_images_type": "rbd"}, "nova_images_type: needs Ceph"),
+        ({"monitors": (), "osds": (), "nova_images_type": "rbd"}, "nova_images_type: lies in Ceph, which this"),
         ({"nova_images_type": "rbd", "ceph_pools": [{"name": "vm"}]}, "uses the pool vms, which is not in ceph_pools"),
         ({"monitors": ("one", "two")}, "warning: "),
     ],
@@ -72,3 +73,56 @@ def test_two_copies_fit_on_the_disks_of_one_host() -> None:
     more: dict[str, Any] = {"ceph_failure_domain": "osd", "ceph_pool_size": 2}
     assert cloud(own={"ceph_devices": two}, osds=("one",), **more) == []
     assert len(cloud(osds=("one",), **more)) == 1
+
+
+FSID = "2f9c3d0e-7a5b-4c55-8d0a-2f6f1f8b1f11"
+OUTSIDE = {"fsid": FSID, "monitors": ["192.0.2.201", "mon2.example.org", "2001:db8::3"]}
+
+
+def test_another_ones_cluster() -> None:
+    variables: dict[str, Any] = {
+        **AIO,
+        "brume_external": {"ceph": OUTSIDE},
+        "glance_stores": {"ceph": {"type": "rbd"}},
+        "glance_default_store": "ceph",
+        "nova_images_type": "rbd",
+    }
+    found = plan(inventory(variables), sources.load())
+    assert "ceph" not in found.services
+    assert found.cloud.ceph_users == ("client.glance", "client.nova")
+    renderer = Renderer(found, sources.load(), lambda name: f"secret-of-{name}")
+    texts = {one.entry.path: one.text for one in renderer.files(found.hosts["aio"], ["glance", "nova"])}
+    for service in ("glance", "nova"):
+        assert f"fsid = {FSID}\n" in texts[f"/etc/{service}/ceph.conf"]
+        assert "mon_host = 192.0.2.201,mon2.example.org,[2001:db8::3]\n" in texts[f"/etc/{service}/ceph.conf"]
+    said = {"ceph/constant/client.nova": "word"}
+    problems = external.missing_keys(found.cloud.external, found.cloud.ceph_users, said)
+    assert [str(one) for one in problems] == [
+        "brume_secrets.ceph/constant/client.glance: is missing, and Ceph is external; give what `ceph auth get-key "
+        "client.glance` shows",
+        "brume_secrets.ceph/constant/client.nova: is no key, and Ceph is external; give what `ceph auth get-key "
+        "client.nova` shows",
+    ]
+    keys = {ceph.secret_name(user): ceph.key(user) for user in found.cloud.ceph_users}
+    assert external.missing_keys(found.cloud.external, found.cloud.ceph_users, keys) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"monitors": ["192.0.2.1"]}, ".ceph.fsid is missing"),
+        ({**OUTSIDE, "fsid": "one"}, ".ceph.fsid `one` is no UUID"),
+        ({"fsid": FSID}, ".ceph.monitors `None` is no list of hosts"),
+        ({**OUTSIDE, "monitors": ["127.0.0.1"]}, ".ceph.monitors 127.0.0.1 is no address of one host for all"),
+        ({**OUTSIDE, "key": "x"}, ".ceph.key is no key of it"),
+    ],
+)
+def test_mistakes_of_another_ones_cluster(said: dict[str, Any], words: str) -> None:
+    _found, mistakes = external.read({"ceph": said})
+    assert [f"{place} {message}" for place, message, _remedy in mistakes if words in f"{place} {message}"], mistakes
+
+
+def test_a_cluster_is_external_or_the_clouds_own() -> None:
+    found = cloud(brume_external={"ceph": OUTSIDE})
+    assert [one for one in found if ".ceph: is external, and the group `ceph_mon` has hosts: one" in one]
+    assert len(found) == 2
