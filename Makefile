@@ -28,7 +28,7 @@ test: venv  ## lint, unit tests, and the scenario default: a whole cloud
 	@$(PYTHON) tools/check.py lint unit molecule
 
 test-all: venv  ## the same with all scenarios, which takes much longer
-	@$(PYTHON) tools/check.py lint unit molecule --scenario default,three_node,ha,upgrade,upgrade_ha
+	@$(PYTHON) tools/check.py lint unit molecule --scenario default,three_node,block,object,ha,upgrade,upgrade_ha
 
 lint: venv  ## ansible-lint, ruff and mypy
 	@$(PYTHON) tools/check.py lint
