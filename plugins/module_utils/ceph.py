@@ -227,3 +227,37 @@ def pool_steps(
                 command = {"prefix": "osd pool set", "pool": name, "var": key_, "val": str(value)}
                 steps.append(Step(f"set {key_} of the pool {name} to {value}", command))
     return steps
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is said of a cluster: its own word, the share of its capacity that is used, and what is wrong or odd."""
+
+    health: str
+    used: float
+    text: str
+    problems: list[str]
+    warnings: list[str]
+
+
+def judge(status: Mapping[str, Any], df: Mapping[str, Any], osds: Sequence[Mapping[str, Any]], full: float) -> Health:
+    """Return the health of a cluster from what `status`, `df` and `osd dump` say of it.
+
+    `full` is the share of the raw capacity that may be used. A placement group that is not active serves nobody.
+    """
+    health = str(status["health"]["status"])
+    checks = status["health"].get("checks", {})
+    said = {name: str(one["summary"]["message"]) for name, one in checks.items() if not one.get("muted")}
+    down = sorted(one["osd"] for one in osds if one["in"] and not one["up"])
+    groups = status["pgmap"].get("pgs_by_state", [])
+    idle = {one["state_name"]: one["count"] for one in groups if "active" not in one["state_name"].split("+")}
+    total = df["stats"]["total_bytes"]
+    used = round(df["stats"]["total_used_raw_bytes"] / total, 3) if total else 1.0
+    problems = [f"osd.{number} is down" for number in down]
+    problems += [f"{count} placement groups are {state}" for state, count in idle.items()]
+    problems += [f"{used:.0%} of its capacity are used, more than {full:.0%}"] if used > full else []
+    if health == "HEALTH_ERR":
+        problems += said.values()
+    count = sum(one["count"] for one in groups)
+    text = f"{health}, {len(osds)} OSDs, {count} placement groups, {used:.0%} used"
+    return Health(health, used, text, problems, [one for one in said.values() if one not in problems])

@@ -58,6 +58,7 @@ ALLOWED = (
     Allowed("tcp", _one(6640), r"ovsdb-server", "the agents speak to the switch's database", loopback=True),
     Allowed("udp", _one(4789), r"ovs-vswitchd|", "VXLAN; the kernel's own socket shows no process"),
     Allowed("udp", _one(6081), r"ovs-vswitchd|", "Geneve; the kernel's own socket shows no process"),
+    Allowed("tcp", range(6800, 7569), r"ceph-(osd|mgr|mds).*", "daemons of Ceph take the first ports that are free"),
     Allowed("tcp", range(5900, 6900), r"qemu.*", "consoles of instances, reached by the noVNC proxy"),
 )
 """Sockets in other namespaces (dnsmasq and HAProxy of tenants' networks) are not seen at all."""

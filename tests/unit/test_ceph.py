@@ -153,3 +153,43 @@ def test_files() -> None:
 
 def test_monitors_speak_ipv6_in_brackets() -> None:
     assert ceph.monitor("2001:db8::1") == "[v2:[2001:db8::1]:3300/0,v1:[2001:db8::1]:6789/0]"
+
+
+OSDS = [{"osd": 0, "up": 1, "in": 1}, {"osd": 1, "up": 1, "in": 1}, {"osd": 2, "up": 0, "in": 0}]
+
+
+def judged(**more: Any) -> ceph.Health:
+    options: dict[str, Any] = {"health": "HEALTH_OK", "checks": {}, "states": {"active+clean": 33}, "used": 30}
+    options |= {"osds": OSDS, **more}
+    status = {
+        "health": {"status": options["health"], "checks": options["checks"]},
+        "pgmap": {"pgs_by_state": [{"state_name": name, "count": count} for name, count in options["states"].items()]},
+    }
+    df = {"stats": {"total_bytes": 100, "total_used_raw_bytes": options["used"]}}
+    return ceph.judge(status, df, options["osds"], 0.8)
+
+
+def test_a_cluster_that_is_well() -> None:
+    found = judged()
+    assert (found.problems, found.warnings, found.used) == ([], [], 0.3)
+    assert found.text == "HEALTH_OK, 3 OSDs, 33 placement groups, 30% used"
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"osds": [*OSDS, {"osd": 3, "up": 0, "in": 1}]}, "osd.3 is down"),
+        ({"states": {"active+clean": 30, "down": 3}}, "3 placement groups are down"),
+        ({"states": {"inactive+peering": 3}}, "3 placement groups are inactive+peering"),
+        ({"used": 81}, "81% of its capacity are used, more than 80%"),
+        ({"health": "HEALTH_ERR", "checks": {"A": {"summary": {"message": "lost"}}}}, "lost"),
+    ],
+)
+def test_a_cluster_that_is_not(more: dict[str, Any], problem: str) -> None:
+    assert judged(**more).problems == [problem]
+
+
+def test_warnings_of_a_cluster_are_warnings() -> None:
+    checks = {"A": {"summary": {"message": "few"}}, "B": {"summary": {"message": "known"}, "muted": True}}
+    found = judged(health="HEALTH_WARN", checks=checks, states={"active+undersized+degraded": 3})
+    assert (found.problems, found.warnings) == ([], ["few"])
