@@ -25,12 +25,14 @@ class ActionModule(PlanAction):
         names = [name for name, _address in plan.cloud.members[ceph.MONITORS]]
         stores = [name for name in names if self._said.get(name, {}).get("__ceph_monitor", {}).get("store")]
         osds = [one for host in plan.hosts for one in self._said.get(host, {}).get("__ceph_osds", {}).get("osds", [])]
+        hosts = dict.fromkeys((*names, *(name for name, _address in plan.cloud.members[ceph.OSDS])))
         return {
             "name": piece.host.name,
             "fsid": piece.renderer.ceph_fsid(),
             "members": {name: ceph.monitor(str(plan.hosts[name].addresses[ceph.NETWORK])) for name in names},
             "stores": stores,
             "osds": osds,
+            "unasked": [name for name in hosts if "__ceph_osds" not in self._said.get(name, {})],
             **args,
         }
 

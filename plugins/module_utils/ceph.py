@@ -170,6 +170,28 @@ def user_steps(users: Iterable[User], known: Mapping[str, tuple[str, Mapping[str
     return steps
 
 
+def monitor_refusal(name: str, stores: Sequence[str], osds: Sequence[str], unasked: Sequence[str]) -> str:
+    """Return why a monitor's store must not be made, with the remedy; nothing where it may.
+
+    `stores` are other monitors that have one: then the new one takes over what they know. Without any it begins another
+    cluster, which would know nothing of the data of `osds`. Nobody knows what `unasked` hosts hold.
+    """
+    if stores:
+        return ""
+    if osds:
+        return (
+            f"no monitor has a store, and hosts have {', '.join(osds)}: a new store would know nothing of their data; "
+            "put back a monitor's folder below /var/lib/ceph/mon, or make it from the OSDs (docs.ceph.com: recovery "
+            "using OSDs)"
+        )
+    if unasked:
+        return (
+            f"{name} has no store, and {', '.join(unasked)} were not asked whether there is a cluster already; run "
+            "without --limit, or with these hosts too"
+        )
+    return ""
+
+
 OLD_CLIENTS = frozenset(
     {"argonaut", "bobtail", "cuttlefish", "dumpling", "emperor", "firefly", "giant", "hammer", "infernalis", "jewel"}
     | {"kraken", "luminous"}

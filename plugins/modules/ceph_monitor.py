@@ -25,6 +25,11 @@ options:
     type: list
     elements: str
     default: []
+  unasked:
+    description: Hosts with monitors or OSDs that are not in this run, so that nobody knows what they hold.
+    type: list
+    elements: str
+    default: []
   state:
     description: V(asked) only says what is there.
     type: str
@@ -60,14 +65,10 @@ import subprocess
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.brume.cloud.plugins.module_utils import ceph_cluster, host_lock
+from ansible_collections.brume.cloud.plugins.module_utils import ceph, ceph_cluster, host_lock
 
 KEYRING = "/etc/ceph/mon.keyring"
 USER = "ceph"
-REFUSED = (
-    "no monitor has a store, and hosts have {}: a new store would know nothing of their data; put back a monitor's "
-    "folder below /var/lib/ceph/mon, or make it from the OSDs (docs.ceph.com: recovery using OSDs)"
-)
 
 
 def call(*words: str) -> None:
@@ -112,6 +113,7 @@ def main() -> None:
             "members": {"type": "dict", "required": True},
             "stores": {"type": "list", "elements": "str", "default": []},
             "osds": {"type": "list", "elements": "str", "default": []},
+            "unasked": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["asked", "present"], "default": "present"},
         },
         supports_check_mode=True,
@@ -126,8 +128,9 @@ def main() -> None:
     others = [one for one in given["stores"] if one != name]
     actions = []
     if not there:
-        if given["osds"] and not others:
-            module.fail_json(msg=REFUSED.format(", ".join(given["osds"])))
+        refusal = ceph.monitor_refusal(name, others, given["osds"], given["unasked"])
+        if refusal:
+            module.fail_json(msg=refusal)
         actions.append(f"make the store of the monitor {name}")
     place = f"/var/lib/ceph/mgr/ceph-{name}"
     if not os.path.isdir(place):

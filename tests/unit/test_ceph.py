@@ -8,9 +8,12 @@ import uuid
 from typing import Any
 
 import pytest
+from ansible_collections.brume.cloud.plugins.action import ceph_monitor as action
 from ansible_collections.brume.cloud.plugins.module_utils import ceph, sources
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, plan
+from ansible_collections.brume.cloud.plugins.module_utils.plan_action import Slice
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer
+from ansible_collections.brume.cloud.plugins.module_utils.secrets import Vault
 
 from .inventories import AIO, inventory
 
@@ -193,3 +196,34 @@ def test_warnings_of_a_cluster_are_warnings() -> None:
     checks = {"A": {"summary": {"message": "few"}}, "B": {"summary": {"message": "known"}, "muted": True}}
     found = judged(health="HEALTH_WARN", checks=checks, states={"active+undersized+degraded": 3})
     assert (found.problems, found.warnings) == ([], ["few"])
+
+
+@pytest.mark.parametrize(
+    ("stores", "osds", "unasked", "words"),
+    [
+        ([], [], [], ""),
+        (["two"], ["osd.0"], ["three"], ""),
+        ([], ["osd.0", "osd.1"], [], "no monitor has a store, and hosts have osd.0, osd.1"),
+        ([], [], ["two"], "one has no store, and two were not asked whether there is a cluster already"),
+    ],
+)
+def test_no_second_cluster_is_begun(stores: list[str], osds: list[str], unasked: list[str], words: str) -> None:
+    found = ceph.monitor_refusal("one", stores, osds, unasked)
+    assert found.startswith(words)
+    assert bool(found) == bool(words)
+
+
+def test_who_was_not_asked_is_told() -> None:
+    found = planned()
+    piece = Slice(found, found.hosts["one"], sources.load(), Renderer(found, sources.load(), str), Vault(b""))
+    asked = action.ActionModule.__new__(action.ActionModule)
+    asked._said = {"one": {"__ceph_monitor": {"store": False}, "__ceph_osds": {"osds": ["osd.0"]}}}
+    arguments = asked.arguments(piece, {})
+    assert arguments is not None
+    assert (arguments["stores"], arguments["osds"], arguments["unasked"]) == ([], ["osd.0"], ["two"])
+    asked._said = {name: {"__ceph_monitor": {"store": True}, "__ceph_osds": {"osds": []}} for name in ("one", "two")}
+    arguments = asked.arguments(piece, {"state": "asked"})
+    assert arguments is not None
+    assert (arguments["stores"], arguments["unasked"], arguments["state"]) == (["one"], [], "asked")
+    elsewhere = Slice(found, found.hosts["two"], sources.load(), piece.renderer, Vault(b""))
+    assert asked.arguments(elsewhere, {}) is None
