@@ -11,6 +11,8 @@ from ansible_collections.brume.cloud.plugins.module_utils.option_schema import c
 from ansible_collections.brume.cloud.plugins.module_utils.plan import Plan, PlanError, plan
 from ansible_collections.brume.cloud.plugins.module_utils.rendering import Renderer, UnitEntry
 
+from tools.service_options import CPUS
+
 from .goldens import golden, golden_section
 from .inventories import AIO, IPV6, committed, inventory
 
@@ -225,8 +227,10 @@ def test_targets_are_offered_on_the_storage_network() -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_cinder_asks_as_a_service_where_images_lie(release: str) -> None:
     here = tree(planned(release))
-    assert ("glance" in here) == (release != "2025.1")
-    assert here.get("glance", {}).get("username", "cinder") == "cinder"
+    for file in ("cinder.conf", "cinder-volume.conf"):
+        assert tree(planned(release), file).get("glance", {}).get("username") == (
+            None if release == "2025.1" else "cinder"
+        )
     assert (here["nova"]["username"], here["nova"]["interface"]) == ("cinder", "internal")
 
 
@@ -318,4 +322,19 @@ def test_the_driver_of_lio_finds_its_program() -> None:
     found = planned(cinder_backends={"lvm": LVM})
     path = next(one.path for one in found.hosts["aio"].environments if one.service == "cinder")
     assert f'Environment="PATH={path}/bin:' in (unit(found, "cinder-volume.service").content or "")
-    assert all("cinder-rtstool" in sources.load().schemas["cinder"][release].programs for release in RELEASES)
+    for release in RELEASES:
+        schema = sources.load().schemas["cinder"][release]
+        assert schema is not None
+        assert "cinder-rtstool" in schema.programs
+
+
+def test_a_limit_is_not_the_number_of_cpus_of_who_made_the_schema() -> None:
+    for release in RELEASES:
+        schema = sources.load().schemas["cinder"][release]
+        assert schema is not None
+        assert schema.options["DEFAULT"]["backup_workers"]["max"] == CPUS
+
+
+def test_who_keeps_versions_starts_anew_when_an_upgrade_is_final() -> None:
+    components = planned(cinder_backup_driver="ceph").services["cinder"].components
+    assert {name for name, one in components.items() if one.keeps_versions} == set(components)
