@@ -29,7 +29,7 @@ REPORTED = 250
 """Calls of the command between two lines of progress."""
 
 SEED = "3"
-"""Of the command's rebalance, so that it ends the same way every time; with some, one is not enough for a small ring."""
+"""Of the command's rebalance, so that it ends the same way every time; with some, one does not balance a small ring."""
 
 
 def device(zone: int, host: int, disk: int) -> dict[str, Any]:
