@@ -24,6 +24,5 @@ class ActionModule(PlanAction):
             "devices": [{"name": one["name"], "path": one["path"]} for one in devices if not one.get("lost")],
             "format": variables["ceph_format"],
             "replace": variables["ceph_replace"],
-            "lost": [one["name"] for one in devices if one.get("lost")],
             **args,
         }

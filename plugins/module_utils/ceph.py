@@ -110,7 +110,7 @@ class User:
 
 
 _EVERYTHING = "allow *"
-_OSD_COMMANDS = ", ".join(f"allow command 'osd {one}'" for one in ("out", "destroy-actual", "purge-actual"))
+_OSD_COMMANDS = ", ".join(f"allow command 'osd {one}'" for one in ("in", "out", "destroy-actual", "purge-actual"))
 _CAPS: Mapping[str, Mapping[str, str]] = {
     "mon": {"mon": _EVERYTHING},
     "admin": dict.fromkeys(("mon", "osd", "mgr", "mds"), _EVERYTHING),

@@ -6,7 +6,7 @@ label that BlueStore begins a device with (docs.ceph.com: BlueStore, and ceph-bl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,10 @@ class Label:
     osd_uuid: str = ""
     whoami: int = -1
     ready: bool = False
+    error: str = ""
+    """Why it cannot be read, although there is one."""
+    unread: bool = False
+    """Whether nothing that reads it is installed yet, as in a dry run on a bare host."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Known:
     number: int = -1
     done: bool = False
     """Whether it was made to the end."""
+    emptied: bool = False
+    """Whether its data was taken off it because its device was not declared."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,9 @@ class Found:
 
 @dataclass(frozen=True)
 class State:
-    """An OSD as the monitors know it."""
+    """An OSD as the monitors know it. Numbers are given again; its UUID is what it is known by."""
 
+    number: int
     up: bool = False
     weight_in: bool = True
     """Whether it takes part in placing data."""
@@ -65,7 +72,7 @@ class State:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do: `make`, `replace`, `start`, `empty` or `remove` an OSD."""
+    """One thing to do to an OSD, or to what the host has noted of it (`note`, `forget`)."""
 
     verb: str
     name: str
@@ -79,7 +86,10 @@ class Step:
             "replace": f"make osd.{self.number} anew on {self.path} ({self.name})",
             "start": f"start osd.{self.number} on {self.path} ({self.name})",
             "empty": f"take all data off osd.{self.number} ({self.name})",
+            "fill": f"let osd.{self.number} ({self.name}) hold data again",
             "remove": f"remove osd.{self.number} ({self.name})",
+            "note": f"note that osd.{self.number} is on {self.path} ({self.name})",
+            "forget": f"forget that osd.{self.number} was {self.name}",
         }[self.verb]
 
 
@@ -94,18 +104,17 @@ class Decision:
 def decide(
     found: Sequence[Found],
     known: Mapping[str, Known],
-    states: Mapping[int, State],
+    states: Mapping[str, State] | None,
     running: Iterable[int],
     fsid: str,
     expendable: Iterable[str] = (),
     replaced: Iterable[str] = (),
-    lost: Iterable[str] = (),
 ) -> Decision:
     """Return the steps and warnings. Raises DeviceError with every device that cannot be used, before any is touched.
 
-    `known` is by name of device, `states` and `running` by number; `running` are units that are active and enabled.
-    `expendable` are devices whose content the operator has given up, `replaced` new ones that take over the number of
-    the one that had their name, `lost` those that are gone for good.
+    `known` is by name of device, `states` by UUID, None where the cluster was not asked. `running` are the numbers of
+    units that are active and enabled. `expendable` are devices whose content the operator has given up, `replaced` new
+    ones that take over the number of the one that had their name.
     """
     result, problems = Decision(), []
     active = set(running)
@@ -123,43 +132,82 @@ def decide(
         if twin is not item:
             problems.append(f"{item.path} ({item.name}): is {twin.path} ({twin.name}); name it once")
             continue
-        wrong, step = _device(one, was, fsid, item.name in set(expendable), item.name in set(replaced))
+        wrong, step = _device(one, was, fsid, item.name in set(expendable), item.name in set(replaced), states)
         if wrong:
             problems.append(f"{item.path} ({item.name}): {wrong}")
         elif step is not None:
             result.steps.append(step)
-        elif one.label is not None and one.label.whoami not in active:
-            result.steps.append(Step("start", item.name, item.path, one.label.whoami))
+        elif one.label is not None and one.label.unread:
+            result.warnings.append(f"{item.path} ({item.name}) holds an OSD; which one, a run will see")
+        elif one.label is not None:
+            result.steps += _present(one, one.label, was, active)
     declared = {one.reading.name for one in found}
+    labels = {one.label.osd_uuid for one in found if one.label is not None}
     for name, was in known.items():
-        if name not in declared and was.number >= 0:
-            state = states.get(was.number, State(safe_to_destroy=True))
-            _undeclared(name, was.number, state, name in set(lost), result)
+        if name not in declared:
+            _undeclared(name, was, labels, states, result)
     if problems:
         raise DeviceError("\n".join(problems))
+    result.steps.sort(key=lambda step: ORDER.index(step.verb))
     return result
 
 
-def _device(one: Found, was: Known | None, fsid: str, expendable: bool, replaced: bool) -> tuple[str, Step | None]:
+ORDER = ("note", "forget", "remove", "empty", "fill", "start", "replace", "make")
+"""Numbers that are given back come before new ones."""
+
+
+def _present(one: Found, label: Label, was: Known | None, active: Container[int]) -> list[Step]:
+    """Return what is to be done with an OSD that is on its device."""
+    item = one.reading
+    steps = []
+    if label.whoami not in active:
+        steps.append(Step("start", item.name, item.path, label.whoami))
+    elif was is None or was.osd_uuid != label.osd_uuid:
+        steps.append(Step("note", item.name, item.path, label.whoami))
+    if was is not None and was.emptied:
+        steps.append(Step("fill", item.name, item.path, label.whoami))
+    return steps
+
+
+def _device(
+    one: Found, was: Known | None, fsid: str, expendable: bool, replaced: bool, states: Mapping[str, State] | None
+) -> tuple[str, Step | None]:
     """Return why a device cannot be used, with the remedy, and else what has to be done to it."""
     item, label = one.reading, one.label
     wrong, step = "", None
+    begun = was is not None and not was.done
     if item.mounted_at or item.users:
         where = ", ".join((*item.mounted_at, *item.users))
         wrong = f"is in use ({where}); remove what is on it, or take another device"
-    elif label is not None and label.fsid == fsid and label.ready:
-        if was is not None and was.done and was.osd_uuid != label.osd_uuid:
-            wrong = f"holds osd.{label.whoami}, and osd.{was.number} was here; correct the path, or the name"
+    elif label is not None and (label.unread or (label.fsid == fsid and label.ready)):
+        wrong = _not_ours(label, was, states)
+    elif label is not None and label.error and not begun:
+        wrong = f"holds an OSD whose label cannot be read ({label.error}); wipe it if that may be lost"
     elif was is not None and was.done:
         wrong = _not_replaced(one, was, expendable, replaced)
-        step = Step("replace", item.name, item.path, was.number)
-    elif was is not None and (label.osd_uuid == was.osd_uuid if label is not None else not item.content):
+        state = (states or {}).get(was.osd_uuid)
+        verb, number = ("make", -1) if state is None else ("replace", state.number)
+        step = Step(verb, item.name, item.path, number)
+    elif was is not None and (label is None and not item.content):
         step = Step("make", item.name, item.path)  # a run ended in the middle
+    elif was is not None and label is not None and (label.error or label.osd_uuid == was.osd_uuid):
+        step = Step("make", item.name, item.path)
     elif one.content and not expendable:
         wrong = f"holds {one.content}; name it in ceph_format if that may be lost"
     else:
         step = Step("make", item.name, item.path)
     return wrong, None if wrong else step
+
+
+def _not_ours(label: Label, was: Known | None, states: Mapping[str, State] | None) -> str:
+    """Return why the OSD on a device is not the one that belongs there, nothing where it is."""
+    if label.unread:
+        return ""
+    if was is not None and was.done and was.osd_uuid != label.osd_uuid:
+        return f"holds osd.{label.whoami}, and osd.{was.number} was here; correct the path, or the name"
+    if states is not None and label.osd_uuid not in states:
+        return f"holds osd.{label.whoami}, which was removed from the cluster; wipe it if it is to become a new one"
+    return ""
 
 
 def _not_replaced(one: Found, was: Known, expendable: bool, replaced: bool) -> str:
@@ -172,14 +220,23 @@ def _not_replaced(one: Found, was: Known, expendable: bool, replaced: bool) -> s
     return ""
 
 
-def _undeclared(name: str, number: int, state: State, lost: bool, result: Decision) -> None:
+def _undeclared(
+    name: str, was: Known, labels: Container[str], states: Mapping[str, State] | None, result: Decision
+) -> None:
     """Add what is to be done with an OSD whose device is not declared any more, or lost."""
-    if state.safe_to_destroy or (lost and not state.up and not state.weight_in):
-        result.steps.append(Step("remove", name, number=number))
+    if states is None:
+        return
+    state = states.get(was.osd_uuid)
+    if state is None or was.osd_uuid in labels:  # it is there under another name
+        result.steps.append(Step("forget", name, number=was.number))
+    elif state.safe_to_destroy:
+        result.steps.append(Step("remove", name, number=state.number))
     elif state.weight_in:
-        result.steps.append(Step("empty", name, number=number))
+        result.steps.append(Step("empty", name, number=state.number))
     else:
-        result.warnings.append(f"osd.{number} ({name}) is declared no more, and its data is still on the way to others")
+        result.warnings.append(
+            f"osd.{state.number} ({name}) is declared no more, and the cluster cannot do without it yet"
+        )
 
 
 def parse_label(path: str, answer: Mapping[str, Any]) -> Label:

@@ -459,6 +459,8 @@ class _Reader:
             if not name or not condition:
                 inner.problem("", "is an item without `item` or `when`", "write {item: name, when: {variable: value}}")
                 continue
+            if name in names:
+                inner.problem("", f"names `{name}` a second time", "write one condition with all values that will do")
             names.append(name)
             found[key, name] = condition
         return tuple(names), found

@@ -53,10 +53,10 @@ def alone(what: str, owner: int, wait: float = WAIT) -> Iterator[None]:
         while not _taken(handle):
             holder = _holder(path)
             # Between the lock and the note, and in older files, there is nobody to be judged.
-            if holder and started(holder["owner"]) != holder["owner_started"]:
-                if started(holder["pid"]) == holder["pid_started"]:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(holder["pid"], signal.SIGKILL)
+            orphaned = holder and started(holder["owner"]) != holder["owner_started"]
+            if orphaned and started(holder["pid"]) == holder["pid_started"]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(holder["pid"], signal.SIGKILL)
             elif time.monotonic() > end:
                 other = holder.get("pid", "?")
                 raise Busy(f"process {other} does the same for a run that lives; wait until it has ended")

@@ -86,6 +86,12 @@ def steps(cluster: ceph_cluster.Cluster, given: dict[str, Any]) -> list[ceph.Ste
     return found
 
 
+def answers() -> None:
+    """Ask for the cluster's health. Raises CephError."""
+    with ceph_cluster.connected(ADMINISTRATOR) as cluster:
+        cluster.ask("health")
+
+
 def main() -> None:
     """Ask, decide, do, report."""
     module = AnsibleModule(
@@ -106,19 +112,20 @@ def main() -> None:
         names = [f"make the pool {one['name']}" for one in given["pools"]]
         module.exit_json(changed=bool(names), actions=names)
 
-    def work() -> tuple[list[str], str]:
+    try:
+        within(given["wait"], answers)
+    except ceph_cluster.CephError as error:
+        if not given["wait"]:
+            module.exit_json(changed=False, actions=[], msg=str(error))
+        module.fail_json(msg=str(error))
+    try:
         with ceph_cluster.connected(ADMINISTRATOR) as cluster:
             wanted = steps(cluster, given)
             if not module.check_mode:
                 for one in wanted:
                     cluster.tell(one.command, one.data)
-            return [one.text for one in wanted], str(cluster.ask("health")["status"])
-
-    try:
-        actions, health = within(given["wait"], work)
+            actions, health = [one.text for one in wanted], str(cluster.ask("health")["status"])
     except ceph_cluster.CephError as error:
-        if not given["wait"]:
-            module.exit_json(changed=False, actions=[], msg=str(error))
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(actions), actions=actions, health=health)
 

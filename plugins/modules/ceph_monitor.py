@@ -79,7 +79,21 @@ def call(*words: str) -> None:
         raise ceph_cluster.CephError(f"`{' '.join(words[:3])}` ends with {done.returncode}: {said}")
 
 
-def make(store: str, name: str, fsid: str, members: dict[str, str], serving: bool) -> None:
+def taken(path: str, first: bool) -> bool:
+    """Write the map of the monitors that serve. Raises CephError.
+
+    While a cluster is made for the `first` time, those that have a store may not be enough to serve yet.
+    """
+    try:
+        call("ceph", "--connect-timeout=10", "mon", "getmap", "-o", path)
+    except ceph_cluster.CephError:
+        if not first:
+            raise
+        return False
+    return True
+
+
+def make(store: str, name: str, fsid: str, members: dict[str, str], serving: bool, first: bool) -> None:
     """Make a monitor's store. Raises CephError and OSError.
 
     It is made beside its place and moved there at the end, so that what a run left unfinished is no store.
@@ -91,9 +105,7 @@ def make(store: str, name: str, fsid: str, members: dict[str, str], serving: boo
     with tempfile.TemporaryDirectory() as folder:
         shutil.chown(folder, USER, USER)
         path = os.path.join(folder, "monmap")
-        if serving:
-            call("ceph", "--connect-timeout=10", "mon", "getmap", "-o", path)
-        else:
+        if not (serving and taken(path, first)):
             words = [word for one, place in members.items() for word in ("--addv", one, place)]
             call("monmaptool", "--create", "--fsid", fsid, *words, path)
         shutil.chown(path, USER, USER)
@@ -126,6 +138,7 @@ def main() -> None:
     if given["state"] == "asked":
         module.exit_json(changed=False, store=there, actions=[])
     others = [one for one in given["stores"] if one != name]
+    first = not given["osds"] and not given["unasked"]
     actions = []
     if not there:
         refusal = ceph.monitor_refusal(name, others, given["osds"], given["unasked"])
@@ -140,7 +153,7 @@ def main() -> None:
             if not there:
                 if os.path.isdir(store):
                     os.rmdir(store)
-                make(store, name, given["fsid"], given["members"], bool(others))
+                make(store, name, given["fsid"], given["members"], bool(others), first)
             os.makedirs(place, mode=0o750, exist_ok=True)
             shutil.chown(place, USER, USER)
     except (ceph_cluster.CephError, OSError) as error:

@@ -29,7 +29,6 @@ options:
     type: list
     elements: str
     default: []
-  lost: {description: Names of devices that are gone for good., type: list, elements: str, default: []}
   state:
     description: V(asked) only says which OSDs are here.
     type: str
@@ -71,6 +70,7 @@ import struct
 import subprocess
 import time
 import uuid
+from collections.abc import Container
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -91,6 +91,7 @@ NOTHING_FOUND = 2
 """blkid(8): nothing is there that it knows."""
 
 BEGINNING = 1024 * 1024
+START_SECONDS = 60
 
 
 def call(*words: str, accepted: tuple[int, ...] = (0,)) -> str:
@@ -136,11 +137,23 @@ def read(name: str, path: str) -> ceph_devices.Found:
 
 
 def _label(path: str) -> ceph_devices.Label:
-    """Return a device's label; one that cannot be read is no finished OSD."""
+    """Return a device's label, or why it cannot be read."""
     try:
         return ceph_devices.parse_label(path, json.loads(call("ceph-bluestore-tool", "show-label", "--dev", path)))
-    except (block_devices.DeviceError, FileNotFoundError, ValueError):
-        return ceph_devices.Label()
+    except FileNotFoundError:
+        return ceph_devices.Label(unread=True)
+    except (block_devices.DeviceError, ValueError) as error:
+        return ceph_devices.Label(error=str(error).splitlines()[-1])
+
+
+def present(found: dict[str, ceph_devices.Found], fsid: str) -> list[str]:
+    """Return the OSDs that this host has, or may have: by their labels, by what is noted, by their folders."""
+    labels = {name: one.label for name, one in found.items() if one.label is not None}
+    names = {f"osd.{one.whoami}" for one in labels.values() if one.fsid == fsid}
+    names |= {f"an OSD on {name}" for name, one in labels.items() if one.error or one.unread}
+    names |= {f"osd.{one['number']}" for one in noted().values() if one.get("done")}
+    folders = os.listdir(ceph_devices.ROOT) if os.path.isdir(ceph_devices.ROOT) else []
+    return sorted(names | {f"osd.{one.removeprefix('ceph-')}" for one in folders if one.startswith("ceph-")})
 
 
 def noted() -> dict[str, dict[str, Any]]:
@@ -173,17 +186,23 @@ def running() -> set[int]:
     return active & {int(one) for name in names for one in re.findall(r"ceph-osd@(\d+)\.service", name)}
 
 
-def states(cluster: ceph_cluster.Cluster, numbers: list[int]) -> dict[int, ceph_devices.State]:
-    """Return what the monitors say of OSDs; those that they do not know can be removed."""
-    known = {one["osd"]: one for one in cluster.ask("osd dump")["osds"]}
-    result = {}
-    for number in numbers:
-        if number in known:
-            safe = number in cluster.ask("osd safe-to-destroy", ids=[str(number)])["safe_to_destroy"]
-            result[number] = ceph_devices.State(bool(known[number]["up"]), bool(known[number]["in"]), safe)
-        else:
-            result[number] = ceph_devices.State(weight_in=False, safe_to_destroy=True)
-    return result
+def states(cluster: ceph_cluster.Cluster, leaving: Container[str]) -> dict[str, ceph_devices.State]:
+    """Return what the monitors say of all OSDs, by UUID, and of those that are `leaving` whether they can."""
+    return {
+        one["uuid"]: ceph_devices.State(
+            one["osd"], bool(one["up"]), bool(one["in"]), one["uuid"] in leaving and is_safe(cluster, one["osd"])
+        )
+        for one in cluster.ask("osd dump")["osds"]
+    }
+
+
+def is_safe(cluster: ceph_cluster.Cluster, number: int) -> bool:
+    """Say whether the cluster can do without an OSD; while it does not know that of some of its data, it cannot."""
+    try:
+        answer = cluster.ask("osd safe-to-destroy", ids=[str(number)])
+    except ceph_cluster.CephError:
+        return False
+    return number in answer["safe_to_destroy"]
 
 
 def new_key() -> str:
@@ -224,17 +243,24 @@ def make(cluster: ceph_cluster.Cluster, step: ceph_devices.Step) -> None:
         "--osd-objectstore", "bluestore", "--setuser", USER, "--setgroup", USER,
     )  # fmt: skip
     note(step.name, {"osd_uuid": record["osd_uuid"], "number": number, "done": True})
-    start(number)
+    start(cluster, number)
 
 
-def start(number: int) -> None:
-    """Enable and start an OSD's unit, and wait until it runs."""
+def start(cluster: ceph_cluster.Cluster, number: int) -> None:
+    """Enable and start an OSD's unit, and wait until the monitors know that it is up. Raises DeviceError."""
     unit = f"ceph-osd@{number}.service"
     call("systemctl", "reset-failed", unit, accepted=(0, 1))
     call("systemctl", "enable", "--now", unit)
+    end = time.monotonic() + START_SECONDS
+    while not any(one["osd"] == number and one["up"] for one in cluster.ask("osd dump")["osds"]):
+        if time.monotonic() > end:
+            raise block_devices.DeviceError(
+                f"osd.{number} is not up {START_SECONDS} s after its start; `journalctl -u {unit}` says why"
+            )
+        time.sleep(1)
 
 
-def adopt(step: ceph_devices.Step, found: ceph_devices.Found) -> None:
+def adopt(cluster: ceph_cluster.Cluster, step: ceph_devices.Step, found: ceph_devices.Found) -> None:
     """Give an OSD that is on a device its folder back where the host has none, and start it."""
     place = f"{ceph_devices.ROOT}/ceph-{step.number}"
     if not os.path.exists(f"{place}/keyring"):
@@ -246,13 +272,26 @@ def adopt(step: ceph_devices.Step, found: ceph_devices.Found) -> None:
         os.symlink(step.path, f"{place}/block")
         for one in [place, *(entry.path for entry in os.scandir(place) if not entry.is_symlink())]:
             shutil.chown(one, USER, USER)
+    remember(step, found)
+    start(cluster, step.number)
+
+
+def remember(step: ceph_devices.Step, found: ceph_devices.Found) -> None:
+    """Note which OSD is on a device."""
     if found.label is not None:
-        note(step.name, {"osd_uuid": found.label.osd_uuid, "number": step.number, "done": True})
-    start(step.number)
+        emptied = bool(noted().get(step.name, {}).get("emptied"))
+        record = {"osd_uuid": found.label.osd_uuid, "number": step.number, "done": True}
+        note(step.name, record | ({"emptied": True} if emptied else {}))
 
 
 def remove(cluster: ceph_cluster.Cluster, step: ceph_devices.Step) -> None:
-    """End an OSD. What its device holds stays until somebody else takes the device."""
+    """End an OSD. What its device holds stays until somebody else takes the device. Raises DeviceError.
+
+    Numbers are given again: just before, the one that is meant has to have it still, and to be dispensable.
+    """
+    meant = {one["osd"]: one["uuid"] for one in cluster.ask("osd dump")["osds"]}.get(step.number)
+    if meant != noted()[step.name]["osd_uuid"] or not is_safe(cluster, step.number):
+        raise block_devices.DeviceError(f"osd.{step.number} ({step.name}) cannot be removed any more; run again")
     unit = f"ceph-osd@{step.number}.service"
     call("systemctl", "disable", "--now", unit)
     cluster.tell({"prefix": "osd purge-actual", "id": step.number, "yes_i_really_mean_it": True})
@@ -265,11 +304,17 @@ def apply(cluster: ceph_cluster.Cluster, step: ceph_devices.Step, found: dict[st
     if step.verb in ("make", "replace"):
         make(cluster, step)
     elif step.verb == "start":
-        adopt(step, found[step.name])
-    elif step.verb == "empty":
-        cluster.tell({"prefix": "osd out", "ids": [str(step.number)]})
-    else:
+        adopt(cluster, step, found[step.name])
+    elif step.verb == "note":
+        remember(step, found[step.name])
+    elif step.verb == "forget":
+        note(step.name, None)
+    elif step.verb == "remove":
         remove(cluster, step)
+    else:
+        out = step.verb == "empty"
+        cluster.tell({"prefix": "osd out" if out else "osd in", "ids": [str(step.number)]})
+        note(step.name, noted()[step.name] | {"emptied": out})
 
 
 def main() -> None:
@@ -285,7 +330,6 @@ def main() -> None:
             },
             "format": {"type": "list", "elements": "str", "default": []},
             "replace": {"type": "list", "elements": "str", "default": []},
-            "lost": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["asked", "present"], "default": "present"},
         },
         supports_check_mode=True,
@@ -294,11 +338,13 @@ def main() -> None:
     given = module.params
     try:
         found = {one["name"]: read(one["name"], one["path"]) for one in given["devices"]}
-        here = [f"osd.{one.label.whoami}" for one in found.values() if one.label and one.label.fsid == given["fsid"]]
+        here = present(found, given["fsid"])
         if given["state"] == "asked":
             module.exit_json(changed=False, osds=here, actions=[])
         known = {
-            name: ceph_devices.Known(one["osd_uuid"], one.get("number", -1), one.get("done", False))
+            name: ceph_devices.Known(
+                one["osd_uuid"], one.get("number", -1), one.get("done", False), one.get("emptied", False)
+            )
             for name, one in noted().items()
         }
         fresh = module.check_mode and not known and not here  # there may be no cluster yet
@@ -309,14 +355,13 @@ def main() -> None:
             fsid=given["fsid"],
             expendable=given["format"],
             replaced=given["replace"],
-            lost=given["lost"],
         )
         if fresh:
-            decision = decide({}, [])
+            decision = decide(None, [])
         else:
             with ceph_cluster.connected(ceph.OSD_HOST) as cluster:
-                numbers = [one.number for one in known.values() if one.number >= 0]
-                decision = decide(states(cluster, numbers), running())
+                leaving = {one.osd_uuid for name, one in known.items() if name not in found}
+                decision = decide(states(cluster, leaving), running())
                 if not module.check_mode:
                     for step in decision.steps:
                         apply(cluster, step, found)
@@ -325,8 +370,7 @@ def main() -> None:
     for warning in decision.warnings:
         module.warn(warning)
     actions = [str(step) for step in decision.steps]
-    after = here if module.check_mode else [f"osd.{one['number']}" for one in noted().values() if one.get("done")]
-    module.exit_json(changed=bool(actions), actions=actions, osds=after)
+    module.exit_json(changed=bool(actions), actions=actions, osds=present(found, given["fsid"]))
 
 
 if __name__ == "__main__":

@@ -26,31 +26,51 @@ DONE = {"b": Known("uuid-3", 3, done=True)}
 BEGUN = {"b": Known("uuid-3", 3)}
 
 
+UP, OUT, IDLE = State(3, up=True), State(3, up=True, weight_in=False), State(3, False, False, safe_to_destroy=True)
+
+
 def steps(found: Found | None, known: dict[str, Known] | None = None, **more: Any) -> list[str]:
-    options: dict[str, Any] = {"states": {}, "running": [], "fsid": FSID, **more}
+    options: dict[str, Any] = {"states": {"uuid-3": UP}, "running": [], "fsid": FSID, **more}
     return [str(step) for step in decide([found] if found else [], known or {}, **options).steps]
+
+
+MAKE, START = ["make an OSD of /dev/b (b)"], ["start osd.3 on /dev/b (b)"]
+OTHER_NAME = {"c": Known("uuid-3", 3, done=True)}
+UNREADABLE = Found(OURS.reading, Label(error="no label"))
+UNREAD = Found(OURS.reading, Label(unread=True))
+BACK = {"b": Known("uuid-3", 3, done=True, emptied=True)}
 
 
 @pytest.mark.parametrize(
     ("found", "known", "more", "wanted"),
     [
-        (EMPTY, {}, {}, ["make an OSD of /dev/b (b)"]),
-        (EMPTY, BEGUN, {}, ["make an OSD of /dev/b (b)"]),
-        (HALF, BEGUN, {}, ["make an OSD of /dev/b (b)"]),
-        (XFS, {}, {"expendable": ["b"]}, ["make an OSD of /dev/b (b)"]),
-        (FOREIGN, {}, {"expendable": ["b"]}, ["make an OSD of /dev/b (b)"]),
+        (EMPTY, {}, {}, MAKE),
+        (EMPTY, {}, {"states": None}, MAKE),
+        (EMPTY, BEGUN, {}, MAKE),
+        (HALF, BEGUN, {}, MAKE),
+        (UNREADABLE, BEGUN, {}, MAKE),
+        (XFS, {}, {"expendable": ["b"]}, MAKE),
+        (FOREIGN, {}, {"expendable": ["b"]}, MAKE),
         (OURS, DONE, {"running": [3]}, []),
-        (OURS, DONE, {}, ["start osd.3 on /dev/b (b)"]),
-        (OURS, {}, {}, ["start osd.3 on /dev/b (b)"]),
+        (OURS, DONE, {}, START),
+        (OURS, {}, {}, START),
+        (OURS, {}, {"running": [3]}, ["note that osd.3 is on /dev/b (b)"]),
+        (OURS, BACK, {"running": [3]}, ["let osd.3 (b) hold data again"]),
+        (UNREAD, {}, {"states": None}, []),
         (EMPTY, DONE, {"replaced": ["b"]}, ["make osd.3 anew on /dev/b (b)"]),
+        (EMPTY, DONE, {"replaced": ["b"], "states": {"uuid-3": State(7)}}, ["make osd.7 anew on /dev/b (b)"]),
+        (EMPTY, DONE, {"replaced": ["b"], "states": {"uuid-9": State(3)}}, MAKE),
         (XFS, DONE, {"replaced": ["b"], "expendable": ["b"]}, ["make osd.3 anew on /dev/b (b)"]),
         (BROKEN, DONE, {}, []),
-        (None, DONE, {"states": {3: State(True, True, False)}}, ["take all data off osd.3 (b)"]),
-        (None, DONE, {"states": {3: State(True, False, False)}}, []),
-        (None, DONE, {"states": {3: State(True, False, True)}}, ["remove osd.3 (b)"]),
-        (None, DONE, {"states": {3: State(False, True, False)}, "lost": ["b"]}, ["take all data off osd.3 (b)"]),
-        (None, DONE, {"states": {3: State(False, False, False)}, "lost": ["b"]}, ["remove osd.3 (b)"]),
-        (None, DONE, {"states": {3: State(False, False, False)}}, []),
+        (None, DONE, {}, ["take all data off osd.3 (b)"]),
+        (None, DONE, {"states": {"uuid-3": OUT}}, []),
+        (None, DONE, {"states": {"uuid-3": IDLE}}, ["remove osd.3 (b)"]),
+        (None, DONE, {"states": {"uuid-3": State(4, False, False, True)}}, ["remove osd.4 (b)"]),
+        # The number is another one's now.
+        (None, DONE, {"states": {"uuid-9": IDLE}}, ["forget that osd.3 was b"]),
+        (None, DONE, {"states": None}, []),
+        # The device has another name: nothing is taken off it.
+        (OURS, OTHER_NAME, {"running": [3]}, ["note that osd.3 is on /dev/b (b)", "forget that osd.3 was c"]),
     ],
 )
 def test_steps(found: Found | None, known: dict[str, Known], more: dict[str, Any], wanted: list[str]) -> None:
@@ -63,6 +83,8 @@ def test_steps(found: Found | None, known: dict[str, Known], more: dict[str, Any
         (XFS, {}, {}, "holds xfs; name it in ceph_format"),
         (FOREIGN, {}, {}, f"holds an OSD of the cluster {OTHER}; name it in ceph_format"),
         (HALF, {}, {}, "holds an unfinished OSD; name it in ceph_format"),
+        (UNREADABLE, {}, {"expendable": ["b"]}, "holds an OSD whose label cannot be read (no label); wipe it"),
+        (OURS, {}, {"states": {}}, "holds osd.3, which was removed from the cluster; wipe it"),
         (BROKEN, {}, {}, "there is no block device; correct ceph_devices"),
         (EMPTY, DONE, {}, "is empty, and osd.3 was on it; name it in ceph_replace"),
         (XFS, DONE, {"replaced": ["b"]}, "holds xfs; name it in ceph_format too"),
@@ -95,8 +117,14 @@ def test_a_broken_disk_is_named() -> None:
 
 
 def test_an_osd_that_is_emptied_is_waited_for() -> None:
-    (warning,) = decide([], DONE, {3: State(True, False, False)}, [], FSID).warnings
+    (warning,) = decide([], DONE, {"uuid-3": OUT}, [], FSID).warnings
     assert warning.startswith("osd.3 (b) is declared no more")
+
+
+def test_numbers_are_given_back_before_new_ones() -> None:
+    new = Found(Reading("c", "/dev/c", number="8:32"))
+    found = decide([new], DONE, {"uuid-3": IDLE}, [], FSID)
+    assert [step.verb for step in found.steps] == ["remove", "make"]
 
 
 def test_labels() -> None:

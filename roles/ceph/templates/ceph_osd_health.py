@@ -13,6 +13,12 @@ FOLDER = "/var/lib/ceph/osd"
 SECONDS = 5
 
 
+def well(state):
+    """Return whether a placement group serves, and has all its copies, be it on the way to other places."""
+    words = set(state.split("+"))
+    return "active" in words and not words & {"degraded", "undersized", "peering", "stale"}
+
+
 def asked(cluster, **command):
     """Return a monitor's answer."""
     code, answer, message = cluster.mon_command(json.dumps({**command, "format": "json"}), b"", timeout=SECONDS)
@@ -34,11 +40,12 @@ def main():
     cluster.connect(timeout=SECONDS)
     try:
         state = {one["osd"]: one for one in asked(cluster, prefix="osd dump")["osds"]}
-        down = sorted(number for number in own if not state.get(number, {}).get("up"))
+        # One that takes no part any more, such as that of a broken disk, keeps nobody waiting.
+        down = sorted(number for number in own if state.get(number, {}).get("in") and not state[number]["up"])
         if down:
             return f"down: {', '.join(f'osd.{number}' for number in down)}"
         states = asked(cluster, prefix="status")["pgmap"].get("pgs_by_state", [])
-        other = [f"{one['count']} {one['state_name']}" for one in states if "active+clean" not in one["state_name"]]
+        other = [f"{one['count']} {one['state_name']}" for one in states if not well(one["state_name"])]
         return f"placement groups: {', '.join(other)}" if other else ""
     finally:
         cluster.shutdown()
