@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MONITORS, OSDS, GATEWAYS, METADATA = "ceph_mon", "ceph_osd", "ceph_rgw", "ceph_mds"
+MONITORS, OSDS = "ceph_mon", "ceph_osd"
 """Groups of hosts."""
 
 NETWORK = "storage"
@@ -117,8 +117,6 @@ _CAPS: Mapping[str, Mapping[str, str]] = {
     "mgr": {"mon": "allow profile mgr", "osd": _EVERYTHING, "mds": _EVERYTHING},
     # The profile makes OSDs. What else their host does: it looks at them, and ends one that is lost or empty.
     "osd-host": {"mon": f"allow profile bootstrap-osd, allow r, {_OSD_COMMANDS}", "mgr": "allow r"},
-    "rgw": {"mon": "allow rw", "osd": "allow rwx", "mgr": "allow rw"},
-    "mds": {"mon": "allow profile mds", "osd": "allow rwx", "mds": _EVERYTHING, "mgr": "allow profile mds"},
 }
 """By kind of entity: daemons, the administrator, and hosts of OSDs (docs.ceph.com: user management, capabilities)."""
 
@@ -141,8 +139,6 @@ def entities(hosts: Mapping[str, Sequence[str]]) -> list[str]:
         ADMINISTRATOR,
         OSD_HOST,
         *(f"mgr.{name}" for name in hosts[MONITORS]),
-        *(f"mds.{name}" for name in hosts[METADATA]),
-        *(f"client.rgw.{name}" for name in hosts[GATEWAYS]),
         *USERS,
     ]
 

@@ -22,8 +22,6 @@ GROUPS = (
     "object",
     "ceph_mon",
     "ceph_osd",
-    "ceph_rgw",
-    "ceph_mds",
     "loadbalancer",
     "database",
     "messaging",

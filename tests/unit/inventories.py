@@ -31,7 +31,7 @@ IPV6: dict[str, Any] = {
 }
 """Every address is IPv6, every network has its own, behind VIPs."""
 
-STORAGE = ("block", "object", "ceph_mon", "ceph_osd", "ceph_rgw", "ceph_mds")
+STORAGE = ("block", "object", "ceph_mon", "ceph_osd")
 """Groups that a small cloud does not have."""
 
 

@@ -71,7 +71,7 @@ def test_users_reach_their_own_pools_alone() -> None:
 
 def test_every_entity_has_a_secret_that_is_described() -> None:
     described = sources.load().services["ceph"].secrets
-    hosts = {ceph.MONITORS: ["one"], ceph.OSDS: ["two"], ceph.GATEWAYS: [], ceph.METADATA: []}
+    hosts = {ceph.MONITORS: ["one"], ceph.OSDS: ["two"]}
     names = {ceph.secret_name(user) for user in ceph.entities(hosts)} | {ceph.FSID_SECRET}
     assert names == set(described)
 
