@@ -217,6 +217,25 @@ def rule_name(domain: str) -> str:
     return f"replicated_{domain}"
 
 
+def first_steps(pools: Sequence[Mapping[str, Any]], domain: str) -> list[Step]:
+    """Return what makes the pools of a cluster that is not there yet, as Ceph makes it."""
+    return plan(pools, {}, {"replicated_rule": 0}, "luminous", domain)
+
+
+def plan(
+    pools: Sequence[Mapping[str, Any]],
+    known: Mapping[str, Mapping[str, Any]],
+    rules: Mapping[str, int],
+    oldest: str,
+    domain: str,
+) -> list[Step]:
+    """Return what makes clients, rules and pools as declared; see the functions of each."""
+    found = client_steps(oldest)
+    for one in dict.fromkeys(pool.get("failure_domain", domain) for pool in pools):
+        found += rule_steps(one, rules)
+    return found + pool_steps(pools, known, rules, domain)
+
+
 def pool_steps(
     pools: Iterable[Mapping[str, Any]], known: Mapping[str, Mapping[str, Any]], rules: Mapping[str, int], domain: str
 ) -> list[Step]:

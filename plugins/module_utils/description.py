@@ -186,12 +186,11 @@ class Sections:
     """Sections of a file that a variable names: one for each item of a mapping of mappings.
 
     An item has the options of the section of the tree `settings` that its `type` names, and its own further keys are
-    options too, but for those that are in `own`.
+    options too.
     """
 
     variable: str
     settings: str
-    own: tuple[str, ...] = ()
     schema: str = ""
     """Section of the release's schema that knows the options of every item."""
 
@@ -872,7 +871,7 @@ def _sections(problems: list[Problem], file: str, name: str, data: Any) -> Secti
     if data is None:
         return None
     reader = _Reader(problems, file, f"files.{name}.sections", data)
-    result = Sections(reader.text("variable"), reader.text("settings"), reader.texts("own"), reader.text("schema"))
+    result = Sections(reader.text("variable"), reader.text("settings"), reader.text("schema"))
     for key, value in (("variable", result.variable), ("settings", result.settings)):
         if not value:
             reader.problem(key, "is missing", "name the variable with the items, and the tree with their types")

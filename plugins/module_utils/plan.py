@@ -1281,7 +1281,7 @@ def _named_sections(
                 for name, item in items.items() if isinstance(items, Mapping) else ():
                     if schema is None or not isinstance(item, Mapping):
                         continue  # the service's own rules say it
-                    options = {key: value for key, value in item.items() if key not in ("type", *said.own)}
+                    options = {key: value for key, value in item.items() if key != "type"}
                     place = f"{layer.where(said.variable)}: {said.variable}.{name}"
                     _options(schema, {said.schema: options}, place, problems, warnings, section=False)
     return warnings

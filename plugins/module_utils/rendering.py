@@ -362,7 +362,7 @@ class Renderer:
         if file.sections:
             key = settings_key(service.name, file.sections.settings)
             for section, item in host.variables[file.sections.variable].items():
-                options = {name: value for name, value in item.items() if name not in ("type", *file.sections.own)}
+                options = {name: value for name, value in item.items() if name != "type"}
                 yield {section: self.sources.settings[key].get(item.get("type", ""), {})}, f"settings {key}"
                 yield {section: options}, said_at(host.layers, file.sections.variable)
         for one in host.layers:

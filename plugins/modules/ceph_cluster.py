@@ -78,11 +78,8 @@ def steps(cluster: ceph_cluster.Cluster, given: dict[str, Any]) -> list[ceph.Ste
         pools = {
             one["pool_name"]: {**one, **one.get("options", {})} for one in cluster.ask("osd pool ls", detail="detail")
         }
-        wanted = [one.get("failure_domain", given["failure_domain"]) for one in given["pools"]]
-        found += ceph.client_steps(cluster.ask("osd dump")["require_min_compat_client"])
-        for domain in dict.fromkeys(wanted):
-            found += ceph.rule_steps(domain, rules)
-        found += ceph.pool_steps(given["pools"], pools, rules, given["failure_domain"])
+        oldest = cluster.ask("osd dump")["require_min_compat_client"]
+        found += ceph.plan(given["pools"], pools, rules, oldest, given["failure_domain"])
     return found
 
 
@@ -109,8 +106,8 @@ def main() -> None:
     begun = os.path.isdir("/var/lib/ceph/mon") and any(os.scandir("/var/lib/ceph/mon"))
     if not begun and (module.check_mode or not given["wait"]):
         # Only a dry run gets here with pools; the first users come with the monitors' stores.
-        names = [f"make the pool {one['name']}" for one in given["pools"]]
-        module.exit_json(changed=bool(names), actions=names)
+        wanted = ceph.first_steps(given["pools"], given["failure_domain"]) if given["pools"] else []
+        module.exit_json(changed=bool(wanted), actions=[one.text for one in wanted])
 
     try:
         within(given["wait"], answers)

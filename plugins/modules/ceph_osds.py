@@ -58,7 +58,6 @@ actions:
   sample: [make an OSD of /dev/sdb (sdb)]
 """
 
-import base64
 import functools
 import json
 import os
@@ -66,7 +65,6 @@ import re
 import secrets
 import shutil
 import stat
-import struct
 import subprocess
 import time
 import uuid
@@ -205,22 +203,17 @@ def is_safe(cluster: ceph_cluster.Cluster, number: int) -> bool:
     return number in answer["safe_to_destroy"]
 
 
-def new_key() -> str:
-    """Return a new cephx key."""
-    head = struct.pack("<HIIH", 1, int(time.time()), 0, 16)
-    return base64.b64encode(head + secrets.token_bytes(16)).decode()
-
-
 def make(cluster: ceph_cluster.Cluster, step: ceph_devices.Step) -> None:
     """Make an OSD. Raises CephError, DeviceError and OSError. What a run left unfinished is finished by the next."""
     record = noted().get(step.name, {})
-    if step.verb == "replace":
-        cluster.tell({"prefix": "osd destroy-actual", "id": step.number, "yes_i_really_mean_it": True})
-        record = {"osd_uuid": str(uuid.uuid4()), "key": new_key(), "wanted": step.number}
+    if not record or record.get("done"):
+        former = {"wanted": step.number, "former": record["osd_uuid"]} if step.verb == "replace" else {}
+        record = {"osd_uuid": str(uuid.uuid4()), "key": ceph.key(secrets.token_hex()), **former}
         note(step.name, record)
-    elif not record or record.get("done"):
-        record = {"osd_uuid": str(uuid.uuid4()), "key": new_key()}
-        note(step.name, record)
+    # What is wanted is noted before: a run that ends here must not forget whose number it has freed.
+    known = {one["osd"]: one["uuid"] for one in cluster.ask("osd dump")["osds"]}
+    if "wanted" in record and known.get(record["wanted"]) == record["former"]:
+        cluster.tell({"prefix": "osd destroy-actual", "id": record["wanted"], "yes_i_really_mean_it": True})
     command = {"prefix": "osd new", "uuid": record["osd_uuid"]}
     if "wanted" in record:
         command["id"] = record["wanted"]
@@ -347,7 +340,8 @@ def main() -> None:
             )
             for name, one in noted().items()
         }
-        fresh = module.check_mode and not known and not here  # there may be no cluster yet
+        # On a bare host nothing can ask the cluster, and there may be none yet.
+        fresh = module.check_mode and not known and all(one.label is None or one.label.unread for one in found.values())
         decide = functools.partial(
             ceph_devices.decide,
             list(found.values()),

@@ -241,9 +241,10 @@ class FakeStorage:
             for device, number in mine.items():
                 if number.startswith(serial[1]) and self.kinds["volume"][number].name not in self.lost:
                     return f"/sys/block/{device}/serial\n"
-            if "|| true" in command:
-                return ""
             raise ProbeError("ssh: exit status 1")
+        if command == "cat /sys/block/*/serial":
+            here = [number for number in mine.values() if self.kinds["volume"][number].name not in self.lost]
+            return "".join(f"{number[:20]}\n" for number in here)
         if size := re.fullmatch(r"cat /sys/block/(\w+)/size", command):
             return f"{self.seen[mine[size[1]]] * GIBIBYTE // 512}\n"
         if target := re.search(r"/dev/urandom .* of=/dev/(\w+) ", command):

@@ -119,6 +119,20 @@ def test_clones_of_the_second_kind_need_clients_that_know_them() -> None:
     assert ceph.client_steps("mimic") == ceph.client_steps("reef") == []
 
 
+def test_a_dry_run_without_a_cluster_says_all_of_it() -> None:
+    assert [step.text for step in ceph.first_steps([{"name": "images"}, {"name": "vms", "size": 2}], "host")] == [
+        "require clients of Mimic or later",
+        "make the rule replicated_host",
+        "make the pool images",
+        "let rbd use the pool images",
+        "set crush_rule of the pool images to replicated_host",
+        "make the pool vms",
+        "let rbd use the pool vms",
+        "set crush_rule of the pool vms to replicated_host",
+        "set size of the pool vms to 2",
+    ]
+
+
 def test_rules() -> None:
     assert ceph.rule_steps("host", RULES) == []
     assert [step.text for step in ceph.rule_steps("rack", RULES)] == ["make the rule replicated_rack"]

@@ -37,7 +37,7 @@ DESCRIPTION: dict[str, Any] = {
     "files": {
         "store.conf": {
             "settings": ["store"],
-            "sections": {"variable": "store_ends", "settings": "ends", "own": ["note"]},
+            "sections": {"variable": "store_ends", "settings": "ends"},
             "components": ["server"],
         },
         "keys": {
@@ -117,7 +117,7 @@ def test_what_a_cloud_does_not_have_is_left_out() -> None:
 
 
 def test_each_item_has_a_section_by_its_type() -> None:
-    found = texts(planned({**STORES, "own": {"driver": "mine", "note": "of people"}}))
+    found = texts(planned({**STORES, "own": {"driver": "mine"}}))
     assert found["/etc/store/store.conf"].splitlines()[1:] == [
         "",
         "[DEFAULT]",
